@@ -1,0 +1,240 @@
+//! One service of an app: its command and everything that decides how its sandboxes run.
+
+use super::{LONGEST, WEB, WEB_PORT, bytes_serde, environment};
+use crate::settings::{Bytes, Table, parse_bytes, parse_duration};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One process type of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// As the user wrote it; see [`command_line`].
+    pub command: String,
+    /// Where it listens inside its sandbox, and `PORT` in its environment. None: it serves no requests.
+    pub port: Option<u16>,
+    /// How long it may take from its start until it listens.
+    pub port_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub shutdown_timeout: Duration,
+    /// How long its requests may go on once it is being retired.
+    pub drain_timeout: Duration,
+    /// Path that must answer 2xx or 3xx before it counts as ready; none: listening is enough.
+    pub health_path: Option<String>,
+    pub concurrency: Concurrency,
+    pub resources: Resources,
+    pub env: BTreeMap<String, String>,
+}
+
+/// How many sandboxes a service gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase")]
+pub enum Concurrency {
+    /// As many as the requests in flight need.
+    Auto {
+        requests_per_instance: u32,
+        scale_down_delay: Duration,
+        min: u32,
+        max: u32,
+    },
+    /// Always this many.
+    Fixed { count: u32 },
+}
+
+/// Limits of each sandbox; none means the node's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    #[serde(with = "bytes_serde", default)]
+    pub memory: Option<Bytes>,
+    /// Processor cores; 0.5 is half of one.
+    #[serde(default)]
+    pub cpu: Option<f64>,
+    /// Processes and threads.
+    #[serde(default)]
+    pub pids: Option<u32>,
+}
+
+/// Fewer lines of settings than this and a shell would only be in the way of signals.
+const SHELL_CHARACTERS: &str = "$&|;<>()`'\"*?~#\\=!{}[]\n";
+
+/// The argument vector of a command: split at blanks, or given to `/bin/sh -c` when it uses a shell's characters.
+pub fn command_line(command: &str) -> Vec<String> {
+    if command.contains(|c| SHELL_CHARACTERS.contains(c)) {
+        vec!["/bin/sh".into(), "-c".into(), command.to_owned()]
+    } else {
+        command.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Service {
+    /// A service that only a Procfile names: upstream's defaults for absent settings.
+    pub(super) fn of_procfile(name: &str, command: &str, common: &BTreeMap<String, String>) -> Self {
+        Self {
+            command: command.to_owned(),
+            port: (name == WEB).then_some(WEB_PORT),
+            port_timeout: Duration::from_secs(15),
+            shutdown_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(30),
+            health_path: None,
+            concurrency: default_concurrency(name),
+            resources: Resources::default(),
+            env: common.clone(),
+        }
+    }
+}
+
+fn default_concurrency(name: &str) -> Concurrency {
+    if name == WEB {
+        let scale_down_delay = Duration::from_secs(15 * 60);
+        Concurrency::Auto {
+            requests_per_instance: 10,
+            scale_down_delay,
+            min: 0,
+            max: 20,
+        }
+    } else {
+        Concurrency::Fixed { count: 1 }
+    }
+}
+
+/// Reads `[services.<name>]`; nothing when it has no command, which is reported.
+pub(super) fn declare(
+    name: &str,
+    table: &mut Table<'_, '_, '_>,
+    procfile: Option<&str>,
+    common: &BTreeMap<String, String>,
+) -> Option<Service> {
+    let command = table.optional("command", "What to run; overrides the Procfile.", |text| {
+        if text.trim().is_empty() {
+            Err("is empty".to_owned())
+        } else {
+            Ok(text.trim().to_owned())
+        }
+    });
+    let port = table.optional_integer(
+        "port",
+        1..=65535,
+        "Port it listens on inside its sandbox; `web` defaults to 3000.",
+    );
+    let port = port
+        .map(|port| u16::try_from(port).unwrap_or(u16::MAX))
+        .or((name == WEB).then_some(WEB_PORT));
+    let mut env = common.clone();
+    env.extend(environment(table));
+    let bounded = |text: &str| match parse_duration(text)? {
+        duration if duration <= LONGEST => Ok(duration),
+        _ => Err(format!("{text:?} is longer than a day")),
+    };
+    let port_timeout = table.parsed("port_timeout", "15s", "From its start until it listens.", bounded);
+    let shutdown_timeout = table.parsed("shutdown_timeout", "10s", "From SIGTERM to SIGKILL.", bounded);
+    let drain_timeout = table.parsed(
+        "drain_timeout",
+        "30s",
+        "How long requests may go on while it is retired.",
+        bounded,
+    );
+    let health_path = table.table("health", |health| {
+        health.optional("path", "Path that must answer 2xx or 3xx before it is ready.", |text| {
+            if text.starts_with('/') {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("{text:?} does not start with '/'"))
+            }
+        })
+    });
+    let concurrency = table.table("concurrency", |table| concurrency(name, table));
+    let resources = table.table("resources", resources);
+    let command = command.or_else(|| procfile.map(str::to_owned));
+    if command.is_none() && table.is_present() {
+        table.refuse(
+            "command",
+            "the service has no command: add command = \"…\", or a line in the Procfile",
+        );
+    }
+    Some(Service {
+        command: command?,
+        port,
+        port_timeout,
+        shutdown_timeout,
+        drain_timeout,
+        health_path,
+        concurrency,
+        resources,
+        env,
+    })
+}
+
+fn concurrency(name: &str, table: &mut Table<'_, '_, '_>) -> Concurrency {
+    let fixed_by_default = matches!(default_concurrency(name), Concurrency::Fixed { .. });
+    let default = if fixed_by_default { "fixed" } else { "auto" };
+    let fixed = table.choice(
+        "mode",
+        default,
+        "`auto` follows the load, `fixed` keeps `num_instances`.",
+        &[("auto", false), ("fixed", true)],
+    );
+    let requests = table.integer(
+        "requests_per_instance",
+        10,
+        1..=10_000,
+        "Concurrent requests one sandbox takes (`auto`).",
+    );
+    let scale_down_delay = table.duration(
+        "scale_down_delay",
+        "15m",
+        "How long one must be idle before it is retired (`auto`).",
+    );
+    let min = table.integer("min_instances", 0, 0..=1_000, "Never fewer (`auto`).");
+    let max = table.integer("max_instances", 20, 1..=1_000, "Never more (`auto`).");
+    let count = table.integer("num_instances", 1, 1..=1_000, "How many (`fixed`).");
+    for key in [
+        "requests_per_instance",
+        "scale_down_delay",
+        "min_instances",
+        "max_instances",
+    ] {
+        if fixed && table.has(key) {
+            table.refuse(key, "does not go with mode = \"fixed\"");
+        }
+    }
+    if !fixed && table.has("num_instances") {
+        table.refuse(
+            "num_instances",
+            "does not go with mode = \"auto\"; set mode = \"fixed\", or min_instances",
+        );
+    }
+    if min > max {
+        table.refuse("min_instances", format!("is {min}, more than max_instances = {max}"));
+    }
+    if fixed {
+        return Concurrency::Fixed { count: small(count) };
+    }
+    Concurrency::Auto {
+        requests_per_instance: small(requests),
+        scale_down_delay,
+        min: small(min),
+        max: small(max),
+    }
+}
+
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn resources(table: &mut Table<'_, '_, '_>) -> Resources {
+    let memory = table.optional(
+        "memory",
+        "Memory of one sandbox, like \"256MiB\".",
+        |text| match parse_bytes(text)? {
+            size if size >= Bytes(4 << 20) => Ok(size),
+            size => Err(format!("{size} is less than 4MiB, which no process starts in")),
+        },
+    );
+    let cpu = table.optional_positive("cpu", "Processor cores of one sandbox; 0.5 is half of one.");
+    let pids = table.optional_integer("pids", 4..=1_000_000, "Processes and threads of one sandbox.");
+    Resources {
+        memory,
+        cpu,
+        pids: pids.map(small),
+    }
+}

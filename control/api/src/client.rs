@@ -1,0 +1,254 @@
+//! The typed client of the control API, over a Unix socket; used by the CLI and by the proxy.
+
+use crate::deploy::{Artifact, Deploy, DeployRequest};
+use crate::error::{ApiError, ErrorBody, ErrorCode};
+use crate::resource::Page;
+use eventsource_stream::Eventsource;
+use futures_util::{Stream, StreamExt};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where control listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    Unix(PathBuf),
+}
+
+impl Server {
+    /// Parses `unix:/path`, the form of `--server` and of `control = …` in settings.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
+            _ => Err(format!("{text:?} is not a server; write unix:/path/to/control.sock")),
+        }
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::Unix(path) = self;
+        write!(out, "unix:{}", path.display())
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server answered with a refusal.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// Nothing answers there.
+    #[error("cannot reach miren-control at {server}: {why}")]
+    Unreachable { server: String, why: String },
+    /// It answered with something this client does not understand, or broke off.
+    #[error("{what}: {why}")]
+    Broken { what: String, why: String },
+}
+
+/// How long a connection to the local socket may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// One client; cheap to clone, keeps connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    server: Server,
+}
+
+/// One event of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its id, to resume after it; empty if it has none.
+    pub id: String,
+    pub name: String,
+    pub data: String,
+}
+
+impl Client {
+    pub fn new(server: &Server) -> Result<Self, ClientError> {
+        let Server::Unix(path) = server;
+        let http = reqwest::Client::builder()
+            .unix_socket(path.clone())
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(|error| ClientError::Broken {
+                what: "setting up the client".into(),
+                why: cause(&error),
+            })?;
+        Ok(Self {
+            http,
+            server: server.clone(),
+        })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://control{path}"))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(refusal(response).await)
+        }
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> ClientError {
+        if error.is_connect() {
+            ClientError::Unreachable {
+                server: self.server.to_string(),
+                why: cause(error),
+            }
+        } else {
+            ClientError::Broken {
+                what: format!("talking to {}", self.server),
+                why: cause(error),
+            }
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let response = self.send(request).await?;
+        let path = response.url().path().to_owned();
+        response.json().await.map_err(|error| ClientError::Broken {
+            what: format!("reading {path}"),
+            why: cause(&error),
+        })
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.json(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.json(self.request(Method::DELETE, path)).await
+    }
+
+    /// Every item of a list, page by page.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut page: Page<T> = self.get(path).await?;
+        let mut items = std::mem::take(&mut page.items);
+        while let Some(after) = page.next {
+            page = self.get(&format!("{path}{joint}after={after}")).await?;
+            items.append(&mut page.items);
+        }
+        Ok(items)
+    }
+
+    /// Uploads a folder as a tar stream.
+    pub async fn upload(&self, tar: reqwest::Body) -> Result<Artifact, ClientError> {
+        let request = self
+            .request(Method::POST, "/v1/artifacts")
+            .header("content-type", "application/x-tar");
+        self.json(request.body(tar)).await
+    }
+
+    /// Asks for a deploy; it goes on whether or not anybody watches.
+    pub async fn deploy(&self, app: &str, request: &DeployRequest, key: &str) -> Result<Deploy, ClientError> {
+        let path = format!("/v1/apps/{app}/deploys");
+        self.json(
+            self.request(Method::POST, &path)
+                .header("idempotency-key", key)
+                .json(request),
+        )
+        .await
+    }
+
+    /// Follows an event stream. It ends with an error when the connection does; resume with the last id.
+    pub async fn events(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<Event, ClientError>> + Send + use<>, ClientError> {
+        let mut request = self.request(Method::GET, path).header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let stream = self.send(request).await?.bytes_stream().eventsource();
+        let what = format!("following {path}");
+        Ok(stream.map(move |event| match event {
+            Ok(event) => Ok(Event {
+                id: event.id,
+                name: event.event,
+                data: event.data,
+            }),
+            Err(error) => Err(ClientError::Broken {
+                what: what.clone(),
+                why: error.to_string(),
+            }),
+        }))
+    }
+}
+
+async fn refusal(response: Response) -> ClientError {
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    match response.json::<ErrorBody>().await {
+        Ok(body) => {
+            let mut error = body.error;
+            error.retry_after = error.retry_after.or(retry_after);
+            ClientError::Refused(error)
+        }
+        Err(_) => ClientError::Refused(ApiError::new(code_of(status), format!("the server answered {status}"))),
+    }
+}
+
+fn code_of(status: StatusCode) -> ErrorCode {
+    match status.as_u16() {
+        403 => ErrorCode::Forbidden,
+        404 => ErrorCode::NotFound,
+        413 => ErrorCode::TooLarge,
+        400..=499 => ErrorCode::InvalidRequest,
+        _ => ErrorCode::Internal,
+    }
+}
+
+/// The innermost reason of an error: "connection refused" rather than "error sending request".
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_unix_sockets_with_a_whole_path() {
+        assert_eq!(
+            Server::parse("unix:/run/miren/control.sock"),
+            Ok(Server::Unix("/run/miren/control.sock".into()))
+        );
+        assert!(Server::parse("/run/miren/control.sock").is_err());
+        assert!(Server::parse("unix:control.sock").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_absent_server_is_unreachable_and_named() {
+        let client = Client::new(&Server::Unix("/nonexistent/control.sock".into())).unwrap();
+        let error = client.get::<serde_json::Value>("/v1/version").await.unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Unreachable { server, .. } if server.contains("/nonexistent")),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! Leases: a proxy's time-limited right to send requests to one sandbox generation, and the demand it reports.
+
+use crate::id::{PoolId, SandboxId, VersionId};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// How long a lease holds without being renewed.
+pub const LEASE_TTL: Duration = Duration::from_secs(30);
+/// How often a proxy renews all it holds: a third of [`LEASE_TTL`], so that two renewals may fail.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest wait for a first RUNNING sandbox that one acquire may ask for.
+pub const ACQUIRE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What a lease is about: one generation of one slot, never an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct LeaseKey {
+    pub slot: u32,
+    pub generation: u64,
+}
+
+/// The right to send up to `capacity` concurrent requests to one sandbox generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    #[serde(flatten)]
+    pub key: LeaseKey,
+    pub sandbox: SandboxId,
+    #[schema(value_type = String)]
+    pub endpoint: SocketAddr,
+    /// Concurrent requests this proxy may have in flight to it.
+    pub capacity: u32,
+}
+
+/// What a proxy needs of one (version, service) right now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Demand {
+    /// Requests being served.
+    pub in_flight: u32,
+    /// Requests waiting for room.
+    pub queued: u32,
+}
+
+/// Asks for a lease on every RUNNING sandbox of the pool of (version, service).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcquireRequest {
+    pub proxy: String,
+    pub version: VersionId,
+    pub service: String,
+    #[serde(default)]
+    pub demand: Demand,
+    /// How long the answer may take while no sandbox is RUNNING; at most [`ACQUIRE_WAIT_MAX`].
+    #[serde(default)]
+    pub wait_ms: u64,
+    /// Leases the caller knows to be of no use (a connect failed, the word says otherwise): dropped before the answer.
+    #[serde(default)]
+    pub dropped: Vec<LeaseKey>,
+}
+
+/// Every lease the proxy has on that pool from now on; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcquireResponse {
+    pub pool: PoolId,
+    pub leases: Vec<Lease>,
+    pub ttl_ms: u64,
+}
+
+/// Renews everything a proxy holds, in one request, with its demand per pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    pub proxy: String,
+    pub held: Vec<LeaseKey>,
+    #[serde(default)]
+    pub demand: Vec<PoolDemand>,
+}
+
+/// Demand of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolDemand {
+    pub pool: PoolId,
+    #[serde(flatten)]
+    pub demand: Demand,
+}
+
+/// Which leases go on. A lease on a sandbox that is not RUNNING is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenewResponse {
+    pub renewed: Vec<LeaseKey>,
+    pub lost: Vec<LeaseKey>,
+    pub ttl_ms: u64,
+}
+
+/// Gives leases back: no request of this proxy is in flight to them any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    pub proxy: String,
+    pub leases: Vec<LeaseKey>,
+}

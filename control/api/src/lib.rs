@@ -1,0 +1,16 @@
+//! The contract between `miren-control`, `miren-proxy` and the CLI: ids, resources, errors, settings files, and the typed client.
+
+pub mod app_file;
+pub mod client;
+pub mod deploy;
+pub mod error;
+pub mod host;
+pub mod id;
+pub mod lease;
+pub mod resource;
+pub mod routing;
+pub mod settings;
+
+pub use client::{Client, ClientError, Server};
+pub use error::{ApiError, ErrorCode};
+pub use id::{AppName, DeployId, PoolId, SandboxId, VersionId};

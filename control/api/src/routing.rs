@@ -1,0 +1,80 @@
+//! The routing snapshot: every route and the versions it resolves to, immutable and numbered.
+
+use crate::id::{AppName, PoolId, VersionId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// All routes at one generation. Two snapshots with the same generation are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoutingSnapshot {
+    /// Grows by one with each change; never reused, also over restarts of control.
+    pub generation: u64,
+    /// Exact hosts and wildcards (`*.example.com`), in normal form.
+    pub routes: Vec<RouteRule>,
+    /// Where requests go that no route matches.
+    #[serde(default)]
+    pub default: Option<RouteDestination>,
+    /// What each app serves.
+    pub apps: BTreeMap<AppName, AppRouting>,
+}
+
+/// One host and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteRule {
+    pub host: String,
+    #[serde(flatten)]
+    pub to: RouteDestination,
+}
+
+/// An app, and which of its services; `web` unless the route says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteDestination {
+    pub app: AppName,
+    pub service: String,
+}
+
+/// The versions of one app that requests can reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppRouting {
+    /// The version that serves the app's routes; none before its first deploy succeeded.
+    pub active: Option<VersionId>,
+    /// Versions reachable at `label.<host of the app>`.
+    #[serde(default)]
+    pub ephemeral: Vec<EphemeralRoute>,
+}
+
+/// A version reachable under a label until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EphemeralRoute {
+    pub label: String,
+    pub version: VersionId,
+    /// From this moment on it is unroutable, whether a sweep has run or not.
+    #[schema(value_type = String)]
+    pub expires_at: Timestamp,
+}
+
+/// Event `pool` of the proxy's stream: sandboxes of this pool came or went; ask for leases again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolChanged {
+    pub pool: PoolId,
+}
+
+/// Event `sandbox` of the proxy's stream: a hint that a slot's word changed. The word itself is the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxHint {
+    pub slot: u32,
+    pub generation: u64,
+    /// One of the slot states, in upper case: `RUNNING`, `DRAINING`, …
+    pub state: String,
+}
+
+/// Says that a proxy serves from this generation on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyAck {
+    /// The proxy's own id, new at each of its starts.
+    pub proxy: String,
+    pub generation: u64,
+}
