@@ -1,0 +1,150 @@
+//! Decides what is loaded: the embedded object, the constants put into it, and the pins its maps come from.
+
+use std::{
+    error::Error,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{CgroupSockAddr, Program, RawTracePoint, SchedClassifier},
+};
+use miren_abi::maps;
+
+use super::btf::Btf;
+use crate::error::OpenError;
+
+#[cfg(miren_programs)]
+static OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/miren-programs")));
+#[cfg(not(miren_programs))]
+static OBJECT: Option<&[u8]> = None;
+
+/// The object `cargo xtask ebpf` built.
+pub(super) fn bytes() -> Result<&'static [u8], OpenError> {
+    OBJECT.ok_or(OpenError::NotBuilt)
+}
+
+/// What the loader tells the programs, through constants and map sizes.
+#[derive(Debug)]
+pub(super) struct Settings {
+    capacity: u32,
+    task_signal: u32,
+    task_exit_code: u32,
+    signal_live: u32,
+}
+
+impl Settings {
+    /// Finds where this kernel keeps what the exit hook reads.
+    pub(super) fn find(capacity: u32) -> Result<Self, OpenError> {
+        const PATH: &str = "/sys/kernel/btf/vmlinux";
+        let unsupported = |reason: String| OpenError::Unsupported {
+            doing: format!("reading {PATH}"),
+            reason,
+        };
+        let bytes = std::fs::read(PATH).map_err(|error| unsupported(error.to_string()))?;
+        let btf = Btf::parse(&bytes).map_err(|error| unsupported(error.to_string()))?;
+        let offset = |of, member| {
+            btf.member_offset(of, member)
+                .map_err(|error| unsupported(error.to_string()))
+        };
+        Ok(Self {
+            capacity,
+            task_signal: offset("task_struct", "signal")?,
+            task_exit_code: offset("task_struct", "exit_code")?,
+            signal_live: offset("signal_struct", "live")?,
+        })
+    }
+
+    /// FNV-1a of the object and the settings: what the program tag leaves out is in it.
+    pub(super) fn hash(&self, object: &[u8]) -> u64 {
+        let settings = [self.capacity, self.task_signal, self.task_exit_code, self.signal_live];
+        let settings = settings.iter().flat_map(|setting| setting.to_le_bytes());
+        let bytes = object.iter().copied().chain(settings);
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
+/// The loaded programs, not attached yet.
+pub(super) struct Programs {
+    pub(super) exit: OwnedFd,
+    pub(super) connect4: OwnedFd,
+    pub(super) connect6: OwnedFd,
+    pub(super) packet: OwnedFd,
+}
+
+/// Creates the maps that are not pinned yet, pins them, and loads the programs over them.
+pub(super) fn load(object: &[u8], settings: &Settings, pin_dir: &Path) -> Result<Programs, OpenError> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("TASK_SIGNAL", &settings.task_signal, true)
+        .override_global("TASK_EXIT_CODE", &settings.task_exit_code, true)
+        .override_global("SIGNAL_LIVE", &settings.signal_live, true);
+    for name in [maps::SLOTS, maps::BY_ADDR, maps::BY_PID] {
+        loader.map_max_entries(name, settings.capacity);
+    }
+    for name in [
+        maps::SLOTS,
+        maps::BY_ADDR,
+        maps::BY_PID,
+        maps::EVENTS,
+        maps::EVENTS_PROXY,
+        maps::STATS,
+    ] {
+        loader.map_pin_path(name, pin_dir.join(name));
+    }
+    let mut ebpf = loader
+        .load(object)
+        .map_err(|error| failed("loading the kernel programs", error))?;
+    Ok(Programs {
+        exit: load_one(&mut ebpf, "exit_hook")?,
+        connect4: load_one(&mut ebpf, "connect_hook4")?,
+        connect6: load_one(&mut ebpf, "connect_hook6")?,
+        packet: load_one(&mut ebpf, "packet_hook")?,
+    })
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, OpenError> {
+    let doing = || format!("loading {name}");
+    let missing = || OpenError::Unsupported {
+        doing: doing(),
+        reason: "it is not in the object".into(),
+    };
+    let program = ebpf.program_mut(name).ok_or_else(missing)?;
+    let loaded = match program {
+        Program::RawTracePoint(program) => RawTracePoint::load(program),
+        Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
+        Program::SchedClassifier(program) => SchedClassifier::load(program),
+        _ => return Err(missing()),
+    };
+    loaded.map_err(|error| failed(&doing(), error))?;
+    let fd = program.fd().map_err(|error| failed(&doing(), error))?;
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| OpenError::from_kernel(doing(), error))
+}
+
+/// Says whether the kernel forbade it (EPERM) or cannot do it (anything else; the verifier's words are in the message).
+fn failed(doing: &str, error: impl Error + 'static) -> OpenError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    let mut reason = String::new();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.raw_os_error() == Some(libc::EPERM)
+        {
+            return OpenError::from_kernel(doing, io::Error::from_raw_os_error(libc::EPERM));
+        }
+        if !reason.is_empty() {
+            reason.push_str(": ");
+        }
+        reason.push_str(&error.to_string());
+        cause = error.source();
+    }
+    OpenError::Unsupported {
+        doing: doing.to_owned(),
+        reason,
+    }
+}
