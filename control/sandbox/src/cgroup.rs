@@ -1,0 +1,196 @@
+//! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a group that is being emptied is looked at: the kernel offers no event for this in version 1.
+const EMPTY_CHECK: Duration = Duration::from_millis(2);
+
+/// The cgroups of one node: `/miren-<node>` in every hierarchy of either version.
+#[derive(Clone, Debug)]
+pub(crate) struct Cgroups {
+    roots: Vec<PathBuf>,
+    name: String,
+}
+
+impl Cgroups {
+    /// Finds the hierarchies that are mounted.
+    pub(crate) fn open(node: &str) -> io::Result<Self> {
+        let roots = hierarchies(&fs::read_to_string("/proc/self/mounts")?);
+        if roots.is_empty() {
+            return Err(io::Error::other(
+                "no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup",
+            ));
+        }
+        Ok(Self {
+            roots,
+            name: format!("miren-{node}"),
+        })
+    }
+
+    /// What the runtime is told: a path below the root of every hierarchy.
+    pub(crate) fn path(&self, sandbox: &str) -> String {
+        format!("/{}/{sandbox}", self.name)
+    }
+
+    fn dirs<'c>(&'c self, sandbox: &'c str) -> impl Iterator<Item = PathBuf> + 'c {
+        self.roots.iter().map(move |root| root.join(&self.name).join(sandbox))
+    }
+
+    /// Sandboxes that have a group.
+    pub(crate) fn found(&self) -> io::Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for root in &self.roots {
+            let dir = root.join(&self.name);
+            let names = crate::files::names_in(&dir)?;
+            found.extend(names.into_iter().filter(|name| dir.join(name).is_dir()));
+        }
+        Ok(found)
+    }
+
+    /// Processes in the group, as the host sees them.
+    fn pids(&self, sandbox: &str) -> io::Result<BTreeSet<i32>> {
+        let mut pids = BTreeSet::new();
+        for dir in self.dirs(sandbox) {
+            match fs::read_to_string(dir.join("cgroup.procs")) {
+                Ok(text) => pids.extend(
+                    text.lines()
+                        .filter_map(|line| line.parse::<i32>().ok())
+                        .filter(|pid| *pid > 0),
+                ),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pids)
+    }
+
+    /// SIGKILL to everything in the group until it is empty.
+    ///
+    /// # Errors
+    /// When something in it is still there at the end of `limit`.
+    pub(crate) async fn kill(&self, sandbox: &str, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let pids = self.pids(sandbox)?;
+            if pids.is_empty() {
+                return Ok(());
+            }
+            send(&pids, Signal::SIGKILL)?;
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!(
+                    "processes {pids:?} do not end although killed"
+                )));
+            }
+            tokio::time::sleep(EMPTY_CHECK).await;
+        }
+    }
+
+    /// Sends a signal to everything in the group but one process; false if there is nothing else in it.
+    pub(crate) fn signal_others(&self, sandbox: &str, signal: Signal, but: u32) -> io::Result<bool> {
+        let mut pids = self.pids(sandbox)?;
+        pids.retain(|pid| pid.cast_unsigned() != but);
+        send(&pids, signal)?;
+        Ok(!pids.is_empty())
+    }
+
+    /// How many processes of the sandbox the kernel killed because its memory limit was reached.
+    pub(crate) fn out_of_memory_kills(&self, sandbox: &str) -> u64 {
+        let files = ["memory.oom_control", "memory.events"];
+        self.dirs(sandbox)
+            .flat_map(|dir| files.map(|file| dir.join(file)))
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .filter_map(|text| field(&text, "oom_kill"))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Removes the empty groups of a sandbox.
+    pub(crate) fn remove(&self, sandbox: &str) -> io::Result<()> {
+        self.dirs(sandbox).try_for_each(|dir| remove_group(&dir))
+    }
+
+    /// Removes the node's own groups once no sandbox has one.
+    pub(crate) fn remove_node(&self) -> io::Result<()> {
+        self.roots
+            .iter()
+            .try_for_each(|root| remove_group(&root.join(&self.name)))
+    }
+}
+
+fn send(pids: &BTreeSet<i32>, signal: Signal) -> io::Result<()> {
+    for pid in pids {
+        match kill(Pid::from_raw(*pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Where cgroup file systems are mounted, read from the text of `/proc/self/mounts`.
+fn hierarchies(mounts: &str) -> Vec<PathBuf> {
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let points = fields.filter_map(|fields| match fields[..] {
+        [_, point, "cgroup" | "cgroup2", ..] => Some(PathBuf::from(point)),
+        _ => None,
+    });
+    points.collect()
+}
+
+fn remove_group(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir(dir) {
+        Err(error) if !is_gone(&error) => Err(io::Error::new(
+            error.kind(),
+            format!("removing {}: {error}", dir.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// ENODEV: a group that was removed while one of its files was open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_of_hierarchies_are_found() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
+                      cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let found = hierarchies(mounts);
+        assert_eq!(
+            found,
+            [
+                PathBuf::from("/sys/fs/cgroup/memory"),
+                PathBuf::from("/sys/fs/cgroup/unified")
+            ]
+        );
+    }
+
+    #[test]
+    fn kills_are_read_from_both_versions() {
+        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+        let v2 = "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n";
+        assert_eq!(field(v1, "oom_kill"), Some(2));
+        assert_eq!(field(v2, "oom_kill"), Some(1));
+        assert_eq!(field("", "oom_kill"), None);
+    }
+}

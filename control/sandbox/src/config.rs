@@ -1,0 +1,85 @@
+//! Decides what one node is called, where it keeps its files and what a sandbox may use unless its service says more.
+
+use crate::network::Subnet;
+use miren_api::app_file::Resources;
+use miren_api::settings::Bytes;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything the operator decides about sandboxes. Two nodes of different name, bridge and subnet run side by side.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// A DNS label; names the nftables table, the veths and the cgroup of this node.
+    pub name: String,
+    /// Files that mean nothing after a reboot: `sandboxes/<id>/`, `netns/<id>`.
+    pub run_dir: PathBuf,
+    /// `<app>/<service>/<sandbox>.log`.
+    pub log_dir: PathBuf,
+    /// Name of the bridge, at most 15 characters.
+    pub bridge: String,
+    /// Addresses of the sandboxes; its first one is the bridge's.
+    pub subnet: Subnet,
+    /// How long one attempt to clean up after a sandbox may take.
+    pub cleanup_timeout: Duration,
+    /// How long a slot and its address rest after their sandbox ended.
+    pub quarantine: Duration,
+    /// Limits where a service names none.
+    pub defaults: Resources,
+    pub logs: LogLimits,
+    /// The executable that calls [`crate::helper_main_if_asked`].
+    pub helper: PathBuf,
+}
+
+impl NodeConfig {
+    /// A node with the defaults for everything that is no name or place.
+    pub fn new(
+        name: impl Into<String>,
+        run_dir: &Path,
+        log_dir: &Path,
+        bridge: impl Into<String>,
+        subnet: Subnet,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            run_dir: run_dir.to_owned(),
+            log_dir: log_dir.to_owned(),
+            bridge: bridge.into(),
+            subnet,
+            cleanup_timeout: Duration::from_secs(30),
+            quarantine: Duration::from_secs(3),
+            defaults: default_resources(),
+            logs: LogLimits::default(),
+            helper: PathBuf::from("/proc/self/exe"),
+        }
+    }
+}
+
+/// 512 MiB, every core, 512 processes and threads.
+fn default_resources() -> Resources {
+    Resources {
+        memory: Some(Bytes(512 << 20)),
+        cpu: None,
+        pids: Some(512),
+    }
+}
+
+/// How much log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Size at which a file is rotated.
+    pub file: Bytes,
+    /// Files of one sandbox, the one being written included.
+    pub files: u32,
+    /// Sandboxes of one service whose files are kept, living ones included.
+    pub sandboxes: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            file: Bytes(10 << 20),
+            files: 3,
+            sandboxes: 20,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Decides which files of the host a sandbox sees, and which are made for it.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::SandboxDir;
+
+/// Folders of programs and libraries. Where `/usr` holds them all, these are links into it.
+const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+/// Files of `/etc` that programs from `/usr` need; copied, so that each sandbox keeps the ones it started with.
+const COPIED: [&str; 7] = [
+    "nsswitch.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "protocols",
+    "services",
+    "mime.types",
+    "ssl/openssl.cnf",
+];
+/// Folders of `/etc` that are shown as they are: certificates and links to programs, nothing secret.
+const SHOWN: [&str; 6] = [
+    "ld.so.conf.d",
+    "ssl/certs",
+    "ca-certificates",
+    "alternatives",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+];
+/// Mount points, which have to exist before the root becomes read-only.
+const MOUNT_POINTS: [&str; 6] = ["app", "dev", "proc", "run", "tmp", "etc"];
+
+const PASSWD: &str = "root:x:0:0:root:/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
+
+/// A folder of the host that appears at the same place inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) host: PathBuf,
+    pub(crate) inside: PathBuf,
+}
+
+/// Makes the root of a sandbox from the host's files; says which folders are to be mounted into it, read-only.
+pub(crate) fn prepare(dir: &SandboxDir, host: &Path, sandbox: &str, address: IpAddr) -> io::Result<Vec<Shown>> {
+    let root = dir.rootfs();
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
+    for point in MOUNT_POINTS {
+        fs::create_dir(root.join(point))?;
+    }
+    for part in [dir.upper(), dir.work()] {
+        fs::create_dir(part)?;
+    }
+    let mut shown = Vec::new();
+    for name in PROGRAMS {
+        match fs::read_link(host.join(name)) {
+            Ok(link) => symlink(link, root.join(name))?,
+            Err(_) if host.join(name).is_dir() => shown.push(show(host, name, &root)?),
+            Err(_) => {}
+        }
+    }
+    for name in SHOWN.iter().map(|name| format!("etc/{name}")) {
+        if host.join(&name).is_dir() {
+            shown.push(show(host, &name, &root)?);
+        }
+    }
+    make_etc(host, &root, sandbox, address)?;
+    Ok(shown)
+}
+
+fn show(host: &Path, name: &str, root: &Path) -> io::Result<Shown> {
+    fs::create_dir_all(root.join(name))?;
+    Ok(Shown {
+        host: host.join(name),
+        inside: Path::new("/").join(name),
+    })
+}
+
+fn make_etc(host: &Path, root: &Path, sandbox: &str, address: IpAddr) -> io::Result<()> {
+    let (from, to) = (host.join("etc"), root.join("etc"));
+    for name in COPIED {
+        if from.join(name).is_file() {
+            fs::create_dir_all(to.join(name).parent().unwrap_or(&to))?;
+            fs::copy(from.join(name), to.join(name))?;
+        }
+    }
+    match fs::read_link(from.join("localtime")) {
+        Ok(link) => symlink(link, to.join("localtime"))?,
+        Err(_) if from.join("localtime").is_file() => drop(fs::copy(from.join("localtime"), to.join("localtime"))?),
+        Err(_) => {}
+    }
+    fs::write(to.join("passwd"), PASSWD)?;
+    fs::write(to.join("group"), GROUP)?;
+    fs::write(to.join("hostname"), format!("{sandbox}\n"))?;
+    fs::write(
+        to.join("hosts"),
+        format!("127.0.0.1 localhost\n::1 localhost\n{address} {sandbox}\n"),
+    )?;
+    fs::write(
+        to.join("resolv.conf"),
+        resolvers(&from, &host.join("run/systemd/resolve")),
+    )
+}
+
+/// Name servers that a sandbox can reach: one on the host's loopback is not among them, those behind it are.
+fn resolvers(etc: &Path, resolved: &Path) -> String {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let usable = reachable_resolvers(&read(etc.join("resolv.conf")));
+    if usable.contains("nameserver") {
+        return usable;
+    }
+    reachable_resolvers(&read(resolved.join("resolv.conf")))
+}
+
+fn reachable_resolvers(text: &str) -> String {
+    let is_loopback = |line: &str| {
+        let server = line
+            .strip_prefix("nameserver")
+            .and_then(|rest| rest.trim().parse::<IpAddr>().ok());
+        server.is_some_and(|server| server.is_loopback())
+    };
+    let lines = text.lines().map(str::trim);
+    let kept = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';']) && !is_loopback(line));
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> tempfile::TempDir {
+        let host = tempfile::tempdir().expect("a folder");
+        for dir in ["usr/bin", "etc/ssl/certs", "etc/ssl/private", "root", "home", "lib"] {
+            fs::create_dir_all(host.path().join(dir)).expect("folder");
+        }
+        symlink("usr/bin", host.path().join("bin")).expect("link");
+        for (name, text) in [
+            ("etc/nsswitch.conf", "hosts: files dns\n"),
+            ("etc/shadow", "secret"),
+            ("etc/passwd", "real users"),
+        ] {
+            fs::write(host.path().join(name), text).expect("file");
+        }
+        fs::write(
+            host.path().join("etc/resolv.conf"),
+            "# made by x\nnameserver 127.0.0.53\nnameserver 10.0.0.9\n",
+        )
+        .expect("file");
+        host
+    }
+
+    #[test]
+    fn only_programs_and_needed_settings_of_the_host_are_shown() {
+        let (host, run) = (host(), tempfile::tempdir().expect("a folder"));
+        let dir = SandboxDir::new(run.path(), "sb-1");
+        let shown = prepare(&dir, host.path(), "sb-1", IpAddr::from([10, 0, 0, 2])).expect("a root");
+        let inside: Vec<_> = shown.iter().map(|shown| shown.inside.display().to_string()).collect();
+        assert_eq!(
+            inside,
+            ["/usr", "/lib", "/etc/ssl/certs"],
+            "a folder is mounted, a link is not"
+        );
+        let root = dir.rootfs();
+        assert_eq!(fs::read_link(root.join("bin")).expect("a link"), Path::new("usr/bin"));
+        let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+        assert_eq!(read("etc/passwd"), PASSWD);
+        assert_eq!(read("etc/resolv.conf"), "nameserver 10.0.0.9\n");
+        assert!(read("etc/hosts").contains("10.0.0.2 sb-1"));
+        for hidden in ["root", "home", "etc/shadow", "etc/ssl/private"] {
+            assert!(!root.join(hidden).exists(), "{hidden}");
+        }
+    }
+}

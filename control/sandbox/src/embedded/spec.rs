@@ -1,0 +1,200 @@
+//! Decides everything about a sandbox that the runtime specification can say.
+
+use super::rootfs::Shown;
+use super::{SandboxDir, capabilities, overlay, seccomp};
+use miren_api::app_file::{Resources, command_line};
+use miren_api::settings::Bytes;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// Where programs are looked for unless the app says otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Open files of one process: the usual hard limit of a server distribution, less if ours is lower.
+const OPEN_FILES: u64 = 65_536;
+/// Length of the scheduler's period, in microseconds: the kernel's default.
+const CPU_PERIOD: u64 = 100_000;
+/// Room in `/tmp`, `/run` and `/dev/shm`; it counts against the memory limit as well.
+const TMP: &str = "size=256m";
+const SMALL: &str = "size=64m";
+
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The limits of one sandbox.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<Bytes>,
+    pub(crate) cpu: Option<f64>,
+    pub(crate) pids: Option<u32>,
+}
+
+impl Limits {
+    /// What the service says, else what the node says.
+    pub(crate) fn of(service: Resources, node: Resources) -> Self {
+        Self {
+            memory: service.memory.or(node.memory),
+            cpu: service.cpu.or(node.cpu),
+            pids: service.pids.or(node.pids),
+        }
+    }
+}
+
+/// What a specification is made of.
+#[derive(Debug)]
+pub(crate) struct SpecInput<'s> {
+    pub(crate) sandbox: &'s str,
+    pub(crate) command: &'s str,
+    pub(crate) env: &'s BTreeMap<String, String>,
+    pub(crate) app_files: &'s Path,
+    pub(crate) shown: Vec<Shown>,
+    pub(crate) namespace: &'s Path,
+    pub(crate) cgroup: String,
+    pub(crate) limits: Limits,
+    /// Whether `/app` can be a copy-on-write overlay; it is read-only otherwise.
+    pub(crate) overlay: bool,
+}
+
+/// Writes the bundle's `config.json`.
+pub(crate) fn write(dir: &SandboxDir, input: &SpecInput<'_>) -> io::Result<()> {
+    let powers = Powers {
+        capabilities: capabilities::grantable()?,
+        open_files: open_files()?,
+    };
+    crate::files::write_json(&dir.path().join("config.json"), &spec(dir, input, &powers))
+}
+
+/// What this process can give to another.
+#[derive(Debug)]
+struct Powers {
+    capabilities: Vec<&'static str>,
+    open_files: u64,
+}
+
+fn open_files() -> io::Result<u64> {
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    Ok(hard.min(OPEN_FILES))
+}
+
+fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
+    let capabilities = &powers.capabilities;
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": input.sandbox,
+        "root": { "path": dir.rootfs(), "readonly": true },
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": command_line(input.command),
+            "env": environment(input.env),
+            "cwd": "/app",
+            "noNewPrivileges": true,
+            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": powers.open_files, "soft": powers.open_files }],
+        },
+        "mounts": mounts(dir, input),
+        "linux": {
+            "cgroupsPath": input.cgroup,
+            "namespaces": namespaces(input.namespace),
+            "resources": resources(&input.limits),
+            "seccomp": seccomp::profile(),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    })
+}
+
+fn environment(env: &BTreeMap<String, String>) -> Vec<String> {
+    let defaults = [("PATH", PATH), ("HOME", "/app")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut all = BTreeMap::from(defaults);
+    all.extend(env.clone());
+    all.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+fn namespaces(network: &Path) -> Value {
+    json!([
+        { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" },
+        { "type": "network", "path": network },
+    ])
+}
+
+fn mounts(dir: &SandboxDir, input: &SpecInput<'_>) -> Vec<Value> {
+    let mut mounts: Vec<Value> = input
+        .shown
+        .iter()
+        .map(|shown| bind(&shown.host, &shown.inside))
+        .collect();
+    mounts.push(app(dir, input));
+    mounts.extend([
+        fresh("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        fresh("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", SMALL]),
+        fresh(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        fresh("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", SMALL]),
+        fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]),
+        fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]),
+    ]);
+    mounts
+}
+
+fn fresh(destination: &str, kind: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": kind, "source": kind, "options": options })
+}
+
+/// Submounts of the host's folder are left out: what is mounted below `/usr` was not meant for sandboxes.
+fn bind(host: &Path, inside: &Path) -> Value {
+    json!({ "destination": inside, "type": "bind", "source": host, "options": ["bind", "ro", "nosuid", "nodev"] })
+}
+
+/// A private copy-on-write view of the app's files, or the files themselves, read-only.
+fn app(dir: &SandboxDir, input: &SpecInput<'_>) -> Value {
+    let layers = [input.app_files, &dir.upper(), &dir.work()].map(Path::to_owned);
+    if !input.overlay || !layers.iter().all(|path| overlay::takes(path)) {
+        return bind(input.app_files, Path::new("/app"));
+    }
+    let [lower, upper, work] = layers.map(|path| path.display().to_string());
+    let options = [
+        format!("lowerdir={lower}"),
+        format!("upperdir={upper}"),
+        format!("workdir={work}"),
+        "nosuid".into(),
+        "nodev".into(),
+    ];
+    json!({ "destination": "/app", "type": "overlay", "source": "overlay", "options": options })
+}
+
+fn resources(limits: &Limits) -> Value {
+    let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    if let Some(Bytes(memory)) = limits.memory {
+        // Swap included: a limit that swapping stretches is none.
+        resources["memory"] = json!({ "limit": memory, "swap": memory });
+    }
+    if let Some(pids) = limits.pids {
+        resources["pids"] = json!({ "limit": pids });
+    }
+    if let Some(cpu) = limits.cpu {
+        // At least a hundredth of a core: the kernel refuses less than 1 ms.
+        let quota = (cpu * CPU_PERIOD as f64).max(1000.0) as i64;
+        resources["cpu"] = json!({ "quota": quota, "period": CPU_PERIOD });
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests;

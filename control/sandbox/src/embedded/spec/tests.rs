@@ -1,0 +1,125 @@
+//! Decides what the specification of a sandbox says.
+
+use super::*;
+use libcontainer::oci_spec::runtime::Spec;
+use std::path::PathBuf;
+
+fn made(limits: Limits, overlay: bool) -> Value {
+    let env = BTreeMap::from([
+        ("PORT".to_owned(), "3000".to_owned()),
+        ("HOME".to_owned(), "/tmp".to_owned()),
+    ]);
+    let input = SpecInput {
+        sandbox: "sb-1",
+        command: "node server.js",
+        env: &env,
+        app_files: Path::new("/var/lib/miren/artifacts/abc"),
+        shown: vec![Shown {
+            host: PathBuf::from("/usr"),
+            inside: PathBuf::from("/usr"),
+        }],
+        namespace: Path::new("/run/miren/netns/sb-1"),
+        cgroup: "/miren-one/sb-1".into(),
+        limits,
+        overlay,
+    };
+    let powers = Powers {
+        capabilities: vec!["CAP_CHOWN"],
+        open_files: 1024,
+    };
+    spec(&SandboxDir::new(Path::new("/run/miren"), "sb-1"), &input, &powers)
+}
+
+const LIMITS: Limits = Limits {
+    memory: Some(Bytes(64 << 20)),
+    cpu: Some(0.5),
+    pids: Some(10),
+};
+
+fn mount<'s>(spec: &'s Value, destination: &str) -> &'s Value {
+    let mounts = spec["mounts"].as_array().expect("mounts");
+    mounts
+        .iter()
+        .find(|mount| mount["destination"] == destination)
+        .expect(destination)
+}
+
+#[test]
+fn the_runtime_understands_every_word_of_it() {
+    let spec: Spec = serde_json::from_value(made(LIMITS, true)).expect("a specification");
+    assert_eq!(spec.hostname().as_deref(), Some("sb-1"));
+    assert!(spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some()));
+}
+
+#[test]
+fn the_process_has_no_way_to_more_power() {
+    let spec = made(LIMITS, true);
+    let process = &spec["process"];
+    assert_eq!(process["noNewPrivileges"], true);
+    for set in ["bounding", "effective", "permitted"] {
+        assert_eq!(process["capabilities"][set], json!(["CAP_CHOWN"]));
+    }
+    assert_eq!(process["rlimits"][0]["hard"], 1024);
+    assert_eq!(spec["root"]["readonly"], true);
+    assert_eq!(
+        spec["linux"]["resources"]["devices"],
+        json!([{ "allow": false, "access": "rwm" }])
+    );
+    for kind in ["pid", "ipc", "uts", "mount", "cgroup", "network"] {
+        let namespaces = spec["linux"]["namespaces"].as_array().expect("namespaces");
+        assert!(namespaces.iter().any(|namespace| namespace["type"] == kind), "{kind}");
+    }
+}
+
+#[test]
+fn the_environment_is_complete_and_the_app_may_replace_defaults() {
+    let spec = made(LIMITS, true);
+    let env: Vec<&str> = spec["process"]["env"]
+        .as_array()
+        .expect("env")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(env, ["HOME=/tmp", &format!("PATH={PATH}"), "PORT=3000"]);
+    assert_eq!(spec["process"]["args"], json!(["node", "server.js"]));
+}
+
+#[test]
+fn limits_are_in_the_units_of_the_kernel() {
+    let resources = &made(LIMITS, true)["linux"]["resources"];
+    assert_eq!(resources["memory"], json!({ "limit": 64 << 20, "swap": 64 << 20 }));
+    assert_eq!(resources["cpu"], json!({ "quota": 50_000, "period": 100_000 }));
+    assert_eq!(resources["pids"], json!({ "limit": 10 }));
+    let node = Resources {
+        memory: Some(Bytes(1)),
+        cpu: None,
+        pids: Some(2),
+    };
+    let service = Resources {
+        pids: Some(3),
+        ..Resources::default()
+    };
+    let expected = Limits {
+        memory: Some(Bytes(1)),
+        cpu: None,
+        pids: Some(3),
+    };
+    assert_eq!(Limits::of(service, node), expected);
+}
+
+#[test]
+fn app_files_are_never_written_to() {
+    let overlay = made(LIMITS, true);
+    let options = &mount(&overlay, "/app")["options"];
+    assert_eq!(options[0], "lowerdir=/var/lib/miren/artifacts/abc");
+    assert_eq!(options[1], "upperdir=/run/miren/sandboxes/sb-1/upper");
+    let plain = made(LIMITS, false);
+    assert_eq!(
+        mount(&plain, "/app")["options"],
+        json!(["bind", "ro", "nosuid", "nodev"])
+    );
+    assert_eq!(
+        mount(&plain, "/usr")["options"],
+        json!(["bind", "ro", "nosuid", "nodev"])
+    );
+}

@@ -1,0 +1,26 @@
+//! Decides how sandboxes run on this node: their network, their isolation, their life from PENDING to the last clean-up.
+//!
+//! A crate of its own because libcontainer and rtnetlink are compiled and linked here and nowhere else.
+
+mod adopt;
+mod cgroup;
+mod config;
+mod embedded;
+mod exit;
+mod files;
+mod lifecycle;
+pub mod logs;
+mod network;
+mod node;
+mod order;
+mod process;
+mod readable;
+mod registry;
+mod sandboxes;
+
+pub use config::{LogLimits, NodeConfig};
+pub use embedded::helper_main_if_asked;
+pub use network::{Subnet, SubnetError};
+pub use order::{Facts, Known, SandboxChange, StartOrder};
+pub use registry::CleanUp;
+pub use sandboxes::{OpenError, Sandboxes};

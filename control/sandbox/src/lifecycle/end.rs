@@ -1,0 +1,100 @@
+//! Decides what is said about a sandbox that has ended.
+
+use super::{Exit, Sandbox};
+use crate::embedded::Limits;
+use crate::exit::{describe, exit_code};
+use crate::files;
+use crate::logs;
+use crate::order::SandboxChange;
+use miren_api::resource::SandboxState;
+use miren_loader::{EXIT_CODE_UNKNOWN, State};
+use std::time::Duration;
+
+/// How long the helper may take to write the last lines and the exit status.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Lines of its log that go into the reason of a failed boot, and characters of each.
+const TAIL_LINES: usize = 5;
+const TAIL_CHARACTERS: usize = 300;
+
+impl Sandbox {
+    /// The one terminal announcement.
+    pub(crate) async fn end(&mut self) -> SandboxChange {
+        let status = self.exit_status().await;
+        self.facts.exit_code = status.and_then(exit_code);
+        let stopped = self
+            .life
+            .as_ref()
+            .is_some_and(|life| life.state(&self.node.fast_path) == State::Stopped);
+        let booting = self.state == SandboxState::Pending;
+        let mut reason = match &self.why {
+            Some(why) => why.clone(),
+            None if stopped => "retired before the system restarted".to_owned(),
+            None => self.unexpected(status),
+        };
+        if booting && !stopped {
+            reason.push_str(&log_tail(&logs::last_lines(&self.node.log(&self.order), TAIL_LINES)));
+        }
+        self.state = if stopped {
+            SandboxState::Stopped
+        } else {
+            SandboxState::Dead
+        };
+        tracing::info!(sandbox = %self.order.id, app = %self.order.app, state = self.state.as_str(), reason, "sandbox");
+        self.change(self.state, Some(reason))
+    }
+
+    /// Raw wait status: from the helper, which sees it after the last line is in the log, else from the kernel's hook.
+    async fn exit_status(&self) -> Option<i32> {
+        let life = self.life.as_ref()?;
+        if let Some(helper) = &life.helper {
+            // A helper that does not end is killed by the clean-up.
+            let _ = tokio::time::timeout(LAST_WORDS, helper.exited()).await;
+        }
+        let recorded: Option<Exit> = files::read_json(&self.dir().exit()).ok().flatten();
+        if let Some(exit) = recorded {
+            return Some(exit.status);
+        }
+        let view = self.node.fast_path.slot(life.slot);
+        let seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
+        seen.then(|| view.exit_code.cast_signed())
+    }
+
+    /// The reason of an exit that nobody asked for.
+    fn unexpected(&self, status: Option<i32>) -> String {
+        let booting = self.state == SandboxState::Pending;
+        if booting && self.facts.pid.is_none() {
+            return "the system restarted before its command was started".to_owned();
+        }
+        let limits = Limits::of(self.order.service.resources, self.node.config.defaults);
+        let kills = self.node.cgroups.out_of_memory_kills(self.id());
+        let how = describe(status, (kills > 0).then_some(limits.memory).flatten());
+        match (booting, self.facts.port) {
+            (false, _) => how,
+            (true, Some(port)) => format!("{how} before it listened on port {port}"),
+            (true, None) => format!("{how} right after its start"),
+        }
+    }
+}
+
+fn log_tail(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return "; it wrote nothing to its log".to_owned();
+    }
+    let cut = lines
+        .iter()
+        .map(|line| format!("\n  {}", line.chars().take(TAIL_CHARACTERS).collect::<String>()));
+    format!("; last log lines:{}", cut.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_short() {
+        assert_eq!(log_tail(&[]), "; it wrote nothing to its log");
+        let tail = log_tail(&["a".into(), "b".repeat(1000)]);
+        assert!(tail.starts_with("; last log lines:\n  a\n  bbb"));
+        assert!(tail.len() < 400);
+    }
+}

@@ -1,0 +1,143 @@
+//! Decides how a sandbox is ended: when its requests are done or its time is up, gently first.
+
+use super::{Command, Sandbox, Stage};
+use crate::process::Process;
+use futures_util::future::BoxFuture;
+use miren_api::resource::SandboxState;
+use miren_loader::State;
+use nix::sys::signal::Signal;
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep_until, timeout};
+
+/// How long SIGKILL may take before it is sent again and the operator is told.
+const KILL: Duration = Duration::from_secs(10);
+
+/// What a sandbox that is DRAINING waits for.
+pub(crate) struct Retirement {
+    pub(crate) deadline: Instant,
+    pub(crate) idle: BoxFuture<'static, ()>,
+}
+
+impl Sandbox {
+    /// The next stage for a sandbox that is not wanted any more.
+    pub(super) fn retire(&mut self, command: Command) -> Stage {
+        match command {
+            Command::Kill { reason } => {
+                self.why.get_or_insert(reason);
+                Stage::Stop { at_once: true }
+            }
+            Command::Drain { reason, deadline, idle } => {
+                self.why.get_or_insert(reason);
+                if self.state == SandboxState::Pending {
+                    return Stage::Stop { at_once: false };
+                }
+                let retirement = Retirement { deadline, idle };
+                let advanced = self.advance(State::Draining, SandboxState::Draining);
+                advanced.err().unwrap_or(Stage::Drain(retirement))
+            }
+        }
+    }
+
+    /// DRAINING: nothing new arrives, what is in flight goes on.
+    pub(super) async fn drain(&mut self, mut retirement: Retirement) -> Stage {
+        let Some(life) = &self.life else { return Stage::Ended };
+        loop {
+            tokio::select! {
+                () = life.ended(&self.node.fast_path) => return Stage::Ended,
+                () = &mut retirement.idle => return Stage::Stop { at_once: false },
+                () = sleep_until(retirement.deadline.into()) => return Stage::Stop { at_once: false },
+                Some(command) = self.commands.recv() => match command {
+                    Command::Kill { reason } => {
+                        self.why.get_or_insert(reason);
+                        return Stage::Stop { at_once: true };
+                    }
+                    Command::Drain { reason, deadline, idle } => {
+                        self.why.get_or_insert(reason);
+                        retirement.deadline = retirement.deadline.min(deadline);
+                        retirement.idle = idle;
+                    }
+                }
+            }
+        }
+    }
+
+    /// STOPPING: SIGTERM, the service's grace, SIGKILL.
+    pub(super) async fn stop(&mut self, at_once: bool) -> Stage {
+        if self.state != SandboxState::Stopping
+            && let Err(ended) = self.advance(State::Stopping, SandboxState::Stopping)
+        {
+            return ended;
+        }
+        if !at_once && self.terminate().await {
+            return Stage::Ended;
+        }
+        self.kill().await;
+        Stage::Ended
+    }
+
+    /// A boot that failed: SIGKILL at once, and DEAD.
+    pub(super) async fn abort(&mut self) -> Stage {
+        self.kill().await;
+        if let Some(life) = &self.life {
+            // Refused if the exit said so already.
+            let _ = self.node.fast_path.advance(life.slot, life.generation, State::Dead);
+        }
+        Stage::Ended
+    }
+
+    /// Sends SIGTERM; false if nobody would take it.
+    ///
+    /// Init does not get the default action of a signal: one that does nothing about SIGTERM, as a shell that waits for a
+    /// server, would sit out its grace. So what it started is told instead, and if there is nothing, the default action is
+    /// that it ends.
+    fn ask_to_end(&self, init: &Process) -> io::Result<bool> {
+        if init.handles(Signal::SIGTERM) {
+            return init.signal(Signal::SIGTERM).map(|()| true);
+        }
+        self.node.cgroups.signal_others(self.id(), Signal::SIGTERM, init.pid())
+    }
+
+    /// True if it ended by itself within its grace.
+    async fn terminate(&mut self) -> bool {
+        let Some(life) = &self.life else { return true };
+        let Some(init) = &life.init else { return false };
+        match self.ask_to_end(init) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "SIGTERM could not be sent"),
+        }
+        let grace = self.order.service.shutdown_timeout;
+        let deadline = sleep_until((Instant::now() + grace).into());
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                () = life.ended(&self.node.fast_path) => return true,
+                () = &mut deadline => break,
+                Some(command) = self.commands.recv() => if matches!(command, Command::Kill { .. }) {
+                    return false;
+                }
+            }
+        }
+        tracing::warn!(sandbox = %self.order.id, ?grace, "ignored SIGTERM; killing it");
+        if let Some(why) = &mut self.why {
+            why.push_str(&format!("; it did not exit within {grace:?} of SIGTERM and was killed"));
+        }
+        false
+    }
+
+    /// SIGKILL to everything in its cgroup, again and again until init is gone.
+    async fn kill(&self) {
+        loop {
+            if let Err(error) = self.node.cgroups.kill(self.id(), KILL).await {
+                tracing::error!(sandbox = %self.order.id, %error, "killing it does not work; trying again");
+            }
+            let Some(life) = self.life.as_ref().filter(|life| life.init.is_some()) else {
+                return;
+            };
+            if timeout(KILL, life.ended(&self.node.fast_path)).await.is_ok() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Decides what is asked for when a sandbox is started, and what is said back about it.
+
+use jiff::Timestamp;
+use miren_api::app_file::Service;
+use miren_api::id::{AppName, SandboxId, VersionId};
+use miren_api::resource::SandboxState;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// One sandbox to be started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartOrder {
+    pub id: SandboxId,
+    pub app: AppName,
+    pub service_name: String,
+    pub version: VersionId,
+    /// Command, port, timeouts and limits. `shutdown_timeout` is the time between SIGTERM and SIGKILL.
+    pub service: Service,
+    /// Unpacked artifact: what `/app` starts as. Never written to.
+    pub app_files: PathBuf,
+    /// The complete environment, `PORT` and `MIREN_*` included; `PATH` and `HOME` are set unless given.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What is known about one sandbox generation. Saved by control, handed back to [`crate::Sandboxes::adopt`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub slot: Option<u32>,
+    pub generation: Option<u64>,
+    pub ip: Option<IpAddr>,
+    pub port: Option<u16>,
+    /// Its init, as the host sees it.
+    pub pid: Option<u32>,
+    /// Exit status of init; 128 + the signal if a signal ended it.
+    pub exit_code: Option<i32>,
+}
+
+/// A state that a sandbox has reached: announced once it is true, a terminal one exactly once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxChange {
+    pub id: SandboxId,
+    pub state: SandboxState,
+    /// Why it is draining or has ended.
+    pub reason: Option<String>,
+    pub at: Timestamp,
+    pub facts: Facts,
+}
+
+/// A sandbox that control believes to exist when it starts.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub order: StartOrder,
+    /// The last state that was announced.
+    pub state: SandboxState,
+    pub facts: Facts,
+}

@@ -1,0 +1,167 @@
+//! Decides whether a pid still is the process it was, and how that process is signalled and waited for.
+
+use crate::readable::readable;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Names one process for as long as the machine is up: a reused pid has another start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessRef {
+    pub(crate) pid: u32,
+    /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
+    pub(crate) started: u64,
+}
+
+/// A process held by a pidfd, so that nothing done to it can hit another one.
+#[derive(Debug)]
+pub(crate) struct Process {
+    reference: ProcessRef,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of the process that has this pid now.
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
+        let number = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+        // SAFETY: pidfd_open takes two integers and returns a descriptor that nobody else owns.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+        if pidfd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let pidfd = i32::try_from(pidfd).map_err(io::Error::other)?;
+        // SAFETY: the kernel has just returned it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        // Read after the pidfd was opened: both are about the same process.
+        let started = start_time(pid)?;
+        Ok(Self {
+            reference: ProcessRef { pid, started },
+            pidfd,
+        })
+    }
+
+    /// Takes hold of the process that was meant; `None` if it is gone, whoever has its pid now.
+    pub(crate) fn find(reference: ProcessRef) -> io::Result<Option<Self>> {
+        match Self::open(reference.pid) {
+            Ok(process) if process.reference == reference => Ok(Some(process)),
+            Ok(_) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn reference(&self) -> ProcessRef {
+        self.reference
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.reference.pid
+    }
+
+    /// Sends a signal; one to a process that has exited is no error.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: integers, and a null pointer that the call accepts as "no siginfo".
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal as i32,
+                none,
+                0,
+            )
+        };
+        match sent {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) }),
+        }
+    }
+
+    /// Whether a signal does something else to it than the default action: it is caught, blocked to be waited for, or
+    /// ignored on purpose. To the first process of a pid namespace the default action does not happen at all.
+    pub(crate) fn handles(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        status.is_ok_and(|status| handles(&status, signal))
+    }
+
+    /// Whether every thread of it has exited.
+    pub(crate) fn has_exited(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Resolves when every thread of it has exited.
+    pub(crate) async fn exited(&self) -> io::Result<()> {
+        readable(&self.pidfd).await
+    }
+}
+
+impl AsFd for Process {
+    /// Readable once the process has exited.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Looks into the three signal masks of the text of `/proc/PID/status`.
+fn handles(status: &str, signal: Signal) -> bool {
+    let bit = 1_u64 << (signal as i32 - 1);
+    let mask = |name| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(digits.trim(), 16).ok()
+    };
+    ["SigCgt:", "SigBlk:", "SigIgn:"]
+        .into_iter()
+        .filter_map(mask)
+        .any(|mask| mask & bit != 0)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound
+}
+
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as in proc(5)")))
+}
+
+/// Field 22, counted from 1; the second one is a name that may contain spaces and brackets.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k5_another_process_with_the_same_pid_is_not_found() {
+        let own = Process::open(std::process::id()).expect("own process");
+        let reference = own.reference();
+        assert!(Process::find(reference).expect("look-up").is_some());
+        let reused = ProcessRef {
+            started: reference.started + 1,
+            ..reference
+        };
+        assert!(Process::find(reused).expect("look-up").is_none());
+    }
+
+    #[test]
+    fn caught_blocked_and_ignored_signals_are_handled() {
+        let status =
+            |caught: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t{caught}\n");
+        assert!(handles(&status("0000000000004000"), Signal::SIGTERM));
+        assert!(!handles(&status("0000000000000000"), Signal::SIGTERM));
+        assert!(handles(&status("0"), Signal::SIGHUP) && handles(&status("0"), Signal::SIGPIPE));
+    }
+
+    #[test]
+    fn the_start_time_is_found_behind_a_hostile_name() {
+        let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
+        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time("17 (cut"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Decides which sandboxes there are, how their tasks are reached, and when none is left.
+
+use crate::lifecycle::Command;
+use miren_api::id::SandboxId;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// A clean-up that has not succeeded yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanUp {
+    pub id: SandboxId,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// What the last one failed with.
+    pub error: String,
+}
+
+/// Every sandbox from its order to the end of its clean-up.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    sandboxes: Mutex<HashMap<SandboxId, Entry>>,
+    /// Whom to wake when the word of a slot has changed.
+    slots: Mutex<HashMap<u32, Arc<Notify>>>,
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    commands: mpsc::UnboundedSender<Command>,
+    clean_up: Option<CleanUp>,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            sandboxes: Mutex::default(),
+            slots: Mutex::default(),
+            count: watch::Sender::new(0),
+        }
+    }
+
+    /// Adds a sandbox; `None` if its id is there already.
+    pub(crate) fn add(&self, id: &SandboxId) -> Option<mpsc::UnboundedReceiver<Command>> {
+        let mut sandboxes = self.sandboxes.lock();
+        if sandboxes.contains_key(id) {
+            return None;
+        }
+        let (commands, receiver) = mpsc::unbounded_channel();
+        sandboxes.insert(
+            id.clone(),
+            Entry {
+                commands,
+                clean_up: None,
+            },
+        );
+        self.count.send_replace(sandboxes.len());
+        Some(receiver)
+    }
+
+    /// Forgets a sandbox of which nothing is left.
+    pub(crate) fn remove(&self, id: &SandboxId) {
+        let mut sandboxes = self.sandboxes.lock();
+        sandboxes.remove(id);
+        self.count.send_replace(sandboxes.len());
+    }
+
+    /// Hands a command to the task of a sandbox. False if there is no such sandbox.
+    pub(crate) fn command(&self, id: &SandboxId, command: Command) -> bool {
+        let sandboxes = self.sandboxes.lock();
+        sandboxes
+            .get(id)
+            .is_some_and(|entry| entry.commands.send(command).is_ok())
+    }
+
+    pub(crate) fn ids(&self) -> HashSet<String> {
+        self.sandboxes.lock().keys().map(ToString::to_string).collect()
+    }
+
+    pub(crate) fn report_clean_up(&self, clean_up: CleanUp) {
+        if let Some(entry) = self.sandboxes.lock().get_mut(&clean_up.id) {
+            entry.clean_up = Some(clean_up);
+        }
+    }
+
+    pub(crate) fn clean_ups(&self) -> Vec<CleanUp> {
+        self.sandboxes
+            .lock()
+            .values()
+            .filter_map(|entry| entry.clean_up.clone())
+            .collect()
+    }
+
+    /// Resolves when there is no sandbox.
+    pub(crate) async fn empty(&self) {
+        let mut count = self.count.subscribe();
+        // The sender is `self`: it is there as long as this waits.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    /// What wakes the owner of a slot.
+    pub(crate) fn watch_slot(&self, slot: u32) -> Arc<Notify> {
+        let woken = Arc::new(Notify::new());
+        self.slots.lock().insert(slot, Arc::clone(&woken));
+        woken
+    }
+
+    pub(crate) fn wake_slot(&self, slot: u32) {
+        if let Some(woken) = self.slots.lock().get(&slot) {
+            woken.notify_one();
+        }
+    }
+}

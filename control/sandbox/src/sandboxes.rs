@@ -1,0 +1,169 @@
+//! Decides what control may ask of the sandboxes of this node.
+
+use crate::adopt;
+use crate::cgroup::Cgroups;
+use crate::config::NodeConfig;
+use crate::embedded;
+use crate::lifecycle::{Command, Sandbox};
+use crate::network::{Network, NetworkError};
+use crate::node::{Node, Parts};
+use crate::order::{Known, SandboxChange, StartOrder};
+use crate::registry::CleanUp;
+use futures_util::future::BoxFuture;
+use miren_api::id::SandboxId;
+use miren_loader::{AttachError, EventError, FastPath, Transition};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, mpsc};
+
+/// The sandboxes of one node. Cheap to clone; when the last clone is dropped everything that watches sandboxes ends,
+/// and the sandboxes go on.
+#[derive(Clone)]
+pub struct Sandboxes(Arc<Owner>);
+
+struct Owner(Arc<Node>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Why the node cannot run sandboxes, or cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+    #[error("the network of the node: {0}")]
+    Network(String),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Events(#[from] EventError),
+}
+
+impl OpenError {
+    fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+impl From<NetworkError> for OpenError {
+    fn from(error: NetworkError) -> Self {
+        Self::Network(error.to_string())
+    }
+}
+
+impl Sandboxes {
+    /// Makes the node's bridge, masquerading and cgroup, and puts the packet hook on the bridge.
+    ///
+    /// Every state a sandbox reaches is sent to `changes`. Nothing that runs already is touched before [`Sandboxes::adopt`].
+    pub async fn open(
+        config: NodeConfig,
+        fast_path: Arc<FastPath>,
+        changes: mpsc::UnboundedSender<SandboxChange>,
+    ) -> Result<Self, OpenError> {
+        for dir in [config.run_dir.join("sandboxes"), config.log_dir.clone()] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            made.map_err(OpenError::io(format!("creating {}", dir.display())))?;
+        }
+        let overlay = overlay(&config);
+        let cgroups = Cgroups::open(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
+        let network = Network::open(&config).await?;
+        fast_path.attach_packet_hook(&config.bridge)?;
+        let events = fast_path.events()?;
+        let parts = Parts {
+            fast_path,
+            network,
+            cgroups,
+            overlay,
+            changes,
+        };
+        let node = Node::new(config, parts);
+        node.watch_exits(events);
+        Ok(Self(Arc::new(Owner(node))))
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.0.0
+    }
+
+    /// Takes over what an earlier process of this node left: sandboxes that still run go on, those that ended meanwhile
+    /// are in the answer, everything that is not in `known` is removed. Call it once, before the first start.
+    ///
+    /// A sandbox that was DRAINING goes on to do so for its service's `drain_timeout`, unless [`Sandboxes::drain`] is
+    /// called again with what it waits for.
+    pub async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
+        adopt::run(self.node(), known).await
+    }
+
+    /// Starts a sandbox; returns at once. PENDING with its facts is announced, then RUNNING, or DEAD with the reason.
+    ///
+    /// One with a port is RUNNING once it accepts connections there (and `health_path`, if set, answers 2xx or 3xx);
+    /// one without a port once it has run for 100 ms.
+    pub fn start(&self, order: StartOrder) {
+        let node = self.node();
+        match node.registry.add(&order.id) {
+            Some(commands) => node.spawn(Sandbox::new(Arc::clone(node), order, commands).run()),
+            None => tracing::error!(sandbox = %order.id, "a sandbox of this id exists; the order is ignored"),
+        }
+    }
+
+    /// Retires a sandbox: RUNNING → DRAINING until `idle` resolves or `deadline` has passed, then STOPPING: SIGTERM, the
+    /// service's `shutdown_timeout`, SIGKILL, then STOPPED with `reason`. A PENDING one skips DRAINING.
+    /// Asking again may only shorten it; an id that is unknown or has ended is no error.
+    pub fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+        let reason = reason.to_owned();
+        let deadline = Instant::now() + deadline;
+        self.node()
+            .registry
+            .command(id, Command::Drain { reason, deadline, idle });
+    }
+
+    /// Ends a sandbox at once with SIGKILL, whatever it is doing. It becomes STOPPED with `reason`.
+    pub fn kill(&self, id: &SandboxId, reason: &str) {
+        let reason = reason.to_owned();
+        self.node().registry.command(id, Command::Kill { reason });
+    }
+
+    /// Every slot transition. Hints: a receiver that lags reads the table instead.
+    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.node().transitions()
+    }
+
+    /// Clean-ups that failed and are being tried again.
+    pub fn cleaning_up(&self) -> Vec<CleanUp> {
+        self.node().registry.clean_ups()
+    }
+
+    /// Resolves when no sandbox is left, clean-ups included.
+    pub async fn drained(&self) {
+        self.node().registry.empty().await;
+    }
+
+    /// Removes the bridge, the nftables table, the cgroup and the run files of the node. For after [`Sandboxes::drained`].
+    pub async fn remove_node(self) -> Result<(), OpenError> {
+        let node = self.node();
+        node.stop();
+        node.network.remove().await?;
+        node.cgroups
+            .remove_node()
+            .map_err(OpenError::io("removing the cgroup of the node"))?;
+        let dir = node.config.run_dir.join("sandboxes");
+        crate::files::remove_dir_if_there(&dir).map_err(OpenError::io(format!("removing {}", dir.display())))
+    }
+}
+
+/// Whether sandboxes can write to a copy of their files. If not, that is said, and they run without.
+fn overlay(config: &NodeConfig) -> bool {
+    let possible = embedded::overlay_is_possible(&config.run_dir);
+    if let Err(error) = &possible {
+        let run_dir = config.run_dir.display();
+        tracing::warn!(%error, %run_dir, "overlayfs does not work here: /app will be read-only in every sandbox");
+    }
+    possible.is_ok()
+}

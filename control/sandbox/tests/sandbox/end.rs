@@ -1,0 +1,227 @@
+//! Decides how sandboxes end: asked to, ignoring it, by themselves, with their helper gone; and that nothing is left.
+
+use crate::node::{ask, ask_on, connect, eventually, with_config, with_node};
+use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped, Stopping};
+use miren_loader::ActiveMode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+fn signal(pid: Option<u32>, signal: Signal) {
+    let pid = i32::try_from(pid.expect("a pid")).expect("a pid");
+    kill(Pid::from_raw(pid), signal).expect("a signal");
+}
+
+#[test]
+fn draining_waits_for_the_last_request_then_stops() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let open = connect(&running).expect("a connection");
+        let (done, idle) = oneshot::channel::<()>();
+        let idle = Box::pin(async { drop(idle.await) });
+        node.sandboxes()
+            .drain(&order.id, "replaced", Duration::from_secs(60), idle);
+        node.until(&order.id, Draining).await;
+        assert_eq!(
+            ask_on(open, "cwd").expect("an answer"),
+            "/app",
+            "it serves what came before while it drains"
+        );
+        done.send(()).expect("somebody waits");
+        let stopped = node.until(&order.id, Stopped).await;
+        assert_eq!(stopped.reason.as_deref(), Some("replaced"));
+        assert_eq!(node.states(&order.id), [Pending, Running, Draining, Stopping, Stopped]);
+    });
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_ended_and_may_be_shortened() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        node.run(&order).await;
+        let never = || Box::pin(std::future::pending());
+        node.sandboxes()
+            .drain(&order.id, "replaced", Duration::from_secs(3600), never());
+        node.until(&order.id, Draining).await;
+        node.sandboxes()
+            .drain(&order.id, "node drains", Duration::from_millis(50), never());
+        let stopped = node.until(&order.id, Stopped).await;
+        assert_eq!(stopped.reason.as_deref(), Some("replaced"), "the first reason wins");
+    });
+}
+
+#[test]
+fn b8_a_sandbox_that_ignores_sigterm_is_killed_after_its_grace() {
+    with_node(async |node| {
+        let mut order = node.order("deaf 0.0.0.0");
+        order.service.shutdown_timeout = Duration::from_millis(300);
+        node.run(&order).await;
+        node.drain_now(&order.id, "replaced");
+        node.until(&order.id, Stopping).await;
+        let asked = Instant::now();
+        let stopped = node.until(&order.id, Stopped).await;
+        assert!(
+            asked.elapsed() >= Duration::from_millis(280),
+            "killed before its grace had passed"
+        );
+        let reason = stopped.reason.expect("a reason");
+        assert_eq!(
+            reason,
+            "replaced; it did not exit within 300ms of SIGTERM and was killed"
+        );
+        assert_eq!(stopped.facts.exit_code, Some(137));
+    });
+}
+
+#[test]
+fn a_process_that_does_nothing_about_sigterm_ends_at_once() {
+    with_node(async |node| {
+        let mut order = node.order("plain 0.0.0.0");
+        order.service.shutdown_timeout = Duration::from_secs(3600);
+        node.run(&order).await;
+        node.drain_now(&order.id, "replaced");
+        let stopped = node.until(&order.id, Stopped).await;
+        assert_eq!(stopped.reason.as_deref(), Some("replaced"));
+    });
+}
+
+#[test]
+fn a_server_behind_a_shell_gets_sigterm() {
+    with_node(async |node| {
+        let mut order = node.order("");
+        order.service.shutdown_timeout = Duration::from_secs(3600);
+        // The shell stays, because something comes after the server.
+        order.service.command = "./app listen 0.0.0.0; exit 42".into();
+        node.run(&order).await;
+        node.drain_now(&order.id, "replaced");
+        let stopped = node.until(&order.id, Stopped).await;
+        assert_eq!(
+            stopped.facts.exit_code,
+            Some(42),
+            "the shell went on after the server had ended"
+        );
+    });
+}
+
+#[test]
+fn a_crash_is_told_with_its_status() {
+    with_node(async |node| {
+        let (one, two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
+        let first = node.run(&one).await;
+        let second = node.run(&two).await;
+        let mut transitions = node.sandboxes().transitions();
+        signal(first.facts.pid, Signal::SIGKILL);
+        let dead = node.until(&one.id, Dead).await;
+        assert_eq!(dead.reason.as_deref(), Some("killed by signal 9 (SIGKILL)"));
+        let transition = transitions.recv().await.expect("a transition");
+        assert_eq!(
+            (Some(transition.slot), Some(transition.generation)),
+            (first.facts.slot, first.facts.generation)
+        );
+        let _ = crate::node::try_ask(&second, "exit/3");
+        let dead = node.until(&two.id, Dead).await;
+        assert_eq!(dead.reason.as_deref(), Some("exited with status 3"));
+        assert_eq!(dead.facts.exit_code, Some(3));
+    });
+}
+
+#[test]
+fn b8_a_death_while_draining_is_no_crash_and_is_told_once() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        node.sandboxes().drain(
+            &order.id,
+            "replaced",
+            Duration::from_secs(60),
+            Box::pin(std::future::pending()),
+        );
+        node.until(&order.id, Draining).await;
+        signal(running.facts.pid, Signal::SIGKILL);
+        node.until(&order.id, Stopped).await;
+        node.sandboxes().kill(&order.id, "too late");
+        node.sandboxes().drained().await;
+        assert_eq!(node.states(&order.id), [Pending, Running, Draining, Stopped]);
+    });
+}
+
+#[test]
+fn a_sandbox_goes_on_without_its_helper_and_is_cleaned_up_when_it_ends() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let file = node
+            .config
+            .run_dir
+            .join(format!("sandboxes/{}/processes.json", order.id));
+        let text = std::fs::read_to_string(file).expect("the recorded processes");
+        let digits = text
+            .split("\"pid\":")
+            .nth(1)
+            .expect("a pid")
+            .split(',')
+            .next()
+            .expect("a pid");
+        let helper: u32 = digits.parse().expect("a pid");
+        signal(Some(helper), Signal::SIGKILL);
+        eventually("the helper is gone", || {
+            !std::path::Path::new(&format!("/proc/{helper}/exe")).exists()
+        })
+        .await;
+        assert_eq!(ask(&running, "cwd"), "/app");
+        signal(running.facts.pid, Signal::SIGKILL);
+        let dead = node.until(&order.id, Dead).await;
+        let seen = matches!(node.fast_path_mode(), ActiveMode::Kernel).then_some(137);
+        assert_eq!(
+            dead.facts.exit_code, seen,
+            "without the kernel's hook nobody saw the status"
+        );
+    });
+}
+
+#[test]
+fn k5_slot_and_address_are_used_again_by_the_next_generation() {
+    with_config(
+        |config| config.quarantine = Duration::ZERO,
+        async |node| {
+            let first = node.order("listen 0.0.0.0");
+            let before = node.run(&first).await;
+            node.sandboxes().kill(&first.id, "replaced");
+            node.until(&first.id, Stopped).await;
+            node.sandboxes().drained().await;
+            let second = node.order("listen 0.0.0.0");
+            let after = node.run(&second).await;
+            assert_eq!((before.facts.slot, before.facts.ip), (after.facts.slot, after.facts.ip));
+            assert_eq!((before.facts.generation, after.facts.generation), (Some(1), Some(2)));
+            node.sandboxes().kill(&first.id, "the one before");
+            assert_eq!(
+                ask(&after, "cwd"),
+                "/app",
+                "a command for the last generation reached this one"
+            );
+            node.sandboxes().kill(&second.id, "test over");
+            node.until(&second.id, Stopped).await;
+        },
+    );
+}
+
+#[test]
+fn nothing_is_left_of_sandboxes_that_ended_in_any_way() {
+    with_node(async |node| {
+        let orders = ["listen 0.0.0.0", "exit 1", "listen 0.0.0.0"].map(|arguments| node.order(arguments));
+        let first = node.run(&orders[0]).await;
+        node.fail(&orders[1]).await;
+        node.run(&orders[2]).await;
+        signal(first.facts.pid, Signal::SIGKILL);
+        node.until(&orders[0].id, Dead).await;
+        node.drain_now(&orders[2].id, "test over");
+        node.until(&orders[2].id, Stopped).await;
+        node.sandboxes().drained().await;
+        let left = node.remains();
+        let allowed =
+            |line: &String| line.contains("cgroup") && !line.contains("/sb-") || line.contains(&node.config.bridge);
+        assert!(left.iter().all(allowed), "{left:#?}");
+    });
+}

@@ -1,0 +1,246 @@
+//! Decides that a sandbox sees and can do what it needs, and nothing else.
+
+use crate::node::{ask, contents, status_field, with_node};
+use miren_api::resource::SandboxState;
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::net::{IpAddr, TcpListener};
+use std::process::{Child, Command};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// EPERM and ENOSYS.
+const REFUSED: &str = "1";
+const UNKNOWN: &str = "38";
+
+#[test]
+fn only_programs_settings_and_its_own_files_are_visible() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let root = ask(&running, "list/");
+        let allowed = [
+            "app", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp", "usr",
+        ];
+        for name in root.lines() {
+            assert!(allowed.contains(&name), "/{name} is visible: {root:?}");
+        }
+        for secret in ["etc/shadow", "etc/ssl/private", "root", "home", "var", "sys/class"] {
+            assert!(
+                ask(&running, &format!("read/{secret}")).starts_with("error: No such file"),
+                "/{secret}"
+            );
+        }
+        for empty in ["tmp", "run"] {
+            assert_eq!(ask(&running, &format!("list/{empty}")), "", "/{empty}");
+        }
+        assert_eq!(ask(&running, "list/app"), "app");
+        let passwd = ask(&running, "read/etc/passwd");
+        assert_eq!(passwd.lines().count(), 2, "users of the host: {passwd}");
+        let environment = ask(&running, "env");
+        let mut names: Vec<&str> = environment
+            .lines()
+            .filter_map(|line| Some(line.split_once('=')?.0))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["HOME", "PATH", "PORT"]);
+        let mounts = ask(&running, "read/proc/self/mountinfo");
+        assert!(!mounts.contains(" /work") && !mounts.contains(" /root"), "{mounts}");
+        stop(node, &order).await;
+    });
+}
+
+#[test]
+fn it_sees_only_its_own_processes_and_host_name() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let numbers = ask(&running, "list/proc");
+        let processes: Vec<&str> = numbers
+            .lines()
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect();
+        assert_eq!(processes, ["1"]);
+        assert_eq!(ask(&running, "read/proc/sys/kernel/hostname").trim(), order.id.as_str());
+        assert_eq!(
+            ask(&running, "read/proc/self/cgroup")
+                .lines()
+                .find(|line| !line.ends_with('/')),
+            None
+        );
+        stop(node, &order).await;
+    });
+}
+
+#[test]
+fn what_it_writes_is_its_own_and_gone_with_it() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let before = contents(&order.app_files);
+        let running = node.run(&order).await;
+        assert_eq!(ask(&running, "write/app/app.db"), "ok");
+        assert_eq!(ask(&running, "write/tmp/scratch"), "ok");
+        assert_eq!(ask(&running, "read/app/app.db"), "written");
+        for place in ["usr/bin/evil", "etc/evil", "evil", "bin/evil"] {
+            let answer = ask(&running, &format!("write/{place}"));
+            assert!(answer.contains("Read-only file system"), "/{place}: {answer}");
+        }
+        assert!(contents(&order.app_files) == before, "the artifact was changed");
+        stop(node, &order).await;
+        let next = node.order("listen 0.0.0.0");
+        let running = node.run(&next).await;
+        assert_eq!(
+            ask(&running, "list/app"),
+            "app",
+            "the next sandbox starts with the artifact's files"
+        );
+        stop(node, &next).await;
+    });
+}
+
+#[test]
+fn dangerous_system_calls_are_refused() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let pid = running.facts.pid.expect("a pid");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+        assert_eq!(status_field(&status, "Seccomp"), "2");
+        assert_eq!(status_field(&status, "NoNewPrivs"), "1");
+        let capabilities = u64::from_str_radix(&status_field(&status, "CapBnd"), 16).expect("a number");
+        assert_eq!(capabilities & !0b101_1111_1011, 0, "more than the wanted capabilities");
+        for name in [
+            "mount",
+            "unshare-user",
+            "ptrace",
+            "bpf",
+            "keyctl",
+            "userfaultfd",
+            "mknod",
+        ] {
+            assert_eq!(ask(&running, &format!("call/{name}")), REFUSED, "{name}");
+        }
+        assert_eq!(ask(&running, "call/clone3"), UNKNOWN);
+        assert_eq!(ask(&running, "call/unshare-fs"), "0", "only new namespaces are refused");
+        stop(node, &order).await;
+    });
+}
+
+#[test]
+fn sandboxes_reach_the_host_but_not_each_other() {
+    with_node(async |node| {
+        let (one, two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
+        let first = node.run(&one).await;
+        let second = node.run(&two).await;
+        assert_ne!(first.facts.ip, second.facts.ip);
+        let other = second.facts.ip.expect("an address");
+        let answer = ask(&first, &format!("connect/{other}:3000"));
+        assert!(answer.starts_with("error"), "one sandbox reached another: {answer}");
+        let gateway = node.config.subnet.gateway();
+        let host = TcpListener::bind((gateway, 0)).expect("a listener on the bridge");
+        let port = host.local_addr().expect("an address").port();
+        std::thread::spawn(move || drop(host.accept()));
+        assert_eq!(ask(&first, &format!("connect/{gateway}:{port}")), "ok");
+        stop(node, &one).await;
+        stop(node, &two).await;
+    });
+}
+
+#[test]
+fn other_networks_are_reached_under_the_address_of_the_node() {
+    with_node(async |node| {
+        let mut outside = Outside::new();
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let (port, peer) = outside.accept_one();
+        assert_eq!(ask(&running, &format!("connect/192.0.2.2:{port}")), "ok");
+        let seen = peer.join().expect("a connection");
+        assert_eq!(
+            seen.to_string(),
+            "192.0.2.1",
+            "the address of the sandbox was not rewritten"
+        );
+        stop(node, &order).await;
+    });
+}
+
+/// Another network behind the node: a namespace that knows nothing of the sandboxes' subnet.
+struct Outside(Child);
+
+impl Outside {
+    fn new() -> Self {
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "60"])
+            .spawn()
+            .expect("unshare");
+        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
+        let path = format!("/proc/{}/ns/net", child.id());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_link(&path).expect("a namespace") == own {
+            assert!(Instant::now() < deadline, "unshare did not make a namespace");
+            std::thread::yield_now();
+        }
+        let outside = Self(child);
+        outside.run("ip link add up0 type veth peer name up1 netns PID");
+        outside.run("ip addr add 192.0.2.1/24 dev up0");
+        outside.run("ip link set up0 up");
+        outside.run("nsenter --net=/proc/PID/ns/net ip addr add 192.0.2.2/24 dev up1");
+        outside.run("nsenter --net=/proc/PID/ns/net ip link set up1 up");
+        outside
+    }
+
+    fn run(&self, command: &str) {
+        let command = command.replace("PID", &self.0.id().to_string());
+        let mut words = command.split(' ');
+        let status = Command::new(words.next().expect("a program"))
+            .args(words)
+            .status()
+            .expect("a program");
+        assert!(status.success(), "{command}");
+    }
+
+    /// Listens there for one connection; says on which port, and who came.
+    fn accept_one(&mut self) -> (u16, JoinHandle<IpAddr>) {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.0.id())).expect("a namespace");
+        let listener = std::thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace");
+            TcpListener::bind("192.0.2.2:0").expect("a listener")
+        });
+        let listener = listener.join().expect("a listener");
+        let port = listener.local_addr().expect("an address").port();
+        (
+            port,
+            std::thread::spawn(move || listener.accept().expect("a connection").1.ip()),
+        )
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+#[test]
+fn packets_to_addresses_without_sandbox_do_not_leave_the_node() {
+    with_node(async |node| {
+        let routes = std::process::Command::new("ip").args(["route"]).output().expect("ip");
+        let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
+        let backstop = format!("unreachable {} proto static metric 9999", node.config.subnet);
+        assert!(routes.contains(&backstop), "{routes}");
+        let rules = std::process::Command::new("nft")
+            .args(["list", "ruleset"])
+            .output()
+            .expect("nft");
+        let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+        assert!(
+            rules.contains("masquerade") && rules.contains("table ip miren_test_"),
+            "{rules}"
+        );
+    });
+}
+
+async fn stop(node: &mut crate::node::TestNode, order: &miren_sandbox::StartOrder) {
+    node.drain_now(&order.id, "test over");
+    node.until(&order.id, SandboxState::Stopped).await;
+}

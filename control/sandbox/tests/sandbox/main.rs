@@ -1,0 +1,12 @@
+//! Decides that sandboxes do what the crate promises, with the real kernel: run as root.
+//!
+//! Every test has a node of its own, in a network namespace of its own, and leaves nothing behind.
+
+mod adopt;
+mod boot;
+mod end;
+mod isolation;
+mod limits;
+mod logs;
+mod node;
+mod timing;

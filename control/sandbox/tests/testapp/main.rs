@@ -1,0 +1,177 @@
+//! Decides what the app inside the sandboxes of the tests does: what its arguments say, then what its requests say.
+//!
+//! The same executable is the helper process of those sandboxes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+fn main() {
+    miren_sandbox::helper_main_if_asked();
+    let arguments: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match words[..] {
+        ["listen", address] => {
+            on_term_exit();
+            serve(address);
+        }
+        // Does nothing about SIGTERM, as most scripts.
+        ["plain", address] => serve(address),
+        ["deaf", address] => {
+            // SAFETY: no handler is installed.
+            unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+            serve(address);
+        }
+        ["exit", code] => {
+            println!("about to exit with {code}");
+            eprintln!("a complaint");
+            std::process::exit(code.parse().expect("a status"));
+        }
+        ["sleep"] => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        ["memory", mebibytes] => println!("touched {}", touch(mebibytes)),
+        _ => panic!("unknown arguments {words:?}"),
+    }
+}
+
+extern "C" fn exit_now(_: libc::c_int) {
+    // SAFETY: _exit may be called in a signal handler.
+    unsafe { libc::_exit(0) };
+}
+
+fn on_term_exit() {
+    // SAFETY: the handler only calls what a handler may call.
+    unsafe { libc::signal(libc::SIGTERM, exit_now as *const () as libc::sighandler_t) };
+}
+
+fn serve(address: &str) {
+    let port: u16 = std::env::var("PORT").expect("PORT").parse().expect("a port");
+    let listener = TcpListener::bind((address, port)).expect("listening");
+    println!("listening on {address}:{port}");
+    for stream in listener.incoming() {
+        let stream = stream.expect("a connection");
+        std::thread::spawn(move || answer(stream));
+    }
+}
+
+/// `GET /VERB/ARGUMENT`, answered with one text.
+fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.trim_start_matches('/').to_owned();
+    let (verb, argument) = path.split_once('/').unwrap_or((&path, ""));
+    let (status, text) = if verb == "status" {
+        (argument, String::new())
+    } else {
+        ("200", run(verb, argument))
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    )
+    .ok()
+}
+
+fn run(verb: &str, argument: &str) -> String {
+    match verb {
+        "list" => listing(&format!("/{argument}")),
+        "read" => std::fs::read_to_string(format!("/{argument}")).unwrap_or_else(|error| format!("error: {error}")),
+        "write" => said(std::fs::write(format!("/{argument}"), "written")),
+        "env" => std::env::vars()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect(),
+        "cwd" => std::env::current_dir()
+            .map(|dir| dir.display().to_string())
+            .unwrap_or_default(),
+        "call" => call(argument),
+        "connect" => said(connect(argument)),
+        "print" => {
+            println!("{argument}");
+            String::new()
+        }
+        "flood" => flood(argument.parse().expect("a number")),
+        "memory" => touch(argument),
+        "threads" => threads(argument.parse().expect("a number")),
+        "exit" => std::process::exit(argument.parse().expect("a status")),
+        _ => String::new(),
+    }
+}
+
+fn said(result: std::io::Result<()>) -> String {
+    result.map_or_else(|error| format!("error: {error}"), |()| "ok".to_owned())
+}
+
+fn listing(dir: &str) -> String {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return format!("error: cannot list {dir}");
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.join("\n")
+}
+
+/// The error number of a system call that a sandbox must not be able to make; 0 if it could.
+fn call(name: &str) -> String {
+    let nothing = std::ptr::null::<libc::c_char>();
+    // SAFETY: each call has valid or null arguments and is expected to be refused.
+    let result = unsafe {
+        match name {
+            "mount" => libc::mount(
+                c"none".as_ptr(),
+                c"/tmp".as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                std::ptr::null(),
+            )
+            .into(),
+            "unshare-user" => libc::unshare(libc::CLONE_NEWUSER).into(),
+            "unshare-fs" => libc::unshare(libc::CLONE_FS).into(),
+            "ptrace" => libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0),
+            "bpf" => libc::syscall(libc::SYS_bpf, 0, nothing, 0),
+            "keyctl" => libc::syscall(libc::SYS_keyctl, 0, 0, 0, 0, 0),
+            "userfaultfd" => libc::syscall(libc::SYS_userfaultfd, 0),
+            "clone3" => libc::syscall(libc::SYS_clone3, nothing, 0),
+            "mknod" => libc::mknod(c"/tmp/mem".as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(1, 1)).into(),
+            _ => panic!("unknown call {name}"),
+        }
+    };
+    let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    if result == -1 {
+        error.to_string()
+    } else {
+        "0".to_owned()
+    }
+}
+
+fn connect(address: &str) -> std::io::Result<()> {
+    let address = address.parse().map_err(std::io::Error::other)?;
+    TcpStream::connect_timeout(&address, Duration::from_millis(500))?
+        .read(&mut [0])
+        .map(drop)
+}
+
+fn flood(lines: usize) -> String {
+    let mut out = std::io::stdout().lock();
+    for number in 0..lines {
+        writeln!(out, "line {number} {}", "x".repeat(100)).expect("standard output");
+    }
+    "done".to_owned()
+}
+
+fn touch(mebibytes: &str) -> String {
+    let size = mebibytes.parse::<usize>().expect("a number") << 20;
+    let memory = vec![1_u8; size];
+    std::hint::black_box(&memory);
+    size.to_string()
+}
+
+/// How many of so many threads could be started.
+fn threads(count: usize) -> String {
+    let start = || std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::from_secs(5)));
+    (0..count).filter(|_| start().is_ok()).count().to_string()
+}
