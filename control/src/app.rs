@@ -1,0 +1,102 @@
+//! Decides how the rest of control talks to one app: commands in, a picture out; its task does the rest, alone.
+
+use crate::clock::Clock;
+use crate::executor::Executor;
+use crate::lease::Desk;
+use crate::metrics::Metrics;
+use crate::routing::Routing;
+use crate::store::Store;
+use miren_api::ApiError;
+use miren_api::deploy::{Deploy, DeployRequest};
+use miren_api::id::{AppName, PoolId, SandboxId};
+use miren_api::resource::{App, Sandbox};
+use miren_api::routing::SandboxHint;
+use miren_sandbox::SandboxChange;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub mod crash;
+pub mod deploy;
+pub mod pool;
+pub mod spec;
+pub mod state;
+mod task;
+pub mod view;
+
+pub use task::Task;
+pub use view::AppView;
+
+/// Everything an app's task needs of the world.
+pub struct World {
+    pub store: Arc<dyn Store>,
+    pub executor: Arc<dyn Executor>,
+    pub routing: Routing,
+    pub desk: Desk,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// Told to proxies; lossy, so never the only way to learn something.
+    pub hints: broadcast::Sender<Hint>,
+    /// Which app a sandbox's news are for.
+    pub owners: Owners,
+    pub artifacts: PathBuf,
+    pub node: String,
+}
+
+/// Which app each living sandbox belongs to.
+pub type Owners = Arc<Mutex<HashMap<SandboxId, AppName>>>;
+
+/// Something a proxy may want to look at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    Pool(PoolId),
+    Sandbox(SandboxHint),
+}
+
+/// What somebody wants of an app.
+pub enum Command {
+    Deploy {
+        request: DeployRequest,
+        /// The same key means the same deploy.
+        key: Option<String>,
+        reply: oneshot::Sender<Result<Deploy, ApiError>>,
+    },
+    /// Drain one sandbox; its pool replaces it.
+    StopSandbox {
+        id: SandboxId,
+        reply: oneshot::Sender<Result<Sandbox, ApiError>>,
+    },
+    Delete {
+        reply: oneshot::Sender<Result<App, ApiError>>,
+    },
+    /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
+    StopAll {
+        at_most: Duration,
+        reply: oneshot::Sender<()>,
+    },
+    /// Demand of a pool has changed.
+    Replan,
+    /// Finish the current step and end.
+    Close,
+}
+
+/// What an app's task is told without asking.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// What became of its sandboxes while control was away. The first thing a task waits for.
+    Adopted(Vec<SandboxChange>),
+    Sandbox(SandboxChange),
+    /// Every live proxy serves the snapshot of this deploy.
+    Acknowledged(u64),
+}
+
+/// The way to an app's task. Cheap to clone.
+#[derive(Clone)]
+pub struct AppHandle {
+    pub commands: mpsc::Sender<Command>,
+    pub events: mpsc::UnboundedSender<Event>,
+    pub view: watch::Receiver<Arc<AppView>>,
+}

@@ -1,0 +1,115 @@
+//! Decides what a deploy does next, from what is seen of its app: the machine from ACCEPTED to its end.
+
+use crate::clock::later;
+use crate::record::DeployRecord;
+use jiff::Timestamp;
+use miren_api::deploy::DeployStatus;
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// Shortest time a deploy gives its sandboxes to become RUNNING.
+pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time from asking for a sandbox to its process, on top of the service's `port_timeout`.
+pub const START_BUDGET: Duration = Duration::from_secs(15);
+
+/// What is seen of one deploy's app.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Number of the deploy whose version serves; 0 before the first.
+    pub installed: u64,
+    pub pools: Vec<PoolSeen>,
+    /// Every live proxy serves this deploy's snapshot.
+    pub acknowledged: bool,
+    /// Sandboxes that only older versions wanted and that are still PENDING or RUNNING.
+    pub old_serving: usize,
+    /// Longest `port_timeout` of its services.
+    pub port_timeout: Duration,
+}
+
+/// One pool the deploy needs.
+#[derive(Clone, Debug, Default)]
+pub struct PoolSeen {
+    pub service: String,
+    pub ready: u32,
+    pub wanted: u32,
+    /// Why a sandbox of it failed to boot since the deploy asked for it.
+    pub failure: Option<String>,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing before something is seen to change, or this moment.
+    Wait(Option<Timestamp>),
+    /// Make the version and its pools.
+    Stage,
+    /// Let traffic go to it, if no newer one has it.
+    Switch,
+    /// Take the older versions' claims on their pools away.
+    Retire,
+    Finish(DeployStatus, Option<String>),
+}
+
+/// Plans one deploy.
+pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
+    let seq = record.deploy.seq;
+    let overtaken = seen.installed > seq && record.generation.is_none();
+    if overtaken && !record.deploy.status.is_final() {
+        let message = format!("deploy {} of the same app was installed first", seen.installed);
+        return Step::Finish(DeployStatus::Superseded, Some(message));
+    }
+    match record.deploy.status {
+        DeployStatus::Accepted | DeployStatus::Staging => Step::Stage,
+        DeployStatus::Starting => starting(record, seen, now),
+        DeployStatus::Switching if record.generation.is_none() => Step::Switch,
+        // A newer deploy's switch may have come since: then its own is long over.
+        DeployStatus::Switching if seen.acknowledged || seen.installed > seq => Step::Retire,
+        DeployStatus::Switching => Step::Wait(None),
+        DeployStatus::DrainingOld if seen.old_serving == 0 => Step::Finish(DeployStatus::Succeeded, None),
+        DeployStatus::DrainingOld => Step::Wait(None),
+        DeployStatus::Succeeded | DeployStatus::Failed | DeployStatus::Superseded | DeployStatus::RolledBack => {
+            Step::Wait(None)
+        }
+    }
+}
+
+fn starting(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
+    let failed = |message| Step::Finish(DeployStatus::Failed, Some(message));
+    if let Some((service, why)) = seen
+        .pools
+        .iter()
+        .find_map(|pool| Some((&pool.service, pool.failure.as_ref()?)))
+    {
+        return failed(format!("service {service:?} did not start: {why}"));
+    }
+    let behind = seen.pools.iter().find(|pool| pool.ready < pool.wanted);
+    let Some(behind) = behind else {
+        return Step::Switch;
+    };
+    let timeout = DEPLOY_TIMEOUT.max(seen.port_timeout + START_BUDGET);
+    let until = later(record.starting_at.unwrap_or(now), timeout);
+    if now < until {
+        return Step::Wait(Some(until));
+    }
+    failed(format!(
+        "service {:?} has {} of {} sandboxes RUNNING after {timeout:?}",
+        behind.service, behind.ready, behind.wanted
+    ))
+}
+
+/// Whether a deploy may go from one status to the other.
+pub fn may_become(from: DeployStatus, to: DeployStatus) -> bool {
+    use DeployStatus::{Accepted, DrainingOld, Failed, Staging, Starting, Succeeded, Superseded, Switching};
+    matches!(
+        (from, to),
+        (Accepted, Staging)
+            | (Staging, Starting)
+            | (Starting, Switching)
+            | (Switching, DrainingOld)
+            | (DrainingOld, Succeeded)
+            | (Accepted | Staging | Starting | Switching, Superseded)
+            | (Accepted | Staging | Starting | Switching | DrainingOld, Failed)
+    )
+}

@@ -1,0 +1,177 @@
+//! Decides how many sandboxes a pool has: which to start, which to drain, and when to look again.
+
+use crate::app::crash::healthy_after;
+use crate::clock::{later, since};
+use crate::record::{PoolRecord, SandboxRecord};
+use jiff::Timestamp;
+use miren_api::app_file::Concurrency;
+use miren_api::id::SandboxId;
+use miren_api::lease::Demand;
+use miren_api::resource::SandboxState;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// Sandboxes of one pool that may be starting at once: a large pool must not starve its neighbours.
+const STARTING_AT_ONCE: usize = 8;
+/// Concurrent requests to one sandbox of a `fixed` service, which sets no limit of its own.
+pub const FIXED_CAPACITY: u32 = 1024;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a sandbox with this `MIREN_INSTANCE_NUM`.
+    Start { number: u32 },
+    /// No new requests to it; stop it when those in flight are done.
+    Drain { id: SandboxId, reason: &'static str },
+}
+
+/// What a pool shall become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub desired: u32,
+    pub low_since: Option<Timestamp>,
+    pub actions: Vec<Action>,
+    /// When to plan again although nothing has happened.
+    pub wake: Option<Timestamp>,
+}
+
+/// Plans one pool from its own sandboxes, whatever version they were started for.
+pub fn plan(pool: &PoolRecord, seen: &[&SandboxRecord], demand: Demand, now: Timestamp) -> Plan {
+    let living: Vec<&SandboxRecord> = seen.iter().copied().filter(|sandbox| sandbox.counts()).collect();
+    if pool.is_retiring() {
+        return retire(&living);
+    }
+    let mut plan = size(pool, demand, now);
+    let wanted = plan.desired as usize;
+    if living.len() < wanted {
+        grow(&mut plan, pool, seen, wanted - living.len(), now);
+    } else {
+        shrink(&mut plan, living.clone(), wanted);
+    }
+    let healthy_at = healthy_at(pool, &living);
+    plan.wake = earliest(plan.wake, healthy_at.filter(|at| *at > now));
+    plan
+}
+
+fn retire(living: &[&SandboxRecord]) -> Plan {
+    let drain = |sandbox: &&SandboxRecord| Action::Drain {
+        id: sandbox.id.clone(),
+        reason: "its pool is retired",
+    };
+    Plan {
+        actions: living.iter().map(drain).collect(),
+        ..Plan::default()
+    }
+}
+
+/// The earlier of two moments, either of which may not exist.
+pub fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+/// Smallest size that all versions referring to the pool are content with.
+pub fn floor(pool: &PoolRecord) -> u32 {
+    let of = |concurrency: &Concurrency| match concurrency {
+        Concurrency::Fixed { count } => *count,
+        Concurrency::Auto { min, .. } => (*min).max(1),
+    };
+    let floors = pool.references.iter().map(|reference| of(&reference.concurrency));
+    floors.max().unwrap_or(0)
+}
+
+/// Concurrent requests one of its sandboxes takes.
+pub fn capacity(pool: &PoolRecord) -> u32 {
+    match pool.newest().map(|reference| reference.concurrency) {
+        Some(Concurrency::Auto {
+            requests_per_instance, ..
+        }) => requests_per_instance.max(1),
+        _ => FIXED_CAPACITY,
+    }
+}
+
+/// Grows at once, shrinks after less has been enough for `scale_down_delay`.
+fn size(pool: &PoolRecord, demand: Demand, now: Timestamp) -> Plan {
+    let floor = floor(pool);
+    let mut plan = Plan {
+        desired: floor,
+        ..Plan::default()
+    };
+    let Some(Concurrency::Auto {
+        requests_per_instance,
+        scale_down_delay,
+        max,
+        ..
+    }) = pool.newest().map(|reference| reference.concurrency)
+    else {
+        return plan;
+    };
+    let requests = u64::from(demand.in_flight) + u64::from(demand.queued);
+    let needed = u32::try_from(requests.div_ceil(u64::from(requests_per_instance.max(1)))).unwrap_or(u32::MAX);
+    let needed = needed.min(max).max(floor);
+    plan.desired = needed;
+    let ceiling = max.max(floor);
+    if needed < pool.desired.min(ceiling) {
+        let low_since = pool.low_since.unwrap_or(now);
+        if since(now, low_since) < scale_down_delay {
+            plan.desired = pool.desired.min(ceiling);
+            plan.low_since = Some(low_since);
+            plan.wake = Some(later(low_since, scale_down_delay));
+        }
+    }
+    plan
+}
+
+fn grow(plan: &mut Plan, pool: &PoolRecord, seen: &[&SandboxRecord], missing: usize, now: Timestamp) {
+    if let Some(wait) = pool.crash.cooldown(now) {
+        plan.wake = earliest(plan.wake, Some(later(now, wait)));
+        return;
+    }
+    let starting = seen
+        .iter()
+        .filter(|sandbox| sandbox.state == SandboxState::Pending)
+        .count();
+    // After a crash one sandbox shows whether it is over; the others follow when it is RUNNING.
+    let at_once = match pool.crash.count {
+        0 => STARTING_AT_ONCE,
+        _ if seen.iter().any(|sandbox| sandbox.state == SandboxState::Running) => STARTING_AT_ONCE,
+        _ => 1,
+    };
+    let taken: BTreeSet<u32> = seen
+        .iter()
+        .filter(|sandbox| !sandbox.state.is_terminal())
+        .map(|sandbox| sandbox.number)
+        .collect();
+    let free = (0..).filter(|number| !taken.contains(number));
+    let starts = free.take(missing.min(at_once.saturating_sub(starting)));
+    plan.actions.extend(starts.map(|number| Action::Start { number }));
+}
+
+/// Drains what is too many: those still starting first, then the ones with the highest numbers.
+fn shrink(plan: &mut Plan, mut living: Vec<&SandboxRecord>, wanted: usize) {
+    living.sort_by_key(|sandbox| (sandbox.state != SandboxState::Running, sandbox.number));
+    let surplus = living.split_off(wanted.min(living.len()));
+    plan.actions.extend(surplus.into_iter().map(|sandbox| Action::Drain {
+        id: sandbox.id.clone(),
+        reason: "fewer sandboxes are needed",
+    }));
+}
+
+/// When a row of crashes will be over if nothing happens until then.
+fn healthy_at(pool: &PoolRecord, living: &[&SandboxRecord]) -> Option<Timestamp> {
+    if pool.crash.count == 0 && pool.crash.early == 0 {
+        return None;
+    }
+    let oldest = living.iter().filter_map(|sandbox| sandbox.running_at).min()?;
+    Some(later(oldest, healthy_after(pool.crash.count)))
+}
+
+/// How long the sandbox that has been RUNNING longest has been so.
+pub fn longest_run(seen: &[&SandboxRecord], now: Timestamp) -> Option<Duration> {
+    let running = seen.iter().filter(|sandbox| sandbox.state == SandboxState::Running);
+    running
+        .filter_map(|sandbox| Some(since(now, sandbox.running_at?)))
+        .max()
+}

@@ -1,0 +1,290 @@
+//! The pool planner as text: what happens on the left, the plan on the right. Plans are carried out before the next line.
+
+use super::*;
+use crate::app::crash::{CrashRecord, Death};
+use crate::record::Reference;
+use miren_api::app_file;
+use miren_api::id::{AppName, PoolId, VersionId};
+use miren_sandbox::Facts;
+
+struct Stage {
+    pool: PoolRecord,
+    sandboxes: Vec<SandboxRecord>,
+    demand: Demand,
+    now: Timestamp,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let parsed = app_file::parse(None, Some("web: ./serve")).unwrap();
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let pool = PoolRecord {
+            id: PoolId::from_text("pool-1"),
+            app: AppName::from_text("shop"),
+            service: "web".into(),
+            spec_hash: "aa".into(),
+            spec: parsed.services["web"].clone(),
+            artifact: "sha256:aa".into(),
+            references: Vec::new(),
+            created_at: now,
+            desired: 0,
+            low_since: None,
+            crash: CrashRecord::default(),
+        };
+        Self {
+            pool,
+            sandboxes: Vec::new(),
+            demand: Demand::default(),
+            now,
+        }
+    }
+
+    fn refer(&mut self, concurrency: Concurrency) {
+        let seq = self.pool.references.len() as u64 + 1;
+        self.pool.references.push(Reference {
+            version: VersionId::from_text(format!("shop-v{seq}")),
+            seq,
+            concurrency,
+        });
+    }
+
+    /// The sandbox with this number that has not ended.
+    fn living(&mut self, number: &str) -> &mut SandboxRecord {
+        let number: u32 = number.parse().unwrap();
+        let mut all = self.sandboxes.iter_mut();
+        all.find(|s| s.number == number && !s.state.is_terminal()).unwrap()
+    }
+
+    fn die(&mut self, number: &str, exit_code: i32) {
+        let now = self.now;
+        let sandbox = self.living(number);
+        sandbox.state = SandboxState::Dead;
+        sandbox.ended_at = Some(now);
+        let (created_at, running_at) = (sandbox.created_at, sandbox.running_at);
+        let survived = self.sandboxes.iter().any(|s| s.state == SandboxState::Running);
+        let death = Death {
+            created_at,
+            ran_for: running_at.map(|running| since(now, running)),
+            exit_code: Some(exit_code),
+            reason: None,
+            survived,
+        };
+        self.pool.crash.note(&death, now);
+    }
+
+    fn happen(&mut self, words: &[&str]) {
+        match words {
+            ["fixed", count] => self.refer(Concurrency::Fixed {
+                count: count.parse().unwrap(),
+            }),
+            ["auto", per, min, max] => self.refer(Concurrency::Auto {
+                requests_per_instance: per.parse().unwrap(),
+                scale_down_delay: Duration::from_secs(60),
+                min: min.parse().unwrap(),
+                max: max.parse().unwrap(),
+            }),
+            ["forget", seq] => {
+                let seq: u64 = seq.parse().unwrap();
+                self.pool.references.retain(|reference| reference.seq != seq);
+            }
+            ["running", numbers @ ..] => {
+                for number in numbers {
+                    let now = self.now;
+                    let sandbox = self.living(number);
+                    sandbox.state = SandboxState::Running;
+                    sandbox.running_at = Some(now);
+                }
+            }
+            ["stopped", number] => self.living(number).state = SandboxState::Stopped,
+            ["killed", number] => self.die(number, 137),
+            ["exits", number] => self.die(number, 1),
+            ["demand", requests] => self.demand.in_flight = requests.parse().unwrap(),
+            ["after", seconds] => self.now = later(self.now, Duration::from_secs(seconds.parse().unwrap())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plan(&mut self) -> String {
+        let seen: Vec<&SandboxRecord> = self.sandboxes.iter().collect();
+        if let Some(ran) = longest_run(&seen, self.now) {
+            self.pool.crash.note_healthy(ran);
+        }
+        let plan = plan(&self.pool, &seen, self.demand, self.now);
+        self.pool.desired = plan.desired;
+        self.pool.low_since = plan.low_since;
+        let mut said: Vec<String> = plan.actions.iter().map(|action| self.carry_out(action)).collect();
+        said.extend(plan.wake.map(|at| format!("wake {}", since(at, self.now).as_secs())));
+        if said.is_empty() { "-".into() } else { said.join(", ") }
+    }
+
+    fn carry_out(&mut self, action: &Action) -> String {
+        match action {
+            Action::Start { number } => {
+                self.sandboxes.push(SandboxRecord {
+                    id: SandboxId::generate(),
+                    app: self.pool.app.clone(),
+                    service: "web".into(),
+                    version: VersionId::from_text("shop-v1"),
+                    pool: self.pool.id.clone(),
+                    number: *number,
+                    state: SandboxState::Pending,
+                    reason: None,
+                    facts: Facts::default(),
+                    created_at: self.now,
+                    running_at: None,
+                    ended_at: None,
+                });
+                format!("start {number}")
+            }
+            Action::Drain { id, .. } => {
+                let sandbox = self.sandboxes.iter_mut().find(|s| s.id == *id).unwrap();
+                sandbox.state = SandboxState::Draining;
+                format!("drain {}", sandbox.number)
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn script(text: &str) {
+    let mut stage = Stage::new();
+    let mut said = Vec::new();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    for line in &lines {
+        let (happens, _) = line.split_once(" => ").unwrap();
+        stage.happen(&happens.split_whitespace().collect::<Vec<_>>());
+        said.push(format!("{happens} => {}", stage.plan()));
+    }
+    assert_eq!(said.join("\n"), lines.join("\n"));
+}
+
+#[test]
+fn a_fixed_pool_has_its_number_and_replaces_the_dead_at_once() {
+    script(
+        "fixed 2 => start 0, start 1
+         running 0 1 => -
+         killed 0 => start 0
+         killed 1 => start 1
+         running 0 1 => -
+         after 60 => -
+         exits 0 => start 0",
+    );
+}
+
+#[test]
+fn a_hundred_kills_of_the_only_sandbox_are_each_replaced_at_once() {
+    script("auto 10 0 20 => start 0");
+    let round = "running 0 => -\nafter 1 => -\nkilled 0 => start 0\n";
+    script(&format!("auto 10 0 20 => start 0\n{}", round.repeat(100)));
+}
+
+#[test]
+fn b3_boot_failures_wait_twice_as_long_each_time_until_a_healthy_run() {
+    script(
+        "fixed 1 => start 0
+         exits 0 => wake 10
+         after 9 => wake 1
+         after 1 => start 0
+         exits 0 => wake 20
+         after 20 => start 0
+         exits 0 => wake 40
+         after 40 => start 0
+         running 0 => wake 120
+         after 120 => -
+         killed 0 => start 0
+         exits 0 => wake 10",
+    );
+}
+
+#[test]
+fn b3_after_a_crash_one_sandbox_goes_first() {
+    script(
+        "fixed 3 => start 0, start 1, start 2
+         exits 0 => wake 10
+         exits 1 => wake 10
+         exits 2 => wake 10
+         after 10 => start 0
+         running 0 => start 1, start 2, wake 120",
+    );
+}
+
+#[test]
+fn a_crash_loop_behind_readiness_is_slowed_down_too() {
+    script(
+        "fixed 1 => start 0
+         running 0 => -
+         exits 0 => start 0
+         running 0 => wake 120
+         exits 0 => start 0
+         running 0 => wake 120
+         exits 0 => wake 10",
+    );
+}
+
+#[test]
+fn r3_a_pool_without_versions_drains_and_its_deaths_are_no_crashes() {
+    script(
+        "fixed 2 => start 0, start 1
+         running 0 => -
+         forget 1 => drain 0, drain 1
+         stopped 0 => -
+         stopped 1 => -
+         fixed 1 => start 0",
+    );
+}
+
+#[test]
+fn an_auto_pool_keeps_one_and_grows_with_demand_up_to_its_maximum() {
+    script(
+        "auto 10 0 3 => start 0
+         running 0 => -
+         demand 10 => -
+         demand 11 => start 1
+         running 1 => -
+         demand 500 => start 2
+         running 2 => -",
+    );
+}
+
+#[test]
+fn an_auto_pool_shrinks_only_after_less_has_been_enough_for_its_delay() {
+    script(
+        "auto 10 0 5 => start 0
+         demand 30 => start 1, start 2
+         running 0 1 2 => -
+         demand 0 => wake 60
+         after 30 => wake 30
+         demand 30 => -
+         demand 0 => wake 60
+         after 60 => drain 1, drain 2",
+    );
+}
+
+#[test]
+fn a_smaller_version_shrinks_a_shared_pool_only_when_the_larger_one_is_gone() {
+    script(
+        "fixed 3 => start 0, start 1, start 2
+         running 0 1 => -
+         fixed 1 => -
+         forget 1 => drain 1, drain 2",
+    );
+}
+
+#[test]
+fn a_large_pool_starts_a_few_at_a_time() {
+    script(
+        "fixed 10 => start 0, start 1, start 2, start 3, start 4, start 5, start 6, start 7
+         running 0 1 2 => start 8, start 9",
+    );
+}
+
+#[test]
+fn a_number_is_free_again_only_when_its_sandbox_has_ended() {
+    script(
+        "fixed 1 => start 0
+         running 0 => -
+         forget 1 => drain 0
+         fixed 1 => start 1
+         stopped 0 => -",
+    );
+}

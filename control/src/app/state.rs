@@ -1,0 +1,115 @@
+//! Decides what one app's task knows: its records in memory, its sandboxes found by their pool through an index.
+
+use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord};
+use miren_api::id::{PoolId, SandboxId, VersionId};
+use miren_api::resource::SandboxState;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The live part of one app. Finished deploys and versions are only in the store.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub app: AppRecord,
+    pub pools: BTreeMap<PoolId, PoolRecord>,
+    /// Deploys that have not ended, by number.
+    pub deploys: BTreeMap<u64, DeployRecord>,
+    sandboxes: BTreeMap<SandboxId, SandboxRecord>,
+    by_pool: HashMap<PoolId, BTreeSet<SandboxId>>,
+}
+
+impl AppState {
+    pub fn new(app: AppRecord) -> Self {
+        Self {
+            app,
+            pools: BTreeMap::new(),
+            deploys: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            by_pool: HashMap::new(),
+        }
+    }
+
+    pub fn insert(&mut self, sandbox: SandboxRecord) {
+        let of_pool = self.by_pool.entry(sandbox.pool.clone()).or_default();
+        of_pool.insert(sandbox.id.clone());
+        self.sandboxes.insert(sandbox.id.clone(), sandbox);
+    }
+
+    pub fn remove(&mut self, id: &SandboxId) -> Option<SandboxRecord> {
+        let sandbox = self.sandboxes.remove(id)?;
+        if let Some(of_pool) = self.by_pool.get_mut(&sandbox.pool) {
+            of_pool.remove(id);
+            if of_pool.is_empty() {
+                self.by_pool.remove(&sandbox.pool);
+            }
+        }
+        Some(sandbox)
+    }
+
+    pub fn sandbox(&self, id: &SandboxId) -> Option<&SandboxRecord> {
+        self.sandboxes.get(id)
+    }
+
+    pub fn sandbox_mut(&mut self, id: &SandboxId) -> Option<&mut SandboxRecord> {
+        self.sandboxes.get_mut(id)
+    }
+
+    pub fn sandboxes(&self) -> impl Iterator<Item = &SandboxRecord> {
+        self.sandboxes.values()
+    }
+
+    /// The sandboxes of a pool, ended ones included.
+    pub fn members(&self, pool: &PoolId) -> Vec<&SandboxRecord> {
+        let ids = self.by_pool.get(pool).into_iter().flatten();
+        ids.filter_map(|id| self.sandboxes.get(id)).collect()
+    }
+
+    /// How many sandboxes of a pool are RUNNING.
+    pub fn ready(&self, pool: &PoolId) -> u32 {
+        let members = self.members(pool);
+        let running = members.iter().filter(|sandbox| sandbox.state == SandboxState::Running);
+        u32::try_from(running.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a process of this app may still exist.
+    pub fn is_live(&self) -> bool {
+        self.sandboxes.values().any(|sandbox| !sandbox.state.is_terminal())
+    }
+
+    /// The pool that runs `service` of `version`.
+    pub fn pool_of(&self, version: &VersionId, service: &str) -> Option<&PoolRecord> {
+        let refers = |pool: &&PoolRecord| pool.references.iter().any(|reference| reference.version == *version);
+        self.pools.values().filter(|pool| pool.service == service).find(refers)
+    }
+
+    /// The pool with this spec, if there is one.
+    pub fn pool_with(&self, service: &str, spec_hash: &str) -> Option<&PoolRecord> {
+        let mut pools = self.pools.values();
+        pools.find(|pool| pool.service == service && pool.spec_hash == spec_hash)
+    }
+
+    /// Takes away the claims of every version that `drop` picks by its id and number; returns the pools changed.
+    pub fn drop_references(&mut self, drop: impl Fn(&VersionId, u64) -> bool) -> Vec<PoolId> {
+        let mut changed = Vec::new();
+        for pool in self.pools.values_mut() {
+            let before = pool.references.len();
+            pool.references
+                .retain(|reference| !drop(&reference.version, reference.seq));
+            if pool.references.len() != before {
+                changed.push(pool.id.clone());
+            }
+        }
+        changed
+    }
+
+    /// Sandboxes that no version wants and that still serve or are about to.
+    pub fn unwanted(&self) -> usize {
+        let retiring = self.pools.values().filter(|pool| pool.is_retiring());
+        retiring
+            .map(|pool| {
+                self.members(&pool.id)
+                    .into_iter()
+                    .filter(|sandbox| sandbox.counts())
+                    .count()
+            })
+            .sum()
+    }
+}

@@ -1,0 +1,250 @@
+//! Decides in which order an app's affairs are settled: one thing is taken in, then everything is planned, saved and done.
+
+use super::pool::earliest;
+use super::state::AppState;
+use super::view::AppView;
+use super::{AppHandle, Command, Event, World};
+use crate::clock::{later, since};
+use crate::ledger::Ledger;
+use crate::record::{AppRecord, Stored};
+use jiff::Timestamp;
+use miren_api::ApiError;
+use miren_api::id::{AppName, DeployId, SandboxId};
+use miren_api::resource::App;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+mod deleting;
+mod deploying;
+mod observing;
+mod pooling;
+
+/// Commands waiting for a task; more make their senders wait.
+const QUEUE: usize = 64;
+/// How long a record of an ended sandbox is kept.
+const KEEP_ENDED: Duration = Duration::from_secs(3600);
+/// How soon a failed write is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// One app: the only writer of its records, and the only one that starts or drains its sandboxes.
+pub struct Task {
+    world: Arc<World>,
+    state: AppState,
+    ledger: Ledger,
+    view: watch::Sender<Arc<AppView>>,
+    /// To itself, for what it waits for outside.
+    events: mpsc::UnboundedSender<Event>,
+    /// Whether the store has it.
+    exists: bool,
+    /// Deploys whose snapshot every live proxy serves.
+    acknowledged: BTreeSet<u64>,
+    /// Sandboxes that have been told to drain.
+    draining: BTreeSet<SandboxId>,
+    recent: VecDeque<Recent>,
+    /// The node stops: no drain takes longer than this.
+    stopping: Option<Duration>,
+    deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
+}
+
+/// A deploy that was asked for with an idempotency key.
+struct Recent {
+    key: String,
+    request: miren_api::deploy::DeployRequest,
+    deploy: DeployId,
+}
+
+/// What a task receives.
+pub struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Task {
+    /// A task for an app with the records it was found with. `exists` says whether the store has it.
+    pub fn new(world: Arc<World>, state: AppState, ledger: Ledger, exists: bool) -> (Self, Inbox, AppHandle) {
+        let (commands, command_inbox) = mpsc::channel(QUEUE);
+        let (events, event_inbox) = mpsc::unbounded_channel();
+        let first = AppView::of(&state, exists, &world.node, world.clock.now());
+        let (view, seen) = watch::channel(Arc::new(first));
+        let handle = AppHandle {
+            commands,
+            events: events.clone(),
+            view: seen,
+        };
+        let inbox = Inbox {
+            commands: command_inbox,
+            events: event_inbox,
+        };
+        let task = Self {
+            world,
+            state,
+            ledger,
+            view,
+            events,
+            exists,
+            acknowledged: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            recent: VecDeque::new(),
+            stopping: None,
+            deletions: Vec::new(),
+        };
+        (task, inbox, handle)
+    }
+
+    /// The state and ledger of an app that nobody has deployed yet.
+    pub fn fresh(world: &World, name: AppName) -> (AppState, Ledger) {
+        let app = AppRecord {
+            name,
+            created_at: world.clock.now(),
+            next_seq: 1,
+            deleting: false,
+        };
+        (AppState::new(app), Ledger::new(Arc::clone(&world.store)))
+    }
+
+    /// Runs until the app is deleted or [`Command::Close`] comes. Plans nothing before it has been told what was adopted.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        match inbox.events.recv().await {
+            Some(Event::Adopted(changes)) => self.recover(changes).await,
+            Some(Event::Sandbox(_) | Event::Acknowledged(_)) | None => {
+                tracing::error!(app = %self.state.app.name, "the task was told something before what was adopted");
+                return;
+            }
+        }
+        loop {
+            let wake = self.step().await;
+            self.publish();
+            self.answer_deletions();
+            if self.is_gone() && self.remove_records().await {
+                self.publish();
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(event) = inbox.events.recv() => {
+                    self.take_in(event);
+                    // Whatever else is there already belongs to the same picture.
+                    while let Ok(event) = inbox.events.try_recv() {
+                        self.take_in(event);
+                    }
+                }
+                command = inbox.commands.recv() => match command {
+                    None | Some(Command::Close) => return self.close().await,
+                    Some(command) => self.obey(command).await,
+                },
+                () = self.world.clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Sandbox(change) => self.observe(change, true),
+            Event::Acknowledged(seq) => {
+                self.acknowledged.insert(seq);
+            }
+            Event::Adopted(changes) => changes.into_iter().for_each(|change| self.observe(change, false)),
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Deploy { request, key, reply } => {
+                let _ = reply.send(self.accept(request, key).await);
+            }
+            Command::StopSandbox { id, reply } => {
+                let _ = reply.send(self.stop_sandbox(&id));
+            }
+            Command::Delete { reply } => self.delete(reply).await,
+            Command::StopAll { at_most, reply } => {
+                self.stopping = Some(at_most);
+                let _ = reply.send(());
+            }
+            Command::Replan | Command::Close => {}
+        }
+    }
+
+    /// Plans and executes until nothing is left to do now; returns when to look again.
+    async fn step(&mut self) -> Option<Timestamp> {
+        let now = self.world.clock.now();
+        let mut wake = None;
+        if self.stopping.is_none() {
+            let seqs: Vec<u64> = self.state.deploys.keys().copied().collect();
+            for seq in seqs {
+                wake = earliest(wake, self.advance(seq).await);
+            }
+        }
+        let pools: Vec<_> = self.state.pools.keys().cloned().collect();
+        for pool in pools {
+            wake = earliest(wake, self.settle(&pool).await);
+        }
+        wake = earliest(wake, self.forget_ended(now));
+        match self.commit().await {
+            true => wake,
+            false => earliest(wake, Some(later(now, WRITE_AGAIN))),
+        }
+    }
+
+    /// Saves everything noted. False: it failed, was reported, and is kept for the next time.
+    async fn commit(&mut self) -> bool {
+        match self.ledger.flush().await {
+            Ok(()) => true,
+            Err(error) => {
+                self.world.metrics.store_errors.inc();
+                tracing::error!(app = %self.state.app.name, %error, "saving records failed; trying again");
+                false
+            }
+        }
+    }
+
+    /// Forgets sandboxes that ended long ago, and retired pools that have none left.
+    fn forget_ended(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let mut wake = None;
+        let mut old = Vec::new();
+        for sandbox in self.state.sandboxes() {
+            match sandbox.ended_at {
+                Some(ended) if since(now, ended) >= KEEP_ENDED => old.push(sandbox.id.clone()),
+                Some(ended) => wake = earliest(wake, Some(later(ended, KEEP_ENDED))),
+                None => {}
+            }
+        }
+        for id in old {
+            if let Some(sandbox) = self.state.remove(&id) {
+                self.ledger.delete(sandbox.key());
+            }
+        }
+        let retired = self.state.pools.values().filter(|pool| pool.is_retiring());
+        let empty: Vec<_> = retired
+            .filter(|pool| {
+                self.state
+                    .members(&pool.id)
+                    .iter()
+                    .all(|sandbox| sandbox.state.is_terminal())
+            })
+            .map(|pool| pool.id.clone())
+            .collect();
+        for id in empty {
+            if let Some(pool) = self.state.pools.remove(&id) {
+                self.ledger.delete(pool.key());
+            }
+        }
+        wake
+    }
+
+    fn publish(&self) {
+        let next = AppView::of(&self.state, self.exists, &self.world.node, self.world.clock.now());
+        self.view.send_if_modified(|view| {
+            let is_new = **view != next;
+            if is_new {
+                *view = Arc::new(next);
+            }
+            is_new
+        });
+    }
+
+    async fn close(mut self) {
+        self.commit().await;
+    }
+}

@@ -1,0 +1,98 @@
+//! Decides how an app goes: out of routing first, then its sandboxes drain, then its records are removed together.
+
+use super::{App, Task};
+use crate::record::{BY_APP, DeployRecord, Stored, VersionRecord};
+use crate::routing::Change;
+use crate::store::Selection;
+use miren_api::ApiError;
+use miren_api::ErrorCode;
+use miren_api::deploy::DeployStatus;
+use tokio::sync::oneshot;
+
+impl Task {
+    pub(super) async fn delete(&mut self, reply: oneshot::Sender<Result<App, ApiError>>) {
+        if !self.exists {
+            let name = &self.state.app.name;
+            let _ = reply.send(Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("there is no app {name}"),
+            )));
+            return;
+        }
+        self.state.app.deleting = true;
+        self.ledger.put(&self.state.app);
+        let in_flight: Vec<u64> = self.state.deploys.keys().copied().collect();
+        for seq in in_flight {
+            self.finish(seq, DeployStatus::Failed, Some("the app was deleted".into()))
+                .await;
+        }
+        if self.commit().await {
+            self.withdraw().await;
+        }
+        self.deletions.push(reply);
+    }
+
+    /// Takes the app out of routing, and every claim off its pools once the proxies know.
+    pub(super) async fn withdraw(&mut self) {
+        match self
+            .world
+            .routing
+            .submit(Change::RemoveApp(self.state.app.name.clone()))
+            .await
+        {
+            Ok(generation) => self.world.desk.acknowledged(generation).await,
+            Err(error) => {
+                tracing::error!(app = %self.state.app.name, %error, "taking a deleted app out of routing failed");
+            }
+        }
+        for id in self.state.drop_references(|_, _| true) {
+            if let Some(pool) = self.state.pools.get(&id) {
+                self.ledger.put(pool);
+            }
+        }
+    }
+
+    /// Says that the app drains, to everyone who asked for it.
+    pub(super) fn answer_deletions(&mut self) {
+        if self.deletions.is_empty() {
+            return;
+        }
+        let app = self.view.borrow().app(None, Vec::new());
+        for reply in self.deletions.drain(..) {
+            let _ = reply.send(Ok(app.clone()));
+        }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.app.deleting && !self.state.is_live()
+    }
+
+    /// Removes every record of the app. False: it failed; the next step tries again.
+    pub(super) async fn remove_records(&mut self) -> bool {
+        let of_app = || Selection::Index(BY_APP, self.state.app.name.to_string());
+        let versions = self.ledger.load::<VersionRecord>(of_app()).await;
+        let deploys = self.ledger.load::<DeployRecord>(of_app()).await;
+        let (versions, deploys) = match (versions, deploys) {
+            (Ok(versions), Ok(deploys)) => (versions, deploys),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(app = %self.state.app.name, %error, "removing a deleted app's records failed");
+                return false;
+            }
+        };
+        let keys = versions.iter().map(Stored::key).chain(deploys.iter().map(Stored::key));
+        keys.for_each(|key| self.ledger.delete(key));
+        self.state
+            .sandboxes()
+            .for_each(|sandbox| self.ledger.delete(sandbox.key()));
+        self.state
+            .pools
+            .values()
+            .for_each(|pool| self.ledger.delete(pool.key()));
+        self.ledger.delete(self.state.app.key());
+        if !self.commit().await {
+            return false;
+        }
+        self.exists = false;
+        true
+    }
+}

@@ -1,0 +1,361 @@
+//! Decides how a deploy's steps are carried out, each saved before the next, so that a restart goes on where it was.
+
+use super::{Recent, Task, WRITE_AGAIN};
+use crate::app::deploy::{self, PoolSeen, Seen, Step};
+use crate::app::{spec, view};
+use crate::clock::later;
+use crate::ledger;
+use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, Stored, VersionRecord};
+use crate::routing::{Change, RoutingError};
+use jiff::Timestamp;
+use miren_api::app_file::{Concurrency, Service};
+use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
+use miren_api::id::{DeployId, PoolId, SandboxId, VersionId};
+use miren_api::resource::SandboxState;
+use miren_api::{ApiError, ErrorCode};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+mod failure;
+
+/// Idempotency keys remembered per app.
+const KEYS: usize = 100;
+
+impl Task {
+    /// Accepts a deploy: it has its number from now on, and goes on whether or not anybody watches.
+    pub(super) async fn accept(&mut self, request: DeployRequest, key: Option<String>) -> Result<Deploy, ApiError> {
+        if self.state.app.deleting {
+            let message = format!("app {} is being deleted", self.state.app.name);
+            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("deploy again when its sandboxes are gone"));
+        }
+        if let Some(earlier) = self.earlier(&request, key.as_deref()).await? {
+            return Ok(earlier);
+        }
+        let seq = self.state.app.next_seq;
+        let now = self.world.clock.now();
+        let deploy = Deploy {
+            id: DeployId::generate(),
+            app: self.state.app.name.clone(),
+            version: None,
+            seq,
+            status: DeployStatus::Accepted,
+            pool: None,
+            reused: false,
+            urls: self.world.routing.now().table.urls_of(&self.state.app.name),
+            started_at: now,
+            finished_at: None,
+            error: None,
+            steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
+        };
+        let record = DeployRecord {
+            deploy: deploy.clone(),
+            request: request.clone(),
+            starting_at: None,
+            generation: None,
+        };
+        self.state.app.next_seq += 1;
+        self.ledger.put(&self.state.app);
+        self.ledger.put(&record);
+        if let Err(error) = self.ledger.flush().await {
+            self.take_back(&record, seq);
+            return Err(ApiError::new(
+                ErrorCode::Internal,
+                format!("saving the deploy: {error}"),
+            ));
+        }
+        self.exists = true;
+        self.state.deploys.insert(seq, record);
+        self.remember(key, request, &deploy.id);
+        self.publish();
+        Ok(deploy)
+    }
+
+    /// The deploy that the same key asked for before.
+    async fn earlier(&self, request: &DeployRequest, key: Option<&str>) -> Result<Option<Deploy>, ApiError> {
+        let known = key.and_then(|key| self.recent.iter().find(|recent| recent.key == key));
+        let Some(recent) = known else { return Ok(None) };
+        if recent.request != *request {
+            let message = "this Idempotency-Key was used for another deploy of the app";
+            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"));
+        }
+        let found: Option<DeployRecord> = ledger::find(&*self.world.store, recent.deploy.as_str()).await?;
+        Ok(found.map(|record| record.deploy))
+    }
+
+    /// Undoes what could not be saved of an accepted deploy.
+    fn take_back(&mut self, record: &DeployRecord, seq: u64) {
+        self.state.app.next_seq = seq;
+        self.ledger.delete(record.key());
+        if self.exists {
+            self.ledger.put(&self.state.app);
+        } else {
+            self.ledger.delete(self.state.app.key());
+        }
+    }
+
+    fn remember(&mut self, key: Option<String>, request: DeployRequest, deploy: &DeployId) {
+        if let Some(key) = key {
+            self.recent.truncate(KEYS - 1);
+            self.recent.push_front(Recent {
+                key,
+                request,
+                deploy: deploy.clone(),
+            });
+        }
+    }
+
+    /// Takes a deploy as far as it goes now; returns when to look again.
+    pub(super) async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
+        while let Some(record) = self.state.deploys.get(&seq) {
+            let now = self.world.clock.now();
+            match deploy::next(record, &self.seen(record), now) {
+                Step::Wait(until) => return until,
+                Step::Stage => self.stage(seq).await,
+                Step::Switch if record.deploy.status == DeployStatus::Starting => {
+                    self.note(seq, DeployStatus::Switching, "every sandbox is RUNNING".into());
+                }
+                Step::Switch => self.switch(seq).await,
+                Step::Retire => self.retire(seq),
+                Step::Finish(status, error) => self.finish(seq, status, error).await,
+            }
+            if !self.commit().await {
+                return Some(later(now, WRITE_AGAIN));
+            }
+            self.publish();
+        }
+        None
+    }
+
+    fn seen(&self, record: &DeployRecord) -> Seen {
+        let version = record.deploy.version.as_ref();
+        let refers = |pool: &&PoolRecord| pool.references.iter().any(|claim| Some(&claim.version) == version);
+        let pools: Vec<&PoolRecord> = self.state.pools.values().filter(refers).collect();
+        Seen {
+            installed: self.world.routing.now().installed(&self.state.app.name),
+            port_timeout: pools
+                .iter()
+                .map(|pool| pool.spec.port_timeout)
+                .max()
+                .unwrap_or_default(),
+            pools: pools.iter().map(|pool| self.pool_seen(record, pool)).collect(),
+            acknowledged: self.acknowledged.contains(&record.deploy.seq),
+            old_serving: self.state.unwanted(),
+        }
+    }
+
+    fn pool_seen(&self, record: &DeployRecord, pool: &PoolRecord) -> PoolSeen {
+        let own = pool
+            .references
+            .iter()
+            .find(|claim| Some(&claim.version) == record.deploy.version.as_ref());
+        let wanted = match own.map(|claim| claim.concurrency) {
+            Some(Concurrency::Fixed { count }) => count,
+            Some(Concurrency::Auto { min, .. }) => min.max(1),
+            None => 0,
+        };
+        PoolSeen {
+            service: pool.service.clone(),
+            ready: self.state.ready(&pool.id),
+            wanted,
+            failure: self
+                .boot_failure(record, pool)
+                .and_then(|sandbox| sandbox.reason.clone()),
+        }
+    }
+
+    /// Adds a step to a deploy's story.
+    pub(super) fn note(&mut self, seq: u64, status: DeployStatus, message: String) {
+        let now = self.world.clock.now();
+        let Some(record) = self.state.deploys.get_mut(&seq) else {
+            return;
+        };
+        let from = record.deploy.status;
+        debug_assert!(
+            from == status || deploy::may_become(from, status),
+            "{from:?} to {status:?}"
+        );
+        tracing::info!(app = %record.deploy.app, deploy = %record.deploy.id, seq, status = status.as_str(), message);
+        record.deploy.status = status;
+        record.deploy.steps.push(step(status, now, message));
+        self.ledger.put(&*record);
+    }
+
+    async fn stage(&mut self, seq: u64) {
+        let Some(record) = self.state.deploys.get(&seq) else {
+            return;
+        };
+        let request = record.request.clone();
+        let folder = spec::folder(&self.world.artifacts, &request.artifact);
+        let env = request.env.clone();
+        let read = tokio::task::spawn_blocking(move || spec::read(&folder, &env)).await;
+        let services = match read {
+            Ok(Ok(services)) => services,
+            Ok(Err(error)) => return self.finish(seq, DeployStatus::Failed, Some(error.message)).await,
+            Err(error) => return self.finish(seq, DeployStatus::Failed, Some(error.to_string())).await,
+        };
+        self.note(seq, DeployStatus::Staging, "making the version".into());
+        let version = VersionId::generate(&self.state.app.name);
+        let mut pools = BTreeMap::new();
+        let mut reused = Vec::new();
+        for (name, service) in services {
+            let claim = Reference {
+                version: version.clone(),
+                seq,
+                concurrency: service.concurrency,
+            };
+            let (pool, is_reused) = self.claim(&request.artifact, &name, service, claim);
+            reused.extend(is_reused.then(|| pool.clone()));
+            pools.insert(name, pool);
+        }
+        self.record_version(seq, version, &pools, &reused);
+    }
+
+    fn record_version(&mut self, seq: u64, id: VersionId, pools: &BTreeMap<String, PoolId>, reused: &[PoolId]) {
+        let now = self.world.clock.now();
+        let main = view::main_pool(pools).cloned();
+        let Some(record) = self.state.deploys.get_mut(&seq) else {
+            return;
+        };
+        record.deploy.version = Some(id.clone());
+        record.deploy.reused = main.as_ref().is_some_and(|pool| reused.contains(pool));
+        record.deploy.pool = main;
+        record.starting_at = Some(now);
+        let artifact = record.request.artifact.clone();
+        self.ledger.put(&VersionRecord {
+            id: id.clone(),
+            app: self.state.app.name.clone(),
+            seq,
+            created_at: now,
+            artifact,
+            pools: pools.clone(),
+        });
+        let message = format!("version {id}: {} pools, {} of them reused", pools.len(), reused.len());
+        self.note(seq, DeployStatus::Starting, message);
+    }
+
+    /// Finds the pool with this spec, or makes it, and adds the version's claim to it. A reused one starts fresh.
+    fn claim(&mut self, artifact: &str, name: &str, service: Service, claim: Reference) -> (PoolId, bool) {
+        let spec_hash = spec::hash(artifact, name, &service);
+        let found = self.state.pool_with(name, &spec_hash).cloned();
+        let is_reused = found.is_some();
+        let mut pool = found.unwrap_or_else(|| PoolRecord {
+            id: PoolId::generate(),
+            app: self.state.app.name.clone(),
+            service: name.to_owned(),
+            spec_hash,
+            spec: service,
+            artifact: artifact.to_owned(),
+            references: Vec::new(),
+            created_at: self.world.clock.now(),
+            desired: 0,
+            low_since: None,
+            crash: Default::default(),
+        });
+        pool.references.push(claim);
+        pool.crash = Default::default();
+        self.ledger.put(&pool);
+        let id = pool.id.clone();
+        self.state.pools.insert(id.clone(), pool);
+        (id, is_reused)
+    }
+
+    async fn switch(&mut self, seq: u64) {
+        let Some(version) = self
+            .state
+            .deploys
+            .get(&seq)
+            .and_then(|record| record.deploy.version.clone())
+        else {
+            return;
+        };
+        let install = Change::Install(ActiveRecord {
+            app: self.state.app.name.clone(),
+            version,
+            seq,
+        });
+        match self.world.routing.submit(install).await {
+            Ok(generation) => {
+                let urls = self.world.routing.now().table.urls_of(&self.state.app.name);
+                if let Some(record) = self.state.deploys.get_mut(&seq) {
+                    record.generation = Some(generation);
+                    record.deploy.urls = urls;
+                }
+                self.note(
+                    seq,
+                    DeployStatus::Switching,
+                    format!("published in snapshot {generation}"),
+                );
+                self.await_acknowledgement(seq, generation, Duration::ZERO);
+            }
+            Err(RoutingError::Superseded { installed }) => {
+                let message = format!("deploy {installed} of the same app was installed first");
+                self.finish(seq, DeployStatus::Superseded, Some(message)).await;
+            }
+            Err(error) => {
+                let message = Some(format!("publishing the new routing failed: {error}"));
+                self.finish(seq, DeployStatus::Failed, message).await;
+            }
+        }
+    }
+
+    fn retire(&mut self, seq: u64) {
+        let changed = self.state.drop_references(|_, of| of < seq);
+        self.put_pools(&changed);
+        let message = format!("every proxy serves it; {} pools changed", changed.len());
+        self.note(seq, DeployStatus::DrainingOld, message);
+    }
+
+    fn put_pools(&mut self, ids: &[PoolId]) {
+        for pool in ids.iter().filter_map(|id| self.state.pools.get(id)) {
+            self.ledger.put(pool);
+        }
+    }
+
+    /// Ends a deploy. One that failed or was overtaken takes its claims back; what serves is not touched.
+    pub(super) async fn finish(&mut self, seq: u64, status: DeployStatus, error: Option<String>) {
+        let Some(record) = self.state.deploys.get(&seq).cloned() else {
+            return;
+        };
+        let installed = self.world.routing.now().active(&self.state.app.name).cloned();
+        if status != DeployStatus::Succeeded && record.deploy.version != installed {
+            let changed = self
+                .state
+                .drop_references(|version, _| Some(version) == record.deploy.version.as_ref());
+            self.put_pools(&changed);
+        }
+        let error = match (error, status) {
+            (Some(error), DeployStatus::Failed) => Some(self.with_log(&record, error).await),
+            (error, _) => error,
+        };
+        self.world.metrics.deploys.with_label_values(&[status.as_str()]).inc();
+        let now = self.world.clock.now();
+        if let Some(record) = self.state.deploys.get_mut(&seq) {
+            record.deploy.error.clone_from(&error);
+            record.deploy.finished_at = Some(now);
+        }
+        self.note(seq, status, error.unwrap_or_else(|| "done".into()));
+        self.state.deploys.remove(&seq);
+        self.acknowledged.remove(&seq);
+    }
+
+    /// The sandbox of `pool` that failed to boot since the deploy asked for it.
+    fn boot_failure(&self, record: &DeployRecord, pool: &PoolRecord) -> Option<&crate::record::SandboxRecord> {
+        let since = record.starting_at?;
+        self.state.members(&pool.id).into_iter().find(|sandbox| {
+            sandbox.state == SandboxState::Dead && sandbox.running_at.is_none() && sandbox.ended_at >= Some(since)
+        })
+    }
+
+    /// The sandbox that tells why a deploy's time was not enough. One that ended says so in its own reason, log included.
+    fn culprit(&self, record: &DeployRecord) -> Option<SandboxId> {
+        let mut sandboxes = self.state.sandboxes();
+        let waited_for = sandboxes.find(|sandbox| {
+            sandbox.state == SandboxState::Pending && Some(&sandbox.version) == record.deploy.version.as_ref()
+        });
+        waited_for.map(|sandbox| sandbox.id.clone())
+    }
+}
+
+fn step(status: DeployStatus, at: Timestamp, message: String) -> DeployStep {
+    DeployStep { status, at, message }
+}

@@ -1,0 +1,143 @@
+//! Decides what a sandbox's news change: its record, its leases, its pool's crashes.
+
+use super::Task;
+use crate::app::crash::Death;
+use crate::app::{Event, Hint};
+use crate::clock::since;
+use crate::lease::Leased;
+use crate::record::SandboxRecord;
+use miren_api::deploy::DeployStatus;
+use miren_api::resource::SandboxState;
+use miren_sandbox::SandboxChange;
+
+impl Task {
+    /// Goes on where an earlier process stopped: what was adopted first, then half-done drains, switches and deletions.
+    pub(super) async fn recover(&mut self, changes: Vec<SandboxChange>) {
+        let known: Vec<SandboxRecord> = self.state.sandboxes().cloned().collect();
+        for sandbox in &known {
+            self.introduce(sandbox);
+        }
+        for change in changes {
+            self.observe(change, false);
+        }
+        let half_stopped =
+            |sandbox: &&SandboxRecord| matches!(sandbox.state, SandboxState::Draining | SandboxState::Stopping);
+        let half_stopped: Vec<_> = self
+            .state
+            .sandboxes()
+            .filter(half_stopped)
+            .map(|s| s.id.clone())
+            .collect();
+        for id in half_stopped {
+            self.drain(&id, "it was draining when control restarted");
+        }
+        let switching: Vec<(u64, u64)> = self
+            .state
+            .deploys
+            .values()
+            .filter(|record| record.deploy.status == DeployStatus::Switching)
+            .filter_map(|record| Some((record.deploy.seq, record.generation?)))
+            .collect();
+        for (seq, generation) in switching {
+            self.await_acknowledgement(seq, generation, crate::lease::SILENCE);
+        }
+        if self.state.app.deleting {
+            self.withdraw().await;
+        }
+    }
+
+    /// Takes in a state that a sandbox has reached. Ends are final, and no state is left upwards.
+    pub(super) fn observe(&mut self, change: SandboxChange, may_be_crash: bool) {
+        let Some(sandbox) = self.state.sandbox_mut(&change.id) else {
+            tracing::warn!(sandbox = %change.id, "news of a sandbox this app does not know");
+            return;
+        };
+        if sandbox.state.is_terminal() || change.state < sandbox.state {
+            return;
+        }
+        let before = sandbox.clone();
+        sandbox.state = change.state;
+        sandbox.facts = change.facts;
+        sandbox.reason = change.reason.or(sandbox.reason.take());
+        match change.state {
+            SandboxState::Running => sandbox.running_at = sandbox.running_at.or(Some(change.at)),
+            SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(change.at),
+            SandboxState::Pending | SandboxState::Draining | SandboxState::Stopping => {}
+        }
+        let after = sandbox.clone();
+        tracing::debug!(sandbox = %after.id, app = %after.app, service = %after.service, state = after.state.as_str(),
+            reason = after.reason.as_deref(), "sandbox");
+        self.ledger.put(&after);
+        self.follow_up(&before, &after, may_be_crash);
+    }
+
+    fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
+        self.introduce(after);
+        let was_unasked = before.counts() && !self.draining.contains(&after.id);
+        if after.state == SandboxState::Dead && was_unasked && may_be_crash {
+            self.note_death(after);
+        }
+        if after.state.is_terminal() {
+            self.world.owners.lock().remove(&after.id);
+            self.draining.remove(&after.id);
+            let keys = [before.lease_key(), after.lease_key()];
+            keys.into_iter().flatten().for_each(|key| self.world.desk.forget(key));
+        }
+        let serves = |sandbox: &SandboxRecord| sandbox.state == SandboxState::Running;
+        if serves(before) != serves(after) {
+            // No receiver means no proxy: nobody to tell.
+            let _ = self.world.hints.send(Hint::Pool(after.pool.clone()));
+        }
+    }
+
+    /// Tells the lease desk which sandbox a slot's generation is.
+    fn introduce(&self, sandbox: &SandboxRecord) {
+        if let Some(key) = sandbox.lease_key().filter(|_| !sandbox.state.is_terminal()) {
+            self.world.desk.introduce(
+                key,
+                Leased {
+                    sandbox: sandbox.id.clone(),
+                    app: sandbox.app.clone(),
+                    pool: sandbox.pool.clone(),
+                },
+            );
+        }
+    }
+
+    /// R3: a death counts only in a pool that some version wants.
+    fn note_death(&mut self, sandbox: &SandboxRecord) {
+        let survived = self.state.ready(&sandbox.pool) > 0;
+        let now = self.world.clock.now();
+        let Some(pool) = self.state.pools.get_mut(&sandbox.pool) else {
+            return;
+        };
+        if pool.is_retiring() || self.stopping.is_some() {
+            return;
+        }
+        let ended_at = sandbox.ended_at.unwrap_or(now);
+        let death = Death {
+            created_at: sandbox.created_at,
+            ran_for: sandbox.running_at.map(|running| since(ended_at, running)),
+            exit_code: sandbox.facts.exit_code,
+            reason: sandbox.reason.clone(),
+            survived,
+        };
+        if pool.crash.note(&death, now) {
+            self.world.metrics.crashes.inc();
+            tracing::warn!(pool = %pool.id, sandbox = %sandbox.id, count = pool.crash.count,
+                until = ?pool.crash.cooldown_until, reason = sandbox.reason.as_deref(), "crash: the pool waits");
+        }
+        self.ledger.put(&*pool);
+    }
+
+    /// Tells itself when every live proxy serves `generation`; after `grace`, in which proxies may come back.
+    pub(super) fn await_acknowledgement(&self, seq: u64, generation: u64, grace: std::time::Duration) {
+        let (desk, events) = (self.world.desk.clone(), self.events.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            desk.acknowledged(generation).await;
+            // The task may have ended meanwhile: then nobody needs to know.
+            let _ = events.send(Event::Acknowledged(seq));
+        });
+    }
+}

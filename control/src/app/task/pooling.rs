@@ -1,0 +1,134 @@
+//! Decides how a pool's plan is carried out: saved first, then started or drained.
+
+use super::{Task, WRITE_AGAIN};
+use crate::app::pool::{self, Action, Plan};
+use crate::app::spec;
+use crate::clock::later;
+use crate::record::{PoolRecord, SandboxRecord, Stored};
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use miren_api::id::{PoolId, SandboxId};
+use miren_api::resource::{Sandbox, SandboxState};
+use miren_api::{ApiError, ErrorCode};
+use miren_sandbox::Facts;
+use std::time::Duration;
+
+impl Task {
+    /// Plans one pool and does it; returns when to plan it again.
+    pub(super) async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
+        let now = self.world.clock.now();
+        let plan = self.plan_pool(id, now)?;
+        let mut started = Vec::new();
+        for action in &plan.actions {
+            match action {
+                Action::Start { number } => started.extend(self.prepare(id, *number, now)),
+                Action::Drain { id, .. } if self.stopping.is_some() => self.drain(id, "the node stops"),
+                Action::Drain { id, reason } => self.drain(id, reason),
+            }
+        }
+        if started.is_empty() {
+            return plan.wake;
+        }
+        if !self.commit().await {
+            for id in started {
+                if let Some(sandbox) = self.state.remove(&id) {
+                    self.ledger.delete(sandbox.key());
+                }
+            }
+            return Some(later(now, WRITE_AGAIN));
+        }
+        started.iter().for_each(|id| self.start(id));
+        plan.wake
+    }
+
+    fn plan_pool(&mut self, id: &PoolId, now: Timestamp) -> Option<Plan> {
+        let demand = self.world.desk.total_demand(id);
+        let mut record = self.state.pools.get(id)?.clone();
+        let members = self.state.members(id);
+        let ran = pool::longest_run(&members, now);
+        let mut changed = ran.is_some_and(|ran_for| record.crash.note_healthy(ran_for));
+        let stopped = PoolRecord {
+            references: Vec::new(),
+            ..record.clone()
+        };
+        let wanted = if self.stopping.is_some() { &stopped } else { &record };
+        let plan = pool::plan(wanted, &members, demand, now);
+        changed |= (plan.desired, plan.low_since) != (record.desired, record.low_since);
+        if changed {
+            record.desired = plan.desired;
+            record.low_since = plan.low_since;
+            self.ledger.put(&record);
+            self.state.pools.insert(id.clone(), record);
+        }
+        Some(plan)
+    }
+
+    fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
+        let pool = self.state.pools.get(pool)?;
+        let sandbox = SandboxRecord {
+            id: SandboxId::generate(),
+            app: pool.app.clone(),
+            service: pool.service.clone(),
+            version: pool.newest()?.version.clone(),
+            pool: pool.id.clone(),
+            number,
+            state: SandboxState::Pending,
+            reason: None,
+            facts: Facts::default(),
+            created_at: now,
+            running_at: None,
+            ended_at: None,
+        };
+        let id = sandbox.id.clone();
+        self.ledger.put(&sandbox);
+        self.state.insert(sandbox);
+        Some(id)
+    }
+
+    fn start(&self, id: &SandboxId) {
+        let Some(sandbox) = self.state.sandbox(id) else { return };
+        let Some(pool) = self.state.pools.get(&sandbox.pool) else {
+            return;
+        };
+        self.world.owners.lock().insert(id.clone(), sandbox.app.clone());
+        self.world.metrics.starts.inc();
+        self.world
+            .executor
+            .start(spec::order(pool, sandbox, &self.world.artifacts));
+    }
+
+    /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.
+    pub(super) fn drain(&mut self, id: &SandboxId, reason: &str) {
+        let Some(sandbox) = self.state.sandbox(id) else { return };
+        if sandbox.state.is_terminal() || !self.draining.insert(id.clone()) {
+            return;
+        }
+        let service = self.state.pools.get(&sandbox.pool).map(|pool| pool.spec.drain_timeout);
+        let deadline = service
+            .unwrap_or(Duration::ZERO)
+            .min(self.stopping.unwrap_or(Duration::MAX));
+        let idle = match sandbox.lease_key() {
+            Some(key) => self.world.desk.close(key).boxed(),
+            None => std::future::ready(()).boxed(),
+        };
+        self.world.executor.drain(id, reason, deadline, idle);
+    }
+
+    pub(super) fn stop_sandbox(&mut self, id: &SandboxId) -> Result<Sandbox, ApiError> {
+        match self.state.sandbox(id) {
+            None => return Err(ApiError::new(ErrorCode::NotFound, format!("there is no sandbox {id}"))),
+            Some(sandbox) if sandbox.state.is_terminal() => {
+                let state = sandbox.state.as_str();
+                return Err(ApiError::new(
+                    ErrorCode::Conflict,
+                    format!("sandbox {id} is {state} already"),
+                ));
+            }
+            Some(_) => self.drain(id, "stopped by request"),
+        }
+        self.publish();
+        let view = self.view.borrow().clone();
+        let found = view.sandboxes.iter().find(|sandbox| sandbox.id == *id).cloned();
+        found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no sandbox {id}")))
+    }
+}

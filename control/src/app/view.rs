@@ -1,0 +1,150 @@
+//! Decides what others see of an app: an immutable picture that its task replaces after each step.
+
+use crate::app::pool;
+use crate::app::state::AppState;
+use crate::record::{PoolRecord, SandboxRecord};
+use jiff::Timestamp;
+use miren_api::app_file::WEB;
+use miren_api::id::{AppName, PoolId, VersionId};
+use miren_api::resource::{App, Health, Pool, PoolState, Sandbox, SandboxState};
+use std::collections::BTreeMap;
+
+/// One app as it was after its task's last step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppView {
+    pub name: AppName,
+    /// Whether it is kept in the store: a name somebody only asked about is not.
+    pub exists: bool,
+    pub deleting: bool,
+    pub pools: BTreeMap<PoolId, PoolView>,
+    pub sandboxes: Vec<Sandbox>,
+    pub in_flight: Vec<miren_api::deploy::Deploy>,
+}
+
+/// One pool of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolView {
+    pub pool: Pool,
+    /// Concurrent requests one of its sandboxes takes.
+    pub capacity: u32,
+    /// Why its last sandbox died too early.
+    pub last_failure: Option<String>,
+}
+
+impl AppView {
+    pub fn of(state: &AppState, exists: bool, node: &str, now: Timestamp) -> Self {
+        Self {
+            name: state.app.name.clone(),
+            exists,
+            deleting: state.app.deleting,
+            pools: state
+                .pools
+                .values()
+                .map(|pool| (pool.id.clone(), pool_view(state, pool, now)))
+                .collect(),
+            sandboxes: state.sandboxes().map(|record| sandbox(record, node)).collect(),
+            in_flight: state.deploys.values().map(|record| record.deploy.clone()).collect(),
+        }
+    }
+
+    /// The pool that runs `service` of `version`.
+    pub fn pool_of(&self, version: &VersionId, service: &str) -> Option<&PoolView> {
+        let mut pools = self.pools.values();
+        pools.find(|view| view.pool.service == service && view.pool.versions.contains(version))
+    }
+
+    /// RUNNING sandboxes of a pool.
+    pub fn running<'a>(&'a self, pool: &'a PoolId) -> impl Iterator<Item = &'a Sandbox> {
+        let of_pool = self.sandboxes.iter().filter(move |sandbox| sandbox.pool == *pool);
+        of_pool.filter(|sandbox| sandbox.state == SandboxState::Running)
+    }
+
+    /// The app in numbers, given what routing says about it.
+    pub fn app(&self, active: Option<&VersionId>, routes: Vec<String>) -> App {
+        let of_active: Vec<&Pool> = self
+            .pools
+            .values()
+            .map(|view| &view.pool)
+            .filter(|pool| active.is_some_and(|version| pool.versions.contains(version)))
+            .collect();
+        let ready = of_active.iter().map(|pool| pool.ready).sum();
+        let desired = of_active.iter().map(|pool| pool.desired).sum();
+        App {
+            name: self.name.clone(),
+            version: active.cloned(),
+            health: health(active.is_some(), ready, desired, &of_active),
+            ready,
+            desired,
+            routes,
+        }
+    }
+}
+
+fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Health {
+    let crashed = pools.iter().any(|pool| pool.state == PoolState::Cooldown);
+    match (has_version, ready, desired) {
+        (false, ..) => Health::Unknown,
+        (_, _, 0) => Health::Idle,
+        (_, 0, _) if crashed => Health::Crashed,
+        (_, 0, _) => Health::Starting,
+        (_, ready, desired) if ready < desired => Health::Degraded,
+        _ => Health::Healthy,
+    }
+}
+
+fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView {
+    let members = state.members(&record.id);
+    let current = members.iter().filter(|sandbox| sandbox.counts()).count();
+    let cooldown = record.crash.cooldown(now);
+    PoolView {
+        pool: Pool {
+            id: record.id.clone(),
+            app: record.app.clone(),
+            service: record.service.clone(),
+            spec_hash: record.spec_hash.clone(),
+            versions: record
+                .references
+                .iter()
+                .map(|reference| reference.version.clone())
+                .collect(),
+            desired: record.desired,
+            current: u32::try_from(current).unwrap_or(u32::MAX),
+            ready: state.ready(&record.id),
+            crash_count: record.crash.count,
+            cooldown_until: cooldown.and(record.crash.cooldown_until),
+            state: match (record.is_retiring(), cooldown) {
+                (true, _) => PoolState::Retiring,
+                (false, Some(_)) => PoolState::Cooldown,
+                (false, None) => PoolState::Active,
+            },
+        },
+        capacity: pool::capacity(record),
+        last_failure: record.crash.last_reason.clone(),
+    }
+}
+
+fn sandbox(record: &SandboxRecord, node: &str) -> Sandbox {
+    Sandbox {
+        id: record.id.clone(),
+        app: record.app.clone(),
+        service: record.service.clone(),
+        version: record.version.clone(),
+        pool: record.pool.clone(),
+        state: record.state,
+        reason: record.reason.clone(),
+        ip: record.facts.ip,
+        port: record.facts.port,
+        pid: record.facts.pid,
+        slot: record.facts.slot,
+        generation: record.facts.generation,
+        node: node.to_owned(),
+        created_at: record.created_at,
+        running_at: record.running_at,
+        ended_at: record.ended_at,
+    }
+}
+
+/// The pool that stands for a version with several: that of `web`, or of the first service.
+pub fn main_pool(pools: &BTreeMap<String, PoolId>) -> Option<&PoolId> {
+    pools.get(WEB).or_else(|| pools.values().next())
+}

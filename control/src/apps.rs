@@ -1,0 +1,218 @@
+//! Decides which apps there are: one task for each, found by name, fed with the news of its sandboxes.
+
+use crate::app::state::AppState;
+use crate::app::{AppHandle, AppView, Command, Event, Task, World, spec};
+use crate::ledger::{Ledger, LoadError};
+use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord};
+use crate::store::Selection;
+use miren_api::id::{AppName, SandboxId, VersionId};
+use miren_api::{ApiError, ErrorCode};
+use miren_sandbox::{Known, SandboxChange};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long tasks get to finish their step when the daemon stops.
+const CLOSING: Duration = Duration::from_secs(10);
+/// Most apps of a node.
+const APPS_MAX: usize = 10_000;
+
+/// Every app's task.
+pub struct Apps {
+    pub world: Arc<World>,
+    handles: RwLock<BTreeMap<AppName, AppHandle>>,
+    tasks: TaskTracker,
+    /// No more news are passed on.
+    closed: CancellationToken,
+}
+
+impl Apps {
+    /// Rebuilds every app from the store; returns it with the sandboxes that should be running. Nothing is planned
+    /// before [`Apps::adopted`].
+    pub async fn load(world: Arc<World>) -> Result<(Arc<Self>, Vec<Known>), LoadError> {
+        let apps = Arc::new(Self {
+            world,
+            handles: RwLock::default(),
+            tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
+        });
+        let mut known = Vec::new();
+        for (state, ledger) in read_all(&apps.world).await? {
+            known.extend(known_sandboxes(&apps.world, &state));
+            apps.spawn(state, ledger, true);
+        }
+        Ok((apps, known))
+    }
+
+    /// Tells every task what was adopted, which lets it begin; from now on news go to the tasks.
+    pub fn adopted(self: &Arc<Self>, changes: Vec<SandboxChange>, mut news: mpsc::UnboundedReceiver<SandboxChange>) {
+        let mut by_app: HashMap<AppName, Vec<SandboxChange>> = HashMap::new();
+        for change in changes {
+            if let Some(app) = self.owner(&change.id) {
+                by_app.entry(app).or_default().push(change);
+            }
+        }
+        for (app, handle) in self.handles.read().iter() {
+            let _ = handle
+                .events
+                .send(Event::Adopted(by_app.remove(app).unwrap_or_default()));
+        }
+        let apps = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(Some(change)) = apps.closed.run_until_cancelled(news.recv()).await {
+                apps.forward(change);
+            }
+        });
+    }
+
+    fn owner(&self, sandbox: &SandboxId) -> Option<AppName> {
+        self.world.owners.lock().get(sandbox).cloned()
+    }
+
+    fn forward(&self, change: SandboxChange) {
+        let handle = self.owner(&change.id).and_then(|app| self.find(&app));
+        match handle {
+            // A closed task belongs to a deleted app, whose sandboxes have all ended.
+            Some(handle) => drop(handle.events.send(Event::Sandbox(change))),
+            None => tracing::debug!(sandbox = %change.id, state = change.state.as_str(), "news of nobody's sandbox"),
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, state: AppState, ledger: Ledger, exists: bool) -> AppHandle {
+        let name = state.app.name.clone();
+        let (task, inbox, handle) = Task::new(Arc::clone(&self.world), state, ledger, exists);
+        self.handles.write().insert(name.clone(), handle.clone());
+        let apps = Arc::clone(self);
+        let events = handle.events.clone();
+        self.tasks.spawn(async move {
+            task.run(inbox).await;
+            let mut handles = apps.handles.write();
+            if handles
+                .get(&name)
+                .is_some_and(|current| current.events.same_channel(&events))
+            {
+                handles.remove(&name);
+            }
+        });
+        handle
+    }
+
+    fn find(&self, name: &AppName) -> Option<AppHandle> {
+        self.handles.read().get(name).cloned()
+    }
+
+    /// An app that exists.
+    pub fn get(&self, name: &str) -> Result<AppHandle, ApiError> {
+        let found = self
+            .find(&AppName::from_text(name))
+            .filter(|handle| handle.view.borrow().exists);
+        found.ok_or_else(|| {
+            ApiError::new(ErrorCode::NotFound, format!("there is no app {name:?}"))
+                .remedy("list the apps with `miren app list`, or deploy it")
+        })
+    }
+
+    /// An app, whether it exists or is about to be deployed for the first time.
+    pub fn get_or_make(self: &Arc<Self>, name: &AppName) -> Result<AppHandle, ApiError> {
+        if let Some(handle) = self.find(name) {
+            return Ok(handle);
+        }
+        if self.handles.read().len() >= APPS_MAX {
+            return Err(
+                ApiError::new(ErrorCode::Conflict, format!("there are {APPS_MAX} apps already"))
+                    .remedy("delete some with `miren app delete`"),
+            );
+        }
+        let (state, ledger) = Task::fresh(&self.world, name.clone());
+        let handle = self.spawn(state, ledger, false);
+        let _ = handle.events.send(Event::Adopted(Vec::new()));
+        Ok(handle)
+    }
+
+    /// Pictures of every app that exists, by name.
+    pub fn views(&self) -> Vec<Arc<AppView>> {
+        let handles = self.handles.read();
+        let views = handles.values().map(|handle| Arc::clone(&handle.view.borrow()));
+        views.filter(|view| view.exists).collect()
+    }
+
+    /// The app a version belongs to: its id begins with the app's name, and its own part has no '-'.
+    pub fn of_version(&self, version: &VersionId) -> Option<AppHandle> {
+        let (app, _) = version.as_str().rsplit_once("-v")?;
+        self.find(&AppName::from_text(app))
+    }
+
+    /// Drains every sandbox of the node; no drain takes longer than `at_most`. Returns when all have been told.
+    pub async fn stop_all(&self, at_most: Duration) {
+        let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
+        for handle in handles {
+            let (reply, told) = oneshot::channel();
+            if handle.commands.send(Command::StopAll { at_most, reply }).await.is_ok() {
+                let _ = told.await;
+            }
+        }
+    }
+
+    /// Lets every task finish its step and end.
+    pub async fn close(&self) {
+        let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
+        self.tasks.close();
+        let all = async {
+            for handle in handles {
+                // A task that is gone needs no word.
+                let _ = handle.commands.send(Command::Close).await;
+            }
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(CLOSING, all).await.is_err() {
+            tracing::error!("some apps were still busy after {CLOSING:?}; what they had not saved is done again");
+        }
+        self.closed.cancel();
+    }
+}
+
+/// Every app's records, grouped.
+async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
+    let mut apps: BTreeMap<AppName, (AppState, Ledger)> = BTreeMap::new();
+    for record in world.store.list(crate::store::Kind::App, Selection::All).await? {
+        let mut ledger = Ledger::new(Arc::clone(&world.store));
+        let app: AppRecord = ledger.adopt(&record)?;
+        apps.insert(app.name.clone(), (AppState::new(app), ledger));
+    }
+    for (state, ledger) in apps.values_mut() {
+        let of_app = || Selection::Index(crate::record::BY_APP, state.app.name.to_string());
+        let (pools, sandboxes, deploys) = (of_app(), of_app(), of_app());
+        for pool in ledger.load::<PoolRecord>(pools).await? {
+            state.pools.insert(pool.id.clone(), pool);
+        }
+        for sandbox in ledger.load::<SandboxRecord>(sandboxes).await? {
+            state.insert(sandbox);
+        }
+        for deploy in ledger.load::<DeployRecord>(deploys).await? {
+            if !deploy.deploy.status.is_final() {
+                state.deploys.insert(deploy.deploy.seq, deploy);
+            }
+        }
+    }
+    Ok(apps.into_values().collect())
+}
+
+/// What should be running, for the runtime to take over.
+fn known_sandboxes(world: &World, state: &AppState) -> Vec<Known> {
+    let living = state.sandboxes().filter(|sandbox| !sandbox.state.is_terminal());
+    living
+        .filter_map(|sandbox| {
+            let pool = state.pools.get(&sandbox.pool)?;
+            world.owners.lock().insert(sandbox.id.clone(), sandbox.app.clone());
+            Some(Known {
+                order: spec::order(pool, sandbox, &world.artifacts),
+                state: sandbox.state,
+                facts: sandbox.facts.clone(),
+            })
+        })
+        .collect()
+}

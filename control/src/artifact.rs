@@ -1,0 +1,146 @@
+//! Decides how an uploaded folder is kept: unpacked once, under the digest of what is in it.
+
+use miren_api::deploy::Artifact;
+use miren_api::{ApiError, ErrorCode};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+mod digest;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+/// Most files and folders of an artifact.
+const FILES_MAX: u64 = 100_000;
+/// Begins the names of folders that are being unpacked.
+const STAGING: &str = ".staging-";
+
+/// Why a folder was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// It is not a tar stream, or broke off.
+    #[error("the upload is not a whole tar archive: {0}")]
+    Broken(std::io::Error),
+    #[error("entry {path:?} {why}")]
+    Entry { path: String, why: &'static str },
+    #[error("the folder has more than {max} {of}")]
+    TooLarge { max: u64, of: &'static str },
+    #[error("writing {path}: {source}", path = .path.display())]
+    Disk { path: PathBuf, source: std::io::Error },
+}
+
+impl From<ArtifactError> for ApiError {
+    fn from(error: ArtifactError) -> Self {
+        let message = format!("storing the folder: {error}");
+        match error {
+            ArtifactError::Broken(_) => {
+                Self::new(ErrorCode::InvalidRequest, message).remedy("send a plain, uncompressed tar archive")
+            }
+            ArtifactError::Entry { .. } => {
+                Self::new(ErrorCode::InvalidRequest, message).remedy("leave the entry out of the folder")
+            }
+            ArtifactError::TooLarge { .. } => {
+                Self::new(ErrorCode::TooLarge, message).remedy("exclude build output and dependencies with .gitignore")
+            }
+            ArtifactError::Disk { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::new(ErrorCode::Internal, message).remedy("free space in the server's data_dir and try again")
+            }
+            ArtifactError::Disk { .. } => {
+                Self::new(ErrorCode::Internal, message).remedy("check the server's data_dir and its log")
+            }
+        }
+    }
+}
+
+/// Every uploaded folder of this node.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    folder: PathBuf,
+    bytes_max: u64,
+}
+
+impl Artifacts {
+    /// Opens the folder of artifacts; removes what an earlier process left half unpacked.
+    pub fn open(folder: &Path, bytes_max: u64) -> std::io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(STAGING) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            bytes_max,
+        })
+    }
+
+    /// Unpacks a tar stream. The same content is stored once. Blocks.
+    pub fn store(&self, tar: impl Read) -> Result<Artifact, ArtifactError> {
+        let staging = Staging::make(&self.folder)?;
+        let contents = unpack::unpack(tar, &staging.path, self.bytes_max)?;
+        let (digest, name) = digest::of(&contents);
+        let place = self.folder.join(&name);
+        let artifact = Artifact {
+            digest,
+            files: contents.files(),
+            bytes: contents.bytes(),
+        };
+        if place.is_dir() {
+            return Ok(artifact);
+        }
+        let disk = |source| ArtifactError::Disk {
+            path: place.clone(),
+            source,
+        };
+        sync(&staging.path).map_err(disk)?;
+        match std::fs::rename(&staging.path, &place) {
+            Ok(()) => sync(&self.folder).map_err(disk)?,
+            // Someone else stored the same content meanwhile.
+            Err(_) if place.is_dir() => {}
+            Err(source) => return Err(disk(source)),
+        }
+        Ok(artifact)
+    }
+
+    /// Whether this digest was uploaded.
+    pub fn has(&self, digest: &str) -> bool {
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && self.folder.join(hex).is_dir()
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Everything below is on disk, whatever happens next.
+fn sync(path: &Path) -> std::io::Result<()> {
+    nix::unistd::syncfs(std::fs::File::open(path)?).map_err(Into::into)
+}
+
+/// A folder being filled; removed on drop unless it was renamed away.
+struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    fn make(folder: &Path) -> Result<Self, ArtifactError> {
+        let path = folder.join(format!("{STAGING}{:016x}", rand::random::<u64>()));
+        match std::fs::create_dir(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(source) => Err(ArtifactError::Disk { path, source }),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "a half unpacked folder stays until the next start");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Equal folders are stored once; nothing a tar stream says reaches outside its folder.
+
+use super::*;
+use std::io::Cursor;
+use tar::{Builder, EntryType, Header};
+
+/// An entry as a hostile tool could write it.
+struct Raw<'a> {
+    path: &'a str,
+    kind: EntryType,
+    mode: u32,
+    link: &'a str,
+    content: &'a [u8],
+}
+
+fn file<'a>(path: &'a str, content: &'a [u8]) -> Raw<'a> {
+    Raw {
+        path,
+        kind: EntryType::Regular,
+        mode: 0o644,
+        link: "",
+        content,
+    }
+}
+
+fn link<'a>(path: &'a str, to: &'a str) -> Raw<'a> {
+    Raw {
+        kind: EntryType::Symlink,
+        link: to,
+        ..file(path, b"")
+    }
+}
+
+fn tar(entries: &[Raw<'_>]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..entry.path.len()].copy_from_slice(entry.path.as_bytes());
+        header.as_gnu_mut().unwrap().linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
+        header.set_entry_type(entry.kind);
+        header.set_mode(entry.mode);
+        header.set_size(entry.content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, entry.content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn artifacts(bytes_max: u64) -> (tempfile::TempDir, Artifacts) {
+    let folder = tempfile::tempdir().unwrap();
+    let artifacts = Artifacts::open(&folder.path().join("artifacts"), bytes_max).unwrap();
+    (folder, artifacts)
+}
+
+fn store(artifacts: &Artifacts, entries: &[Raw<'_>]) -> Result<Artifact, ArtifactError> {
+    artifacts.store(Cursor::new(tar(entries)))
+}
+
+fn left(artifacts: &Artifacts) -> Vec<String> {
+    let entries = std::fs::read_dir(artifacts.folder()).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn equal_content_in_any_order_has_one_digest_and_one_folder() {
+    let (_guard, artifacts) = artifacts(1000);
+    let first = store(&artifacts, &[file("a", b"1"), file("b/c", b"2")]).unwrap();
+    let again = store(&artifacts, &[file("./b/c", b"2"), file("a", b"1")]).unwrap();
+    assert_eq!(first, again);
+    assert_eq!((first.files, first.bytes), (2, 2));
+    assert_eq!(left(&artifacts).len(), 1);
+    assert!(artifacts.has(&first.digest));
+    let folder = artifacts.folder().join(first.digest.strip_prefix("sha256:").unwrap());
+    assert_eq!(std::fs::read(folder.join("b/c")).unwrap(), b"2");
+}
+
+#[test]
+fn path_content_and_the_executable_bit_make_a_difference_and_nothing_else() {
+    let (_guard, artifacts) = artifacts(1000);
+    let base = store(&artifacts, &[file("a", b"1")]).unwrap().digest;
+    let with_mode = |mode| Raw {
+        mode,
+        ..file("a", b"1")
+    };
+    assert_eq!(store(&artifacts, &[with_mode(0o600)]).unwrap().digest, base);
+    for other in [with_mode(0o755), file("b", b"1"), file("a", b"2"), link("a", "1")] {
+        assert_ne!(store(&artifacts, &[other]).unwrap().digest, base);
+    }
+}
+
+#[test]
+fn what_leads_out_of_the_folder_is_refused_and_nothing_stays() {
+    let (guard, artifacts) = artifacts(1000);
+    std::fs::write(guard.path().join("outside"), b"untouched").unwrap();
+    let hard = Raw {
+        kind: EntryType::Link,
+        ..link("a", "b")
+    };
+    let device = Raw {
+        kind: EntryType::Char,
+        ..file("a", b"")
+    };
+    let cases: [(&str, Vec<Raw<'_>>); 11] = [
+        ("has an absolute path", vec![file("/etc/passwd", b"x")]),
+        ("leads out of the folder", vec![file("../outside", b"x")]),
+        ("leads out of the folder", vec![file("a/../../outside", b"x")]),
+        ("is a link out of the folder", vec![link("a", "/etc")]),
+        ("is a link out of the folder", vec![link("a", "../..")]),
+        ("is a link out of the folder", vec![link("a", "b/../../..")]),
+        ("lies below something", vec![link("a", "b"), file("a/x", b"x")]),
+        (
+            "lies below something",
+            vec![link("a/b", ".."), link("a/b/c", "../../x")],
+        ),
+        ("is a hard link", vec![hard]),
+        ("is neither", vec![device]),
+        ("is there twice", vec![file("a", b"1"), file("a", b"2")]),
+    ];
+    for (why, entries) in cases {
+        let error = store(&artifacts, &entries).unwrap_err().to_string();
+        assert!(error.contains(why), "{error:?} does not say {why:?}");
+        assert!(left(&artifacts).is_empty(), "{:?} stayed", left(&artifacts));
+    }
+    assert_eq!(std::fs::read(guard.path().join("outside")).unwrap(), b"untouched");
+}
+
+#[test]
+fn inner_links_are_kept() {
+    let (_guard, artifacts) = artifacts(1000);
+    let stored = store(
+        &artifacts,
+        &[link("bin/run", "../lib/run.sh"), file("lib/run.sh", b"x")],
+    )
+    .unwrap();
+    let folder = artifacts.folder().join(stored.digest.strip_prefix("sha256:").unwrap());
+    assert_eq!(std::fs::read(folder.join("bin/run")).unwrap(), b"x");
+}
+
+#[test]
+fn too_much_is_refused_before_it_is_written() {
+    let (_guard, artifacts) = artifacts(10);
+    assert!(store(&artifacts, &[file("a", b"0123456789")]).is_ok());
+    let error = store(&artifacts, &[file("a", b"01234"), file("b", b"012345")]).unwrap_err();
+    assert!(
+        matches!(error, ArtifactError::TooLarge { max: 10, of: "bytes" }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_stream_that_breaks_off_leaves_nothing() {
+    let (_guard, artifacts) = artifacts(10_000);
+    let whole = tar(&[file("a", &[7; 5000])]);
+    for length in [100, 700, 3000] {
+        let error = artifacts.store(Cursor::new(&whole[..length])).unwrap_err();
+        assert!(matches!(error, ArtifactError::Broken(_)), "{length}: {error}");
+    }
+    assert!(
+        artifacts
+            .store(Cursor::new(b"this is no tar archive".repeat(100)))
+            .is_err()
+    );
+    assert!(left(&artifacts).is_empty());
+}
+
+#[test]
+fn a_full_disk_is_named_with_a_remedy() {
+    let error = ArtifactError::Disk {
+        path: "/var/lib/miren/artifacts/x".into(),
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+    };
+    let refusal = ApiError::from(error);
+    assert!(refusal.remedy.contains("free space"), "{refusal:?}");
+}
+
+#[test]
+fn half_unpacked_folders_of_an_earlier_process_are_removed() {
+    let (_guard, artifacts) = artifacts(10);
+    std::fs::create_dir(artifacts.folder().join(".staging-1")).unwrap();
+    Artifacts::open(artifacts.folder(), 10).unwrap();
+    assert!(left(&artifacts).is_empty());
+}
+
+#[test]
+fn a_digest_is_never_a_path() {
+    let (_guard, artifacts) = artifacts(10);
+    for digest in [
+        "",
+        "sha256:",
+        "sha256:..",
+        "sha256:../../etc",
+        &format!("sha256:{}", "/".repeat(64)),
+    ] {
+        assert!(!artifacts.has(digest), "{digest}");
+    }
+}

@@ -1,0 +1,269 @@
+//! Decides what an operator can set in `control.toml`, and what holds when nothing is set.
+
+use miren_api::id::check_label;
+use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
+use miren_loader::Mode;
+use miren_sandbox::Subnet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// Where the file is when nobody says otherwise.
+pub const PATH: &str = "/etc/miren/control.toml";
+
+/// What happens to the sandboxes when the daemon is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// They run on; the next daemon adopts them.
+    Keep,
+    /// They drain and stop, and everything made for them is removed.
+    Remove,
+}
+
+/// Who may use the endpoints for proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyUser {
+    Name(String),
+    Uid(u32),
+}
+
+/// Where records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    Sqlite,
+}
+
+/// What runs the sandboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeKind {
+    Embedded,
+}
+
+/// Times of stopping the node. Those of a retired sandbox are its service's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    pub request_timeout: Duration,
+    pub tunnel_timeout: Duration,
+    pub stop_grace: Duration,
+    /// Zero: for ever.
+    pub node_timeout: Duration,
+}
+
+/// The API's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    pub proxy_user: ProxyUser,
+    /// Largest JSON body.
+    pub body_limit: Bytes,
+    /// Largest unpacked folder.
+    pub artifact_limit: Bytes,
+}
+
+/// The slot table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FastPathSettings {
+    pub mode: Mode,
+    pub pin_dir: PathBuf,
+}
+
+/// The sandboxes' network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub bridge: String,
+    pub subnet: Subnet,
+}
+
+/// Everything in `control.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub name: String,
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub on_stop: OnStop,
+    pub api: Api,
+    pub store: StoreKind,
+    pub fast_path: FastPathSettings,
+    pub network: Network,
+    pub runtime: RuntimeKind,
+    pub drain: Drain,
+    pub metrics: SocketAddr,
+}
+
+impl Config {
+    /// Reads the text of the file at `path`; every problem is reported at once.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        settings::read(path, text, declare)
+    }
+
+    /// Reads the file. A missing file at the default place means the defaults.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self::parse(path, &text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(PATH) => {
+                Ok(Self::parse(path, "")?)
+            }
+            Err(error) => Err(anyhow::anyhow!("reading {}: {error}", path.display())),
+        }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("control.sock")
+    }
+
+    pub fn store_file(&self) -> PathBuf {
+        self.data_dir.join("control.db")
+    }
+
+    pub fn artifact_dir(&self) -> PathBuf {
+        self.data_dir.join("artifacts")
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
+    }
+}
+
+/// Every key, for the generated reference.
+pub fn reference() -> Vec<KeyDoc> {
+    settings::describe(declare)
+}
+
+fn declare(root: &mut Table<'_, '_, '_>) -> Config {
+    Config {
+        name: root.parsed("name", "miren", "Name of this node: a DNS label.", |text| {
+            check_label(text)
+                .map(|()| text.to_owned())
+                .map_err(|why| format!("{text:?} {why}"))
+        }),
+        data_dir: root.parsed("data_dir", "/var/lib/miren", "What must survive a reboot.", whole_path),
+        run_dir: root.parsed(
+            "run_dir",
+            "/run/miren",
+            "Sockets, locks: what a reboot may take.",
+            whole_path,
+        ),
+        on_stop: root.choice(
+            "on_stop",
+            "keep",
+            "On SIGTERM: `keep` leaves sandboxes running, `remove` drains and stops them.",
+            &[("keep", OnStop::Keep), ("remove", OnStop::Remove)],
+        ),
+        api: root.table("api", api),
+        store: root.table("store", |store| {
+            store.choice(
+                "kind",
+                "sqlite",
+                "Where records are kept.",
+                &[("sqlite", StoreKind::Sqlite)],
+            )
+        }),
+        fast_path: root.table("fast_path", fast_path),
+        network: root.table("network", network),
+        runtime: root.table("runtime", |runtime| {
+            runtime.choice(
+                "kind",
+                "embedded",
+                "What runs sandboxes.",
+                &[("embedded", RuntimeKind::Embedded)],
+            )
+        }),
+        drain: root.table("drain", drain),
+        metrics: root.table("metrics", |metrics| {
+            metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
+        }),
+    }
+}
+
+fn whole_path(text: &str) -> Result<PathBuf, String> {
+    match Path::new(text) {
+        path if path.is_absolute() => Ok(path.to_owned()),
+        _ => Err(format!("{text:?} is not a whole path; begin it with '/'")),
+    }
+}
+
+fn api(api: &mut Table<'_, '_, '_>) -> Api {
+    Api {
+        proxy_user: api.parsed(
+            "proxy_user",
+            "miren-proxy",
+            "User, by name or number, that may use the endpoints for proxies.",
+            |text| match text.parse() {
+                Ok(uid) => Ok(ProxyUser::Uid(uid)),
+                Err(_) if text.is_empty() => Err("is empty".to_owned()),
+                Err(_) => Ok(ProxyUser::Name(text.to_owned())),
+            },
+        ),
+        body_limit: api.bytes("body_limit", "1MiB", "Largest JSON body that is read."),
+        artifact_limit: api.bytes(
+            "artifact_limit",
+            "1GiB",
+            "Largest folder that can be deployed, unpacked.",
+        ),
+    }
+}
+
+fn fast_path(fast_path: &mut Table<'_, '_, '_>) -> FastPathSettings {
+    FastPathSettings {
+        mode: fast_path.choice(
+            "mode",
+            "auto",
+            "`kernel`: hooks in the kernel, or fail; `off`: a file; `auto`: the kernel if it can.",
+            &[("auto", Mode::Auto), ("kernel", Mode::Kernel), ("off", Mode::Off)],
+        ),
+        pin_dir: fast_path.parsed(
+            "pin_dir",
+            "/sys/fs/bpf/miren",
+            "Folder on a bpffs where maps and links are pinned.",
+            whole_path,
+        ),
+    }
+}
+
+/// A name of a network device has at most 15 characters (IFNAMSIZ less the end).
+const DEVICE_NAME_MAX: usize = 15;
+
+fn network(network: &mut Table<'_, '_, '_>) -> Network {
+    Network {
+        bridge: network.parsed("bridge", "miren0", "Bridge of the sandboxes; made if absent.", |text| {
+            let fits = (1..=DEVICE_NAME_MAX).contains(&text.len());
+            let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            match fits && plain && text != "." && text != ".." {
+                true => Ok(text.to_owned()),
+                false => Err(format!(
+                    "{text:?} is no name for a bridge: 1 to {DEVICE_NAME_MAX} letters, digits, '-', '_', '.'"
+                )),
+            }
+        }),
+        subnet: network.parsed("subnet", "10.88.0.0/16", "Addresses of the sandboxes.", |text| {
+            text.parse::<Subnet>().map_err(|why| why.to_string())
+        }),
+    }
+}
+
+fn drain(drain: &mut Table<'_, '_, '_>) -> Drain {
+    Drain {
+        request_timeout: drain.duration(
+            "request_timeout",
+            "30s",
+            "When the node stops: how long requests in flight may go on.",
+        ),
+        tunnel_timeout: drain.duration(
+            "tunnel_timeout",
+            "30s",
+            "When the node stops: how long WebSockets and other tunnels may go on.",
+        ),
+        stop_grace: drain.duration(
+            "stop_grace",
+            "10s",
+            "When the node stops: what a sandbox gets at most between SIGTERM and SIGKILL.",
+        ),
+        node_timeout: drain.duration(
+            "node_timeout",
+            "0s",
+            "When the node stops: how long draining may take before it is forced; 0s is for ever.",
+        ),
+    }
+}

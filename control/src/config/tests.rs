@@ -1,0 +1,51 @@
+//! `control.toml` is read strictly.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(Path::new("control.toml"), text)
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.socket(), Path::new("/run/miren/control.sock"));
+    assert_eq!(config.api.proxy_user, ProxyUser::Name("miren-proxy".into()));
+    assert_eq!(config.on_stop, OnStop::Keep);
+    assert_eq!(config.drain.node_timeout, Duration::ZERO);
+}
+
+#[test]
+fn every_key_of_the_contract_is_taken() {
+    let text = "name = \"a\"\ndata_dir = \"/d\"\nrun_dir = \"/r\"\non_stop = \"remove\"\n[api]\nproxy_user = \"1000\"\n\
+                [store]\nkind = \"sqlite\"\n[fast_path]\nmode = \"off\"\npin_dir = \"/sys/fs/bpf/a\"\n\
+                [network]\nbridge = \"a0\"\nsubnet = \"10.99.0.0/16\"\n[runtime]\nkind = \"embedded\"\n\
+                [drain]\nrequest_timeout = \"1s\"\ntunnel_timeout = \"1s\"\nstop_grace = \"1s\"\nnode_timeout = \"1m\"\n\
+                [metrics]\nlisten = \"127.0.0.1:0\"\n";
+    let config = parse(text).unwrap();
+    assert_eq!(config.api.proxy_user, ProxyUser::Uid(1000));
+    assert_eq!(config.network.bridge, "a0");
+}
+
+#[test]
+fn b1_all_mistakes_are_reported_at_once() {
+    let text = "nmae = \"a\"\ndata_dir = \"var\"\n[network]\nbridge = \"a-bridge-name-too-long\"\nsubnet = \"x\"\n\
+                [runtime]\nkind = \"docker\"\n";
+    let problems = parse(text).unwrap_err();
+    let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["nmae", "data_dir", "network.bridge", "network.subnet", "runtime.kind"]
+    );
+    assert!(problems.to_string().contains("did you mean \"name\"?"), "{problems}");
+}
+
+#[test]
+fn the_reference_names_every_key_once() {
+    let mut paths: Vec<String> = reference().into_iter().map(|key| key.path).collect();
+    let count = paths.len();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), count);
+    assert!(paths.contains(&"fast_path.pin_dir".to_owned()));
+}

@@ -1,0 +1,133 @@
+//! Decides how control is put together, and in which phase of its life it is; without sockets, so that tests run it too.
+
+use crate::app::{Hint, World};
+use crate::apps::Apps;
+use crate::artifact::Artifacts;
+use crate::clock::{Clock, later};
+use crate::executor::Executor;
+use crate::lease::Desk;
+use crate::ledger::LoadError;
+use crate::metrics::Metrics;
+use crate::routing::Routing;
+use crate::store::Store;
+use miren_api::lease::RENEW_INTERVAL;
+use miren_api::routing::SandboxHint;
+use miren_loader::Transition;
+use miren_sandbox::{Known, SandboxChange};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Hints kept for a slow proxy before it is told to look at everything.
+const HINTS: usize = 1024;
+/// What a proxy gets to renew after it came back, on top of its interval.
+const RENEW_SLACK: Duration = Duration::from_secs(1);
+
+/// How far control is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads are answered; nothing is planned and nothing is changed.
+    Starting,
+    Active,
+    /// Nothing new is taken.
+    Quiescing,
+}
+
+/// What control is made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub executor: Arc<dyn Executor>,
+    pub artifacts: Artifacts,
+    pub clock: Clock,
+    /// Name of the node.
+    pub node: String,
+}
+
+/// The daemon without its sockets.
+pub struct Control {
+    pub apps: Arc<Apps>,
+    pub artifacts: Artifacts,
+    pub phase: watch::Sender<Phase>,
+    /// Ends streams and background work.
+    pub ending: CancellationToken,
+}
+
+impl Control {
+    /// Rebuilds everything from the store, in phase [`Phase::Starting`]; returns what should be running.
+    pub async fn load(parts: Parts) -> Result<(Arc<Self>, Vec<Known>), LoadError> {
+        let (hints, _) = broadcast::channel(HINTS);
+        let world = Arc::new(World {
+            routing: Routing::start(Arc::clone(&parts.store)).await?,
+            store: parts.store,
+            executor: parts.executor,
+            desk: Desk::new(parts.clock.clone()),
+            clock: parts.clock,
+            metrics: Metrics::new(),
+            hints,
+            owners: Arc::default(),
+            artifacts: parts.artifacts.folder().to_owned(),
+            node: parts.node,
+        });
+        let (apps, known) = Apps::load(world).await?;
+        let control = Self {
+            apps,
+            artifacts: parts.artifacts,
+            phase: watch::Sender::new(Phase::Starting),
+            ending: CancellationToken::new(),
+        };
+        Ok((Arc::new(control), known))
+    }
+
+    /// Lets the runtime take over what runs, then lets the planners begin. `changes` is what the runtime reports on.
+    pub async fn activate(&self, known: Vec<Known>, changes: mpsc::UnboundedReceiver<SandboxChange>) {
+        let world = &self.apps.world;
+        if !known.is_empty() {
+            world
+                .desk
+                .trust_from(later(world.clock.now(), RENEW_INTERVAL + RENEW_SLACK));
+        }
+        let count = known.len();
+        let adopted = world.executor.adopt(known).await;
+        tracing::info!(known = count, changed = adopted.len(), "took over what runs");
+        self.apps.adopted(adopted, changes);
+        self.phase.send_replace(Phase::Active);
+    }
+
+    /// Work that goes on for as long as the daemon does.
+    pub async fn background(self: Arc<Self>) {
+        let world = Arc::clone(&self.apps.world);
+        let transitions = world.executor.transitions();
+        tokio::select! {
+            () = world.desk.sweep() => {}
+            () = pass_on(transitions, &world.hints) => {}
+            () = self.ending.cancelled() => {}
+        }
+    }
+
+    /// Takes no more changes.
+    pub fn quiesce(&self) {
+        self.phase.send_replace(Phase::Quiescing);
+    }
+}
+
+/// Passes changes of slot words on to proxies, as hints.
+async fn pass_on(mut transitions: broadcast::Receiver<Transition>, hints: &broadcast::Sender<Hint>) {
+    loop {
+        match transitions.recv().await {
+            Ok(transition) => {
+                let hint = SandboxHint {
+                    slot: transition.slot,
+                    generation: transition.generation,
+                    state: transition.state.name().to_owned(),
+                };
+                // No receiver means no proxy.
+                let _ = hints.send(Hint::Sandbox(hint));
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "hints were skipped; proxies read the words themselves");
+            }
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}

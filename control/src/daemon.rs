@@ -1,0 +1,168 @@
+//! Decides the daemon's life: fence, recover, serve, quiesce; in that order, each step named when it fails.
+
+use crate::artifact::Artifacts;
+use crate::clock::Clock;
+use crate::config::{Config, OnStop};
+use crate::control::{Control, Parts};
+use crate::executor::{Executor, Node};
+use crate::server::{self, Peers, Server};
+use crate::shutdown::Shutdown;
+use crate::store::{Lock, Sqlite};
+use anyhow::{Context, bail};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// What the forced end of a node drain may take.
+const FORCED: Duration = Duration::from_secs(30);
+
+type Services = JoinSet<(&'static str, std::io::Result<()>)>;
+
+/// Runs the daemon until `shutdown`.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    check_privileges()?;
+    folder(&config.run_dir, 0o755)?;
+    folder(&config.data_dir, 0o700)?;
+    let _run_lock = Lock::take(&config.run_dir)?;
+    let _data_lock = Lock::take(&config.data_dir)?;
+    let store = Sqlite::open(&config.store_file()).await?;
+    tracing::info!(epoch = store.epoch(), "opened the store");
+    let (news, changes) = mpsc::unbounded_channel();
+    let node = Arc::new(Node::open(&config, news).await?);
+    let artifacts = config.artifact_dir();
+    let parts = Parts {
+        store: Arc::new(store),
+        executor: Arc::clone(&node) as Arc<dyn Executor>,
+        artifacts: Artifacts::open(&artifacts, config.api.artifact_limit.0)
+            .with_context(|| format!("opening {}", artifacts.display()))?,
+        clock: Clock::wall(),
+        node: config.name.clone(),
+    };
+    let (control, known) = Control::load(parts).await?;
+    let (mut services, metrics) = serve(&config, &control).await?;
+    control.activate(known, changes).await;
+    report_ready(&config, &node, metrics)?;
+    let outcome = tokio::select! {
+        () = shutdown.triggered() => Ok(()),
+        ended = services.join_next() => Err(unexpected(ended)),
+    };
+    stop(&config, &control).await;
+    services.shutdown().await;
+    drop((control, services));
+    if config.on_stop == OnStop::Remove {
+        remove(&config, node).await?;
+    }
+    outcome
+}
+
+fn check_privileges() -> anyhow::Result<()> {
+    if nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    bail!("miren-control makes network devices, cgroups and namespaces: run it as root")
+}
+
+fn folder(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let make = || {
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    };
+    make().with_context(|| format!("making {}", path.display()))
+}
+
+/// Starts everything that serves; returns it with the address of the metrics.
+async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Services, std::net::SocketAddr)> {
+    let socket = config.socket();
+    let listener = server::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let metrics = TcpListener::bind(config.metrics)
+        .await
+        .with_context(|| format!("serving metrics on {} (metrics.listen)", config.metrics))?;
+    let address = metrics.local_addr()?;
+    let api = Server {
+        control: Arc::clone(control),
+        peers: Peers::new(&config.api.proxy_user),
+        body_limit: config.api.body_limit,
+    };
+    let mut services = Services::new();
+    services.spawn(async move { ("the API", api.serve(listener).await) });
+    let of_metrics = Arc::clone(control);
+    services.spawn(async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) });
+    let background = Arc::clone(control).background();
+    services.spawn(async move {
+        background.await;
+        ("the lease sweep", Ok(()))
+    });
+    Ok((services, address))
+}
+
+fn report_ready(config: &Config, node: &Node, metrics: std::net::SocketAddr) -> anyhow::Result<()> {
+    let fast_path = node.fast_path();
+    let facts = serde_json::json!({
+        "server": format!("unix:{}", config.socket().display()),
+        "metrics": metrics.to_string(),
+        "fast_path": fast_path.mode,
+        "fast_path_reason": fast_path.reason,
+        "pid": std::process::id(),
+    });
+    tracing::info!(%facts, "ready");
+    let facts = format!("X_MIREN={facts}");
+    let state = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Custom(&facts)];
+    sd_notify::notify(&state).context("telling the supervisor that control is ready ($NOTIFY_SOCKET)")
+}
+
+fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::task::JoinError>>) -> anyhow::Error {
+    match ended {
+        Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended although nothing asked it to"),
+        Some(Ok((name, Err(error)))) => anyhow::anyhow!("{name} failed: {error}"),
+        Some(Err(error)) => anyhow::anyhow!("a service of the daemon died: {error}"),
+        None => anyhow::anyhow!("no service of the daemon is left"),
+    }
+}
+
+/// Takes nothing new; with `on_stop = "remove"` drains every sandbox; saves what is under way.
+async fn stop(config: &Config, control: &Control) {
+    control.quiesce();
+    if config.on_stop == OnStop::Remove {
+        drain_node(config, control).await;
+    }
+    control.apps.close().await;
+    control.ending.cancel();
+    let _ = std::fs::remove_file(config.socket());
+}
+
+/// Drains every sandbox within the node's budgets; after them what is left is killed.
+async fn drain_node(config: &Config, control: &Control) {
+    let drain = &config.drain;
+    let at_most = drain.request_timeout.max(drain.tunnel_timeout);
+    control.apps.stop_all(at_most).await;
+    let executor = &control.apps.world.executor;
+    let graceful = match drain.node_timeout {
+        Duration::ZERO => at_most + drain.stop_grace,
+        timeout => timeout.min(at_most + drain.stop_grace),
+    };
+    if tokio::time::timeout(graceful, executor.drained()).await.is_ok() {
+        return;
+    }
+    for view in control.apps.views() {
+        for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
+            tracing::warn!(sandbox = %sandbox.id, "still there after {graceful:?}: killed");
+            executor.kill(&sandbox.id, "the node stopped");
+        }
+    }
+    if tokio::time::timeout(FORCED, executor.drained()).await.is_err() {
+        tracing::error!(
+            "clean-ups of sandboxes are still unfinished after {FORCED:?}; the next start goes on with them"
+        );
+    }
+}
+
+async fn remove(config: &Config, node: Arc<Node>) -> anyhow::Result<()> {
+    node.remove().await.context("removing what was made on this machine")?;
+    // The lock is still held: whoever waits for it makes its own file.
+    let _ = std::fs::remove_file(config.run_dir.join("control.lock"));
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Decides what control needs of whatever runs sandboxes: the seam behind which tests put a simulated one.
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use miren_api::id::SandboxId;
+use miren_api::lease::LeaseKey;
+use miren_api::resource::{FastPathStatus, LogLine};
+use miren_loader::Transition;
+use miren_sandbox::logs::LogQuery;
+use miren_sandbox::{Known, SandboxChange, StartOrder};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+mod node;
+
+pub use node::{Node, OpenError};
+
+/// Runs sandboxes and tells what becomes of them on the channel it was made with.
+#[async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// Takes over what an earlier process left; says what ended meanwhile, removes what is not known. Once, first.
+    async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange>;
+
+    /// Starts a sandbox; returns at once.
+    fn start(&self, order: StartOrder);
+
+    /// No new requests; stopped when `idle` resolves, or after `deadline`.
+    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>);
+
+    /// Ends a sandbox at once.
+    fn kill(&self, id: &SandboxId, reason: &str);
+
+    /// What the slot's word says now.
+    fn is_running(&self, key: LeaseKey) -> bool;
+
+    /// Every change of a word: hints.
+    fn transitions(&self) -> broadcast::Receiver<Transition>;
+
+    fn fast_path(&self) -> FastPathStatus;
+
+    /// Lines that sandboxes wrote, oldest first.
+    fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;
+
+    /// Resolves when no sandbox is left, clean-ups included.
+    async fn drained(&self);
+}

@@ -1,0 +1,157 @@
+//! Decides how the real node answers the seam: sandboxes by `miren-sandbox`, words by the fast path.
+
+use super::Executor;
+use crate::config::Config;
+use anyhow::Context;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use miren_api::id::SandboxId;
+use miren_api::lease::LeaseKey;
+use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, TransitionCounts};
+use miren_loader::{FastPath, FastPathConfig, State, Transition};
+use miren_sandbox::logs::{self, LogQuery};
+use miren_sandbox::{Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+
+/// How long ended tasks may take to be gone.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
+/// Why this machine cannot run sandboxes.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    FastPath(#[from] miren_loader::OpenError),
+    #[error(transparent)]
+    Sandboxes(#[from] miren_sandbox::OpenError),
+}
+
+/// This machine.
+pub struct Node {
+    sandboxes: Sandboxes,
+    fast_path: Arc<FastPath>,
+    log_dir: PathBuf,
+}
+
+impl Node {
+    /// Opens the slot table, the network and the runtime. Everything that becomes of sandboxes is sent to `changes`.
+    pub async fn open(config: &Config, changes: mpsc::UnboundedSender<SandboxChange>) -> Result<Self, OpenError> {
+        let fast_path = FastPath::open(FastPathConfig {
+            mode: config.fast_path.mode,
+            pin_dir: config.fast_path.pin_dir.clone(),
+            table_file: config.run_dir.join("slots"),
+            ..FastPathConfig::default()
+        })?;
+        if let Some(reason) = fast_path.reason() {
+            tracing::warn!(reason, "the fast path runs without the kernel");
+        }
+        let fast_path = Arc::new(fast_path);
+        let log_dir = config.log_dir();
+        let network = &config.network;
+        let node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
+        let sandboxes = Sandboxes::open(node, Arc::clone(&fast_path), changes).await?;
+        Ok(Self {
+            sandboxes,
+            fast_path,
+            log_dir,
+        })
+    }
+
+    /// Removes everything made on this machine: network, cgroups, pins. For after [`Executor::drained`], when nothing
+    /// uses it any more.
+    pub async fn remove(self: Arc<Self>) -> anyhow::Result<()> {
+        let node = sole_owner(self)
+            .await
+            .context("the node is still in use and was left in place")?;
+        node.sandboxes.remove_node().await?;
+        let fast_path = sole_owner(node.fast_path).await;
+        Ok(fast_path
+            .context("the slot table is still in use and was left in place")?
+            .remove()?)
+    }
+}
+
+/// Waits for tasks that are about to end to let go of something; none when they do not.
+async fn sole_owner<T>(mut shared: Arc<T>) -> Option<T> {
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        shared = match Arc::try_unwrap(shared) {
+            Ok(owned) => return Some(owned),
+            Err(_) if Instant::now() >= until => return None,
+            Err(shared) => shared,
+        };
+        tokio::time::sleep(LETTING_GO / 250).await;
+    }
+}
+
+#[async_trait]
+impl Executor for Node {
+    async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
+        self.sandboxes.adopt(known).await
+    }
+
+    fn start(&self, order: StartOrder) {
+        self.sandboxes.start(order);
+    }
+
+    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+        self.sandboxes.drain(id, reason, deadline, idle);
+    }
+
+    fn kill(&self, id: &SandboxId, reason: &str) {
+        self.sandboxes.kill(id, reason);
+    }
+
+    fn is_running(&self, key: LeaseKey) -> bool {
+        if key.slot >= self.fast_path.capacity() {
+            return false;
+        }
+        let slot = self.fast_path.slot(key.slot);
+        slot.generation == key.generation && slot.state == State::Running
+    }
+
+    fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.sandboxes.transitions()
+    }
+
+    fn fast_path(&self) -> FastPathStatus {
+        let status = self.fast_path.status();
+        let program = |program: miren_loader::ProgramStatus| FastPathProgram {
+            name: program.name,
+            id: program.id,
+            tag: program.tag,
+            attached_to: program.attached_to,
+        };
+        FastPathStatus {
+            mode: status.mode.to_string(),
+            reason: status.reason,
+            pin_dir: status.pin_dir.map(|dir| dir.display().to_string()).unwrap_or_default(),
+            abi: status.abi,
+            programs: status.programs.into_iter().map(program).collect(),
+            slots: SlotUse {
+                used: status.slots.used,
+                capacity: status.slots.capacity,
+            },
+            transitions: TransitionCounts {
+                by_kernel: status.transitions.by_kernel,
+                by_control: status.transitions.by_control,
+            },
+            refused_connects: status.refused_connects,
+            reset_packets: status.reset_packets,
+            dropped_events: status.dropped_events,
+        }
+    }
+
+    fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
+        logs::read(&self.log_dir, query).boxed()
+    }
+
+    async fn drained(&self) {
+        self.sandboxes.drained().await;
+    }
+}

@@ -1,0 +1,23 @@
+//! `miren-control`: the daemon that keeps the wanted sandboxes of every app running and tells proxies where they are.
+
+pub mod app;
+pub mod apps;
+pub mod artifact;
+pub mod clock;
+pub mod config;
+pub mod control;
+mod daemon;
+pub mod executor;
+pub mod lease;
+pub mod leasing;
+pub mod ledger;
+pub mod metrics;
+pub mod record;
+pub mod routing;
+pub mod server;
+mod shutdown;
+pub mod store;
+
+pub use config::{Config, reference};
+pub use daemon::run;
+pub use shutdown::Shutdown;

@@ -1,0 +1,78 @@
+//! `miren-control`: arguments, configuration, run, stop.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use miren_control::{Config, Shutdown};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps the sandboxes of every app running and tells proxies where they are.
+#[derive(Parser)]
+#[command(name = "miren-control", version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = miren_control::config::PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Prints the description of the API (docs/openapi.json).
+    Openapi,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Says what is wrong with the configuration file, and does nothing else.
+    Check,
+}
+
+fn main() -> ExitCode {
+    miren_sandbox::helper_main_if_asked();
+    match start(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("miren-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Some(Command::Openapi) => {
+            print!("{}", miren_control::server::openapi());
+            return Ok(());
+        }
+        Some(Command::Config {
+            command: ConfigCommand::Check,
+        }) => {
+            Config::read(&arguments.config)?;
+            println!("{} is fine", arguments.config.display());
+            return Ok(());
+        }
+        None => {}
+    }
+    let config = Config::read(&arguments.config)?;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().context("listening for signals")?;
+        miren_control::run(config, shutdown).await
+    })
+}

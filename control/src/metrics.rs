@@ -1,0 +1,128 @@
+//! Decides what control counts: every metric of the daemon, with its help text.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// Every metric. Labels have a fixed set of values.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    pub apps: IntGauge,
+    pub pools: IntGauge,
+    pub sandboxes: IntGaugeVec,
+    pub starts: IntCounter,
+    pub crashes: IntCounter,
+    pub deploys: IntCounterVec,
+    pub store_errors: IntCounter,
+    pub leases: IntGauge,
+    pub proxies: IntGauge,
+    pub generation: IntGauge,
+    pub slots_used: IntGauge,
+    pub transitions: IntGaugeVec,
+    pub refused_connects: IntGauge,
+    pub reset_packets: IntGauge,
+    pub dropped_events: IntGauge,
+}
+
+/// Name and help of each metric, for the generated reference.
+pub fn reference() -> Vec<(String, String)> {
+    let gathered = Metrics::new().registry.gather();
+    gathered
+        .into_iter()
+        .map(|family| (family.name().to_owned(), family.help().to_owned()))
+        .collect()
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry };
+        let metrics = Self {
+            apps: make.gauge("miren_apps", "Apps that exist."),
+            pools: make.gauge("miren_pools", "Pools, retiring ones included."),
+            sandboxes: make.gauges(
+                "miren_sandboxes",
+                "Sandboxes by state; ended ones are kept for an hour.",
+                "state",
+            ),
+            starts: make.counter("miren_sandbox_starts_total", "Sandboxes that were started."),
+            crashes: make.counter("miren_sandbox_crashes_total", "Deaths that counted as crashes."),
+            deploys: make.counters("miren_deploys_total", "Deploys that ended, by how.", "status"),
+            store_errors: make.counter(
+                "miren_store_errors_total",
+                "Writes to the store that failed and were tried again.",
+            ),
+            leases: make.gauge("miren_leases", "Leases that proxies hold."),
+            proxies: make.gauge("miren_proxies", "Proxies that are alive."),
+            generation: make.gauge("miren_routing_generation", "Generation of the newest routing snapshot."),
+            slots_used: make.gauge("miren_slots_used", "Slots that are not free."),
+            transitions: make.gauges(
+                "miren_slot_transitions",
+                "Changes of slot words, by who made them.",
+                "by",
+            ),
+            refused_connects: make.gauge("miren_refused_connects", "Connections that the connect hook refused."),
+            reset_packets: make.gauge(
+                "miren_reset_packets",
+                "Segments that the packet hook answered with RST.",
+            ),
+            dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
+            registry: registry.clone(),
+        };
+        for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
+            metrics.sandboxes.with_label_values(&[state]).set(0);
+        }
+        for status in ["SUCCEEDED", "FAILED", "SUPERSEDED"] {
+            metrics.deploys.with_label_values(&[status]).inc_by(0);
+        }
+        for by in ["kernel", "control"] {
+            metrics.transitions.with_label_values(&[by]).set(0);
+        }
+        metrics
+    }
+
+    /// The text form that Prometheus reads.
+    pub fn text(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_else(|error| format!("# {error}\n"))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Maker<'r> {
+    registry: &'r Registry,
+}
+
+/// Names are literals of this file: a wrong or doubled one fails every test that makes the metrics.
+const LITERAL: &str = "a metric of this file is declared correctly and once";
+
+impl Maker<'_> {
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        let gauge = IntGauge::new(name, help).expect(LITERAL);
+        self.registry.register(Box::new(gauge.clone())).expect(LITERAL);
+        gauge
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), &[label]).expect(LITERAL);
+        self.registry.register(Box::new(gauges.clone())).expect(LITERAL);
+        gauges
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        let counter = IntCounter::new(name, help).expect(LITERAL);
+        self.registry.register(Box::new(counter.clone())).expect(LITERAL);
+        counter
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        let counters = IntCounterVec::new(Opts::new(name, help), &[label]).expect(LITERAL);
+        self.registry.register(Box::new(counters.clone())).expect(LITERAL);
+        counters
+    }
+}

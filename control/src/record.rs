@@ -1,0 +1,225 @@
+//! Decides which facts are kept in the store: what is saved, never live machines.
+
+use crate::app::crash::CrashRecord;
+use crate::store::{Key, Kind, Record};
+use jiff::Timestamp;
+use miren_api::app_file::{Concurrency, Service};
+use miren_api::deploy::{Deploy, DeployRequest};
+use miren_api::id::{AppName, DeployId, PoolId, SandboxId, VersionId};
+use miren_api::lease::LeaseKey;
+use miren_api::resource::{Route, SandboxState};
+use miren_api::routing::RoutingSnapshot;
+use miren_sandbox::Facts;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Index of records by the app they belong to.
+pub const BY_APP: &str = "app";
+/// Index of sandboxes by their pool, which never changes.
+pub const BY_POOL: &str = "pool";
+
+/// Something the store keeps.
+pub trait Stored: Serialize + DeserializeOwned {
+    const KIND: Kind;
+
+    fn id(&self) -> &str;
+
+    /// Names and values it is found by.
+    fn indexes(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn key(&self) -> Key {
+        Key::new(Self::KIND, self.id())
+    }
+}
+
+/// A record whose body is not what this release writes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the stored {key} cannot be understood: {why}; start the release that wrote it, or restore a copy of the store"
+)]
+pub struct UndecodableRecord {
+    pub key: Key,
+    pub why: String,
+}
+
+/// Reads a record back.
+pub fn decode<T: Stored>(record: &Record) -> Result<T, UndecodableRecord> {
+    serde_json::from_str(&record.body).map_err(|error| UndecodableRecord {
+        key: record.key.clone(),
+        why: error.to_string(),
+    })
+}
+
+/// An app as its own task keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    pub name: AppName,
+    pub created_at: Timestamp,
+    /// Number of the next deploy.
+    pub next_seq: u64,
+    /// Its sandboxes drain, then all its records go.
+    pub deleting: bool,
+}
+
+/// One build of an app and the pools that run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    pub id: VersionId,
+    pub app: AppName,
+    /// Of the deploy that made it.
+    pub seq: u64,
+    pub created_at: Timestamp,
+    pub artifact: String,
+    pub pools: BTreeMap<String, PoolId>,
+}
+
+/// A deploy as the API shows it, and what is needed to go on with it after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployRecord {
+    pub deploy: Deploy,
+    pub request: DeployRequest,
+    /// When its sandboxes were asked for.
+    pub starting_at: Option<Timestamp>,
+    /// Generation of the snapshot that switched traffic to it.
+    pub generation: Option<u64>,
+}
+
+/// One version's claim on a pool: while there is one, the pool lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    pub version: VersionId,
+    pub seq: u64,
+    pub concurrency: Concurrency,
+}
+
+/// The sandboxes of one service with one spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    pub id: PoolId,
+    pub app: AppName,
+    pub service: String,
+    pub spec_hash: String,
+    pub spec: Service,
+    pub artifact: String,
+    pub references: Vec<Reference>,
+    pub created_at: Timestamp,
+    /// Size last decided.
+    pub desired: u32,
+    /// Since when less than `desired` has been enough.
+    pub low_since: Option<Timestamp>,
+    pub crash: CrashRecord,
+}
+
+impl PoolRecord {
+    /// No version refers to it: its sandboxes drain, and their deaths are no crashes.
+    pub fn is_retiring(&self) -> bool {
+        self.references.is_empty()
+    }
+
+    /// The youngest version that refers to it: the one new sandboxes are started for.
+    pub fn newest(&self) -> Option<&Reference> {
+        self.references.iter().max_by_key(|reference| reference.seq)
+    }
+}
+
+/// One sandbox, kept for a while after its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxRecord {
+    pub id: SandboxId,
+    pub app: AppName,
+    pub service: String,
+    pub version: VersionId,
+    pub pool: PoolId,
+    /// `MIREN_INSTANCE_NUM`: the lowest that was free in its pool.
+    pub number: u32,
+    pub state: SandboxState,
+    pub reason: Option<String>,
+    pub facts: Facts,
+    pub created_at: Timestamp,
+    pub running_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}
+
+impl SandboxRecord {
+    /// Its slot and generation, once it has them.
+    pub fn lease_key(&self) -> Option<LeaseKey> {
+        Some(LeaseKey {
+            slot: self.facts.slot?,
+            generation: self.facts.generation?,
+        })
+    }
+
+    /// PENDING or RUNNING: counts towards its pool's size.
+    pub fn counts(&self) -> bool {
+        matches!(self.state, SandboxState::Pending | SandboxState::Running)
+    }
+}
+
+/// Where a host leads; the default route has the host `(default)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RouteRecord(pub Route);
+
+/// Which version serves an app, and the number of the deploy that installed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveRecord {
+    pub app: AppName,
+    pub version: VersionId,
+    pub seq: u64,
+}
+
+/// The newest routing snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotRecord(pub RoutingSnapshot);
+
+/// Id of the only [`SnapshotRecord`].
+pub const SNAPSHOT_ID: &str = "routing";
+
+macro_rules! stored {
+    ($record:ident, $kind:ident, $($field:ident).+ $(, $index:ident => $($value:ident).+)*) => {
+        impl Stored for $record {
+            const KIND: Kind = Kind::$kind;
+
+            fn id(&self) -> &str {
+                self.$($field).+.as_ref()
+            }
+
+            fn indexes(&self) -> Vec<(&'static str, String)> {
+                vec![$(($index, self.$($value).+.to_string())),*]
+            }
+        }
+    };
+}
+
+stored!(AppRecord, App, name);
+stored!(VersionRecord, Version, id, BY_APP => app);
+stored!(DeployRecord, Deploy, deploy.id, BY_APP => deploy.app);
+stored!(PoolRecord, Pool, id, BY_APP => app);
+stored!(SandboxRecord, Sandbox, id, BY_APP => app, BY_POOL => pool);
+stored!(ActiveRecord, Active, app);
+
+impl Stored for RouteRecord {
+    const KIND: Kind = Kind::Route;
+
+    fn id(&self) -> &str {
+        &self.0.host
+    }
+}
+
+impl Stored for SnapshotRecord {
+    const KIND: Kind = Kind::Snapshot;
+
+    fn id(&self) -> &str {
+        SNAPSHOT_ID
+    }
+}
+
+impl DeployRecord {
+    pub fn id(&self) -> &DeployId {
+        &self.deploy.id
+    }
+}

@@ -1,0 +1,127 @@
+//! Decides which requests control answers, and for whom: the API on its Unix socket.
+
+use crate::control::Control;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{delete, get, post, put};
+use miren_api::settings::Bytes;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+
+mod apps;
+mod artifacts;
+mod deploys;
+mod extract;
+mod fastpath;
+mod gate;
+mod health;
+mod logs;
+mod metrics;
+mod openapi;
+mod page;
+mod pools;
+mod proxies;
+mod refusal;
+mod routes;
+mod sandboxes;
+
+pub use gate::Peers;
+pub use metrics::serve as serve_metrics;
+pub use openapi::document as openapi;
+
+/// How long requests in flight get when the daemon stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// What every request can use.
+#[derive(Clone)]
+pub struct Server {
+    pub control: Arc<Control>,
+    pub peers: Peers,
+    pub body_limit: Bytes,
+}
+
+impl Server {
+    /// Every endpoint.
+    pub fn router(&self) -> Router {
+        let body_limit = usize::try_from(self.body_limit.0).unwrap_or(usize::MAX);
+        Router::new()
+            .route("/healthz", get(health::alive))
+            .route("/readyz", get(health::ready))
+            .route("/v1/version", get(health::version))
+            .route("/v1/openapi.json", get(openapi::serve))
+            .merge(resources())
+            .merge(for_proxies())
+            .layer(DefaultBodyLimit::max(body_limit))
+            .route("/v1/artifacts", post(artifacts::upload))
+            .fallback(refusal::no_such_endpoint)
+            .method_not_allowed_fallback(refusal::no_such_method)
+            .layer(middleware::from_fn_with_state(self.clone(), gate::admit))
+            .with_state(self.clone())
+    }
+
+    /// Serves until the daemon ends. Streams end at once, other requests within five seconds.
+    pub async fn serve(self, listener: UnixListener) -> std::io::Result<()> {
+        let ending = self.control.ending.clone();
+        let app = self.router().into_make_service_with_connect_info::<gate::Peer>();
+        let graceful = axum::serve(listener, app).with_graceful_shutdown(ending.clone().cancelled_owned());
+        let overdue = async {
+            ending.cancelled().await;
+            tokio::time::sleep(LAST_REQUESTS).await;
+        };
+        tokio::select! {
+            served = graceful => served,
+            () = overdue => Ok(()),
+        }
+    }
+}
+
+fn resources() -> Router<Server> {
+    Router::new()
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{app}", get(apps::show).delete(apps::delete))
+        .route("/v1/apps/{app}/versions", get(apps::versions))
+        .route("/v1/apps/{app}/deploys", get(deploys::list).post(deploys::create))
+        .route("/v1/deploys/{id}", get(deploys::show))
+        .route("/v1/deploys/{id}/events", get(deploys::events))
+        .route("/v1/routes", get(routes::list))
+        .route(
+            "/v1/routes/{host}",
+            get(routes::show).put(routes::set).delete(routes::remove),
+        )
+        .route(
+            "/v1/default-route",
+            put(routes::set_default).merge(delete(routes::unset_default)),
+        )
+        .route("/v1/pools", get(pools::list))
+        .route("/v1/pools/{id}", get(pools::show))
+        .route("/v1/sandboxes", get(sandboxes::list))
+        .route("/v1/sandboxes/{id}", get(sandboxes::show))
+        .route("/v1/sandboxes/{id}/stop", post(sandboxes::stop))
+        .route("/v1/logs", get(logs::stream))
+        .route("/v1/fastpath", get(fastpath::show))
+        .route("/v1/fastpath/events", get(fastpath::events))
+}
+
+fn for_proxies() -> Router<Server> {
+    Router::new()
+        .route("/v1/proxy/stream", get(proxies::stream))
+        .route("/v1/proxy/ack", post(proxies::acknowledge))
+        .route("/v1/leases/acquire", post(proxies::acquire))
+        .route("/v1/leases/renew", post(proxies::renew))
+        .route("/v1/leases/release", post(proxies::release))
+}
+
+/// Binds the socket in place of one that a dead daemon left. Everybody may connect; who may do what is the gate's matter.
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}

@@ -1,0 +1,99 @@
+//! Decides what is said about apps and their versions, and how one is deleted.
+
+use super::Server;
+use super::extract::Parameters;
+use super::page::{Paging, page};
+use super::refusal::Refusal;
+use crate::app::view::main_pool;
+use crate::app::{AppHandle, AppView, Command};
+use crate::ledger;
+use crate::record::{BY_APP, VersionRecord};
+use crate::store::Selection;
+use axum::Json;
+use axum::extract::{Path, State};
+use miren_api::id::AppName;
+use miren_api::resource::{App, Page, Version, VersionStatus};
+use miren_api::{ApiError, ErrorCode};
+use tokio::sync::oneshot;
+
+impl Server {
+    /// An app as its task and routing see it.
+    pub(super) fn app(&self, view: &AppView) -> App {
+        let routed = self.control.apps.world.routing.now();
+        let hosts = routed.table.hosts_of(&view.name).map(str::to_owned).collect();
+        view.app(routed.active(&view.name), hosts)
+    }
+}
+
+/// Sends a command to an app's task and waits for its answer.
+pub(super) async fn ask<T>(
+    handle: &AppHandle,
+    command: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Command,
+) -> Result<T, ApiError> {
+    let gone = || ApiError::new(ErrorCode::NotFound, "the app was deleted meanwhile");
+    let (reply, answer) = oneshot::channel();
+    handle.commands.send(command(reply)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
+}
+
+/// Every app.
+#[utoipa::path(get, path = "/v1/apps", tag = "apps", params(Paging), responses((status = 200, body = Page<App>)))]
+pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<Paging>) -> Json<Page<App>> {
+    let apps = server
+        .control
+        .apps
+        .views()
+        .iter()
+        .map(|view| server.app(view))
+        .collect();
+    Json(page(apps, |app: &App| app.name.to_string(), &paging))
+}
+
+/// One app.
+#[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = App), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn show(State(server): State<Server>, Path(app): Path<String>) -> Result<Json<App>, Refusal> {
+    let view = server.control.apps.get(&app)?.view.borrow().clone();
+    Ok(Json(server.app(&view)))
+}
+
+/// Deletes an app: its routes go, its sandboxes drain, then its records are removed. Answers once they drain.
+#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
+    responses((status = 200, body = App), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn delete(State(server): State<Server>, Path(app): Path<String>) -> Result<Json<App>, Refusal> {
+    let handle = server.control.apps.get(&app)?;
+    Ok(Json(ask(&handle, |reply| Command::Delete { reply }).await?))
+}
+
+/// Every version of an app.
+#[utoipa::path(get, path = "/v1/apps/{app}/versions", tag = "apps", params(("app" = String, Path), Paging),
+    responses((status = 200, body = Page<Version>), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn versions(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Json<Page<Version>>, Refusal> {
+    server.control.apps.get(&app)?;
+    let world = &server.control.apps.world;
+    let routed = world.routing.now();
+    let active = routed.active(&AppName::from_text(&app)).cloned();
+    let records: Vec<VersionRecord> = ledger::list(&*world.store, Selection::Index(BY_APP, app)).await?;
+    let version = |record: VersionRecord| Version {
+        status: match Some(&record.id) == active.as_ref() {
+            true => VersionStatus::Active,
+            false => VersionStatus::Replaced,
+        },
+        pool: main_pool(&record.pools).cloned(),
+        version: record.id,
+        app: record.app,
+        label: None,
+        expires_at: None,
+        created_at: record.created_at,
+    };
+    let versions = records.into_iter().map(version).collect();
+    Ok(Json(page(
+        versions,
+        |version: &Version| version.version.to_string(),
+        &paging,
+    )))
+}

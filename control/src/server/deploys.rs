@@ -1,0 +1,191 @@
+//! Decides how deploys are asked for and followed.
+
+use super::Server;
+use super::apps::ask;
+use super::extract::{Body, Parameters};
+use super::page::{Paging, by_prefix, page};
+use super::refusal::Refusal;
+use crate::app::{Command, spec};
+use crate::ledger;
+use crate::record::{BY_APP, DeployRecord, Stored, decode};
+use crate::store::{Key, Selection, Store, StoreError, Watch};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::{Stream, StreamExt, stream};
+use miren_api::deploy::{Deploy, DeployRequest};
+use miren_api::id::AppName;
+use miren_api::resource::Page;
+use miren_api::{ApiError, ErrorCode};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// Longest `Idempotency-Key`.
+const KEY_MAX: usize = 128;
+
+/// Asks for a deploy; it goes on whether or not anybody watches.
+#[utoipa::path(post, path = "/v1/apps/{app}/deploys", tag = "deploys",
+    params(("app" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same key and body mean the same deploy.")),
+    request_body = DeployRequest,
+    responses((status = 200, body = Deploy), (status = 400, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
+pub async fn create(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<Deploy>, Refusal> {
+    let app = AppName::parse(&app)
+        .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("app name {app:?} {why}")).field("app"))?;
+    let key = idempotency_key(&headers)?;
+    check(&server, &request).await?;
+    let handle = server.control.apps.get_or_make(&app)?;
+    let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
+    Ok(Json(deploy))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if (1..=KEY_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::new(
+            ErrorCode::InvalidValue,
+            format!("Idempotency-Key must have 1 to {KEY_MAX} visible characters"),
+        )
+        .field("idempotency-key")),
+    }
+}
+
+/// B1: everything that can be wrong with a folder is said before anything is made.
+async fn check(server: &Server, request: &DeployRequest) -> Result<(), ApiError> {
+    let artifacts = server.control.artifacts.clone();
+    let request = request.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        if !artifacts.has(&request.artifact) {
+            let message = format!("there is no artifact {:?}", request.artifact);
+            return Err(ApiError::new(ErrorCode::NotFound, message)
+                .field("artifact")
+                .remedy("upload the folder with POST /v1/artifacts and use the digest it answers"));
+        }
+        let folder = spec::folder(artifacts.folder(), &request.artifact);
+        spec::read(&folder, &request.env).map(drop)
+    });
+    let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
+    checked.await.map_err(failed)?
+}
+
+/// Every deploy of an app, ended ones included, by number.
+#[utoipa::path(get, path = "/v1/apps/{app}/deploys", tag = "deploys", params(("app" = String, Path), Paging),
+    responses((status = 200, body = Page<Deploy>), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn list(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    Parameters(paging): Parameters<Paging>,
+) -> Result<Json<Page<Deploy>>, Refusal> {
+    server.control.apps.get(&app)?;
+    let store = &server.control.apps.world.store;
+    let records: Vec<DeployRecord> = ledger::list(&**store, Selection::Index(BY_APP, app)).await?;
+    let mut deploys: Vec<Deploy> = records.into_iter().map(|record| record.deploy).collect();
+    deploys.sort_by_key(|deploy| deploy.seq);
+    Ok(Json(page(
+        deploys,
+        |deploy: &Deploy| format!("{:020}", deploy.seq),
+        &paging,
+    )))
+}
+
+async fn find(server: &Server, given: &str) -> Result<Deploy, ApiError> {
+    let store = &server.control.apps.world.store;
+    let found: Vec<DeployRecord> = ledger::list(&**store, Selection::Prefix(given.to_owned())).await?;
+    let deploys = found.into_iter().map(|record| record.deploy).collect();
+    by_prefix(deploys, |deploy: &Deploy| deploy.id.as_str(), "deploy", given)
+}
+
+/// One deploy, by its id or the beginning of it.
+#[utoipa::path(get, path = "/v1/deploys/{id}", tag = "deploys", params(("id" = String, Path)),
+    responses((status = 200, body = Deploy), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
+pub async fn show(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Deploy>, Refusal> {
+    Ok(Json(find(&server, &id).await?))
+}
+
+/// Follows a deploy: event `deploy` with the whole resource, now and at each change; ends after the final one.
+#[utoipa::path(get, path = "/v1/deploys/{id}/events", tag = "deploys",
+    params(("id" = String, Path), ("last-event-id" = Option<String>, Header, description = "Id of the last event seen.")),
+    responses((status = 200, content_type = "text/event-stream", body = Deploy),
+        (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn events(
+    State(server): State<Server>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let deploy = find(&server, &id).await?;
+    let seen = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok());
+    let following = Following {
+        store: Arc::clone(&server.control.apps.world.store),
+        key: Key::new(DeployRecord::KIND, deploy.id.as_str()),
+        seen: seen.unwrap_or(0),
+        watch: None,
+        ended: false,
+    };
+    let events = stream::unfold(following, Following::next);
+    let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
+    Ok(Sse::new(until_end).keep_alive(KeepAlive::default()))
+}
+
+/// A deploy being followed: its newest state first, then each change from the store's own history.
+struct Following {
+    store: Arc<dyn Store>,
+    key: Key,
+    /// Revision of the last state sent.
+    seen: u64,
+    watch: Option<Watch>,
+    ended: bool,
+}
+
+impl Following {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        while !self.ended {
+            let (revision, body) = match self.watch.as_mut() {
+                None => {
+                    let record = self.store.get(&self.key).await.ok()??;
+                    self.watch = Some(Watch::new(Arc::clone(&self.store), record.revision));
+                    (record.revision, record.body)
+                }
+                Some(watch) => match watch.next().await? {
+                    Ok(change) if change.key == self.key => (change.revision, change.body?),
+                    Ok(_) => continue,
+                    Err(StoreError::Compacted { .. }) => {
+                        self.watch = None;
+                        continue;
+                    }
+                    Err(_) => return None,
+                },
+            };
+            let record = crate::store::Record {
+                key: self.key.clone(),
+                revision,
+                body,
+            };
+            let deploy = decode::<DeployRecord>(&record).ok()?.deploy;
+            self.ended = deploy.status.is_final();
+            if revision <= self.seen {
+                continue;
+            }
+            self.seen = revision;
+            let event = Event::default()
+                .event("deploy")
+                .id(revision.to_string())
+                .json_data(&deploy)
+                .ok()?;
+            return Some((Ok(event), self));
+        }
+        None
+    }
+}

@@ -1,0 +1,144 @@
+//! Decides who may ask what, and when: by the peer's user, and by the phase of the daemon.
+
+use super::Server;
+use super::refusal::Refusal;
+use crate::config::ProxyUser;
+use crate::control::Phase;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::serve::IncomingStream;
+use miren_api::{ApiError, ErrorCode};
+use nix::unistd::{Uid, User};
+use tokio::net::UnixListener;
+
+/// The user at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let uid = stream.io().peer_cred().ok().map(|peer| peer.uid());
+        Self { uid }
+    }
+}
+
+/// Which users may do what.
+#[derive(Clone, Copy, Debug)]
+pub struct Peers {
+    own: u32,
+    proxy: Option<u32>,
+}
+
+impl Peers {
+    /// Everything for root and for this process's user; the endpoints for proxies for `proxy`.
+    pub fn new(proxy: &ProxyUser) -> Self {
+        let proxy = match proxy {
+            ProxyUser::Uid(uid) => Some(*uid),
+            ProxyUser::Name(name) => match User::from_name(name) {
+                Ok(Some(user)) => Some(user.uid.as_raw()),
+                Ok(None) | Err(_) => {
+                    tracing::info!(
+                        user = name,
+                        "the proxy's user does not exist: only root can use its endpoints"
+                    );
+                    None
+                }
+            },
+        };
+        Self {
+            own: Uid::effective().as_raw(),
+            proxy,
+        }
+    }
+
+    fn allow(self, peer: Peer, path: &str) -> bool {
+        match peer.uid {
+            Some(uid) if uid == 0 || uid == self.own => true,
+            Some(uid) if Some(uid) == self.proxy => is_for_proxies(path) || is_health(path),
+            _ => false,
+        }
+    }
+}
+
+fn is_for_proxies(path: &str) -> bool {
+    path.starts_with("/v1/proxy/") || path.starts_with("/v1/leases/")
+}
+
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+/// Lets a request through, or says why not.
+pub async fn admit(
+    State(server): State<Server>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let path = request.uri().path();
+    if !server.peers.allow(peer, path) {
+        let who = peer
+            .uid
+            .map_or("an unknown user".to_owned(), |uid| format!("user {uid}"));
+        let message = format!("{who} may not use {path}");
+        let remedy = "run it as root, or as the user that control runs as";
+        return Err(ApiError::new(ErrorCode::Forbidden, message).remedy(remedy).into());
+    }
+    let phase = *server.control.phase.borrow();
+    match phase {
+        Phase::Active => {}
+        Phase::Starting if !changes_something(request.method()) => {}
+        Phase::Quiescing if !begins_something(request.method(), path) => {}
+        Phase::Starting => return Err(not_now(ErrorCode::Starting, "control is still taking over what runs")),
+        Phase::Quiescing => return Err(not_now(ErrorCode::Draining, "control is stopping")),
+    }
+    Ok(next.run(request).await)
+}
+
+fn changes_something(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Proxies may finish what they do: give leases back, renew those with requests in flight.
+fn begins_something(method: &Method, path: &str) -> bool {
+    changes_something(method) && (path == "/v1/leases/acquire" || !is_for_proxies(path))
+}
+
+fn not_now(code: ErrorCode, why: &str) -> Refusal {
+    ApiError::new(code, why)
+        .remedy("try again in a moment")
+        .retry_after(1)
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxys_user_reaches_only_what_is_for_proxies() {
+        let peers = Peers {
+            own: 10,
+            proxy: Some(20),
+        };
+        let allowed = |uid, path| peers.allow(Peer { uid }, path);
+        assert!(allowed(Some(0), "/v1/apps") && allowed(Some(10), "/v1/apps"));
+        assert!(allowed(Some(20), "/v1/leases/acquire") && allowed(Some(20), "/v1/proxy/stream"));
+        assert!(allowed(Some(20), "/readyz"));
+        assert!(!allowed(Some(20), "/v1/apps") && !allowed(Some(20), "/v1/logs"));
+        assert!(!allowed(Some(30), "/v1/leases/acquire") && !allowed(None, "/healthz"));
+    }
+
+    #[test]
+    fn d1_while_stopping_proxies_finish_and_nothing_begins() {
+        assert!(begins_something(&Method::POST, "/v1/apps/a/deploys"));
+        assert!(begins_something(&Method::POST, "/v1/leases/acquire"));
+        assert!(!begins_something(&Method::POST, "/v1/leases/release"));
+        assert!(!begins_something(&Method::GET, "/v1/apps"));
+    }
+}

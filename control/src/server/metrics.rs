@@ -1,0 +1,61 @@
+//! Decides how metrics are served: on an address of their own, for anybody who can reach it.
+
+use crate::control::Control;
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Serves `/metrics` until the daemon ends.
+pub async fn serve(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
+    let ending = control.ending.clone();
+    let app = Router::new().route("/metrics", get(text)).with_state(control);
+    axum::serve(listener, app)
+        .with_graceful_shutdown(ending.cancelled_owned())
+        .await
+}
+
+async fn text(State(control): State<Arc<Control>>) -> impl IntoResponse {
+    measure(&control);
+    let text = control.apps.world.metrics.text();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Takes the numbers that are read rather than counted.
+fn measure(control: &Control) {
+    let world = &control.apps.world;
+    let metrics = &world.metrics;
+    let views = control.apps.views();
+    let mut by_state: HashMap<&'static str, i64> = HashMap::new();
+    for sandbox in views.iter().flat_map(|view| &view.sandboxes) {
+        *by_state.entry(sandbox.state.as_str()).or_default() += 1;
+    }
+    for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
+        let count = by_state.get(state).copied().unwrap_or(0);
+        metrics.sandboxes.with_label_values(&[state]).set(count);
+    }
+    metrics.apps.set(number(views.len()));
+    metrics
+        .pools
+        .set(number(views.iter().map(|view| view.pools.len()).sum::<usize>()));
+    let (leases, proxies) = world.desk.counts();
+    metrics.leases.set(number(leases));
+    metrics.proxies.set(number(proxies));
+    metrics.generation.set(number(world.routing.now().snapshot.generation));
+    let fast_path = world.executor.fast_path();
+    metrics.slots_used.set(i64::from(fast_path.slots.used));
+    let by = |who| metrics.transitions.with_label_values(&[who]);
+    by("kernel").set(number(fast_path.transitions.by_kernel));
+    by("control").set(number(fast_path.transitions.by_control));
+    metrics.refused_connects.set(number(fast_path.refused_connects));
+    metrics.reset_packets.set(number(fast_path.reset_packets));
+    metrics.dropped_events.set(number(fast_path.dropped_events));
+}
+
+fn number(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}

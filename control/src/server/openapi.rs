@@ -1,0 +1,60 @@
+//! Decides how the API describes itself.
+
+use super::{apps, artifacts, deploys, fastpath, health, logs, pools, proxies, routes, sandboxes};
+use axum::Json;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "miren-control",
+        description = "The control API, on a Unix socket. Errors are `{\"error\": {\"code\", \"message\", \"remedy\", \"field\"}}`."
+    ),
+    paths(
+        health::alive,
+        health::ready,
+        health::version,
+        apps::list,
+        apps::show,
+        apps::delete,
+        apps::versions,
+        artifacts::upload,
+        deploys::create,
+        deploys::list,
+        deploys::show,
+        deploys::events,
+        routes::list,
+        routes::show,
+        routes::set,
+        routes::remove,
+        routes::set_default,
+        routes::unset_default,
+        pools::list,
+        pools::show,
+        sandboxes::list,
+        sandboxes::show,
+        sandboxes::stop,
+        logs::stream,
+        fastpath::show,
+        fastpath::events,
+        proxies::stream,
+        proxies::acknowledge,
+        proxies::acquire,
+        proxies::renew,
+        proxies::release,
+    ),
+    components(schemas(miren_api::routing::PoolChanged, miren_api::routing::SandboxHint))
+)]
+struct Api;
+
+/// The document, as it is committed in `docs/openapi.json`.
+pub fn document() -> String {
+    let text = Api::openapi()
+        .to_pretty_json()
+        .unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+    format!("{text}\n")
+}
+
+pub async fn serve() -> Json<utoipa::openapi::OpenApi> {
+    Json(Api::openapi())
+}

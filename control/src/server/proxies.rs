@@ -1,0 +1,181 @@
+//! Decides what proxies are told and asked: the newest snapshot at once, hints after it, leases on request.
+
+use super::Server;
+use super::extract::{Body, Parameters};
+use super::refusal::Refusal;
+use crate::app::Hint;
+use crate::lease::Connected;
+use crate::routing::Routed;
+use crate::{apps::Apps, leasing};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::{Stream, StreamExt, stream};
+use miren_api::lease::{AcquireRequest, AcquireResponse, ReleaseRequest, RenewRequest, RenewResponse};
+use miren_api::routing::{PoolChanged, ProxyAck, RoutingSnapshot};
+use miren_api::{ApiError, ErrorCode};
+use serde::Deserialize;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use utoipa::IntoParams;
+
+/// How often an idle stream says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Longest id of a proxy.
+const ID_MAX: usize = 64;
+
+/// Who follows.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Follower {
+    /// The proxy's own id, new at each of its starts.
+    pub proxy: String,
+}
+
+fn check_id(proxy: &str) -> Result<(), ApiError> {
+    let plain = proxy.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if plain && (1..=ID_MAX).contains(&proxy.len()) {
+        return Ok(());
+    }
+    let message = format!("{proxy:?} is no proxy id: 1 to {ID_MAX} letters, digits, '-', '_', '.'");
+    Err(ApiError::new(ErrorCode::InvalidValue, message).field("proxy"))
+}
+
+/// Follows routing: event `snapshot` at once and at each change, `pool` and `sandbox` as hints between.
+#[utoipa::path(get, path = "/v1/proxy/stream", tag = "proxies", params(Follower),
+    responses((status = 200, content_type = "text/event-stream", body = RoutingSnapshot)))]
+pub async fn stream(
+    State(server): State<Server>,
+    Parameters(follower): Parameters<Follower>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    check_id(&follower.proxy)?;
+    let world = &server.control.apps.world;
+    let connected = world.desk.connect(&follower.proxy).ok_or_else(|| {
+        ApiError::new(ErrorCode::Conflict, "too many proxies follow this node").remedy("stop some of them")
+    })?;
+    // Subscribed before the first snapshot is read: no hint about a later one is missed.
+    let feed = Feed {
+        hints: world.hints.subscribe(),
+        routed: world.routing.follow(),
+        apps: Arc::clone(&server.control.apps),
+        pending: VecDeque::new(),
+        begun: false,
+        _connected: connected,
+    };
+    let events = stream::unfold(feed, Feed::next);
+    let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
+    Ok(Sse::new(until_end).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// What one proxy still has to be told.
+struct Feed {
+    routed: watch::Receiver<Routed>,
+    hints: broadcast::Receiver<Hint>,
+    apps: Arc<Apps>,
+    pending: VecDeque<Event>,
+    begun: bool,
+    _connected: Connected,
+}
+
+impl Feed {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        if !self.begun {
+            self.begun = true;
+            let event = self.snapshot()?;
+            return Some((Ok(event), self));
+        }
+        if let Some(event) = self.pending.pop_front() {
+            return Some((Ok(event), self));
+        }
+        let event = tokio::select! {
+            biased;
+            changed = self.routed.changed() => {
+                changed.ok()?;
+                self.snapshot()?
+            }
+            hint = self.hints.recv() => match hint {
+                Ok(hint) => event(&hint)?,
+                Err(broadcast::error::RecvError::Lagged(_)) => self.everything()?,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            },
+        };
+        Some((Ok(event), self))
+    }
+
+    fn snapshot(&mut self) -> Option<Event> {
+        let snapshot = Arc::clone(&self.routed.borrow_and_update().snapshot);
+        let event = Event::default().event("snapshot").id(snapshot.generation.to_string());
+        event.json_data(&*snapshot).ok()
+    }
+
+    /// Hints were missed: the snapshot again, and every pool.
+    fn everything(&mut self) -> Option<Event> {
+        let views = self.apps.views();
+        let pools = views.iter().flat_map(|view| view.pools.keys().cloned());
+        self.pending = pools.filter_map(|pool| event(&Hint::Pool(pool))).collect();
+        self.snapshot()
+    }
+}
+
+fn event(hint: &Hint) -> Option<Event> {
+    let event = Event::default();
+    match hint {
+        Hint::Pool(pool) => event.event("pool").json_data(PoolChanged { pool: pool.clone() }),
+        Hint::Sandbox(sandbox) => event.event("sandbox").json_data(sandbox),
+    }
+    .ok()
+}
+
+/// A proxy serves this generation from now on.
+#[utoipa::path(post, path = "/v1/proxy/ack", tag = "proxies", request_body = ProxyAck,
+    responses((status = 200, body = ProxyAck)))]
+pub async fn acknowledge(State(server): State<Server>, Body(ack): Body<ProxyAck>) -> Result<Json<ProxyAck>, Refusal> {
+    check_id(&ack.proxy)?;
+    server.control.apps.world.desk.acknowledge(&ack.proxy, ack.generation);
+    Ok(Json(ack))
+}
+
+/// Leases on every RUNNING sandbox of a version's service; waits for the first one.
+#[utoipa::path(post, path = "/v1/leases/acquire", tag = "proxies", request_body = AcquireRequest,
+    responses((status = 200, body = AcquireResponse), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 503, body = miren_api::error::ErrorBody)))]
+pub async fn acquire(
+    State(server): State<Server>,
+    Body(request): Body<AcquireRequest>,
+) -> Result<Json<AcquireResponse>, Refusal> {
+    check_id(&request.proxy)?;
+    tokio::select! {
+        answer = leasing::acquire(&server.control.apps, request) => Ok(Json(answer?)),
+        () = server.control.ending.cancelled() => {
+            Err(ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1).into())
+        }
+    }
+}
+
+/// Renews everything a proxy holds. What does not run any more is lost.
+#[utoipa::path(post, path = "/v1/leases/renew", tag = "proxies", request_body = RenewRequest,
+    responses((status = 200, body = RenewResponse)))]
+pub async fn renew(
+    State(server): State<Server>,
+    Body(request): Body<RenewRequest>,
+) -> Result<Json<RenewResponse>, Refusal> {
+    check_id(&request.proxy)?;
+    Ok(Json(leasing::renew(&server.control.apps, &request)))
+}
+
+/// Gives leases back: nothing of this proxy is in flight to them any more.
+#[utoipa::path(post, path = "/v1/leases/release", tag = "proxies", request_body = ReleaseRequest,
+    responses((status = 200, body = ReleaseRequest)))]
+pub async fn release(
+    State(server): State<Server>,
+    Body(request): Body<ReleaseRequest>,
+) -> Result<Json<ReleaseRequest>, Refusal> {
+    check_id(&request.proxy)?;
+    server.control.apps.world.desk.release(&request.proxy, &request.leases);
+    Ok(Json(request))
+}

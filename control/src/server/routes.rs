@@ -1,0 +1,126 @@
+//! Decides how hosts are led to apps.
+
+use super::Server;
+use super::extract::{Body, Parameters};
+use super::page::{Paging, page};
+use super::refusal::Refusal;
+use crate::routing::{Change, DEFAULT_HOST, RoutingError};
+use axum::Json;
+use axum::extract::{Path, State};
+use miren_api::app_file::WEB;
+use miren_api::host::parse_route_host;
+use miren_api::id::check_label;
+use miren_api::resource::{Page, Route, RouteRequest};
+use miren_api::{ApiError, ErrorCode};
+
+impl From<RoutingError> for ApiError {
+    fn from(error: RoutingError) -> Self {
+        let code = match error {
+            RoutingError::Superseded { .. } => ErrorCode::Superseded,
+            RoutingError::Store(_) | RoutingError::Stopped => ErrorCode::Internal,
+        };
+        Self::new(code, format!("changing routes: {error}"))
+    }
+}
+
+fn parse_host(host: &str) -> Result<String, ApiError> {
+    parse_route_host(host).map_err(|why| {
+        ApiError::new(ErrorCode::InvalidValue, format!("host {host:?} {why}"))
+            .field("host")
+            .remedy("write it like shop.example.com or *.example.com")
+    })
+}
+
+fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
+    let routed = server.control.apps.world.routing.now();
+    let found = routed.table.get(host).cloned();
+    found.ok_or_else(|| match host {
+        DEFAULT_HOST => ApiError::new(ErrorCode::NotFound, "there is no default route"),
+        host => super::refusal::not_found("route", host),
+    })
+}
+
+async fn put_route(server: &Server, host: String, request: RouteRequest) -> Result<Json<Route>, Refusal> {
+    let app = server.control.apps.get(&request.app)?.view.borrow().name.clone();
+    let service = request.service.unwrap_or_else(|| WEB.to_owned());
+    check_label(&service)
+        .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("service {service:?} {why}")).field("service"))?;
+    let route = Route {
+        default: host == DEFAULT_HOST,
+        wildcard: host.starts_with("*."),
+        host,
+        app,
+        service,
+    };
+    server
+        .control
+        .apps
+        .world
+        .routing
+        .submit(Change::SetRoute(route.clone()))
+        .await?;
+    Ok(Json(route))
+}
+
+async fn take_route(server: &Server, host: String) -> Result<Json<Route>, Refusal> {
+    let route = known(server, &host)?;
+    server
+        .control
+        .apps
+        .world
+        .routing
+        .submit(Change::RemoveRoute(host))
+        .await?;
+    Ok(Json(route))
+}
+
+/// Every route, the default one included.
+#[utoipa::path(get, path = "/v1/routes", tag = "routes", params(Paging), responses((status = 200, body = Page<Route>)))]
+pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<Paging>) -> Json<Page<Route>> {
+    let routed = server.control.apps.world.routing.now();
+    let routes = routed.table.routes().cloned().collect();
+    Json(page(routes, |route: &Route| route.host.clone(), &paging))
+}
+
+/// One route.
+#[utoipa::path(get, path = "/v1/routes/{host}", tag = "routes", params(("host" = String, Path)),
+    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn show(State(server): State<Server>, Path(host): Path<String>) -> Result<Json<Route>, Refusal> {
+    Ok(Json(known(&server, &parse_host(&host)?)?))
+}
+
+/// Leads a host to an app that exists.
+#[utoipa::path(put, path = "/v1/routes/{host}", tag = "routes", params(("host" = String, Path)), request_body = RouteRequest,
+    responses((status = 200, body = Route), (status = 400, body = miren_api::error::ErrorBody),
+        (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn set(
+    State(server): State<Server>,
+    Path(host): Path<String>,
+    Body(request): Body<RouteRequest>,
+) -> Result<Json<Route>, Refusal> {
+    put_route(&server, parse_host(&host)?, request).await
+}
+
+/// Removes a route; answers what it was.
+#[utoipa::path(delete, path = "/v1/routes/{host}", tag = "routes", params(("host" = String, Path)),
+    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn remove(State(server): State<Server>, Path(host): Path<String>) -> Result<Json<Route>, Refusal> {
+    take_route(&server, parse_host(&host)?).await
+}
+
+/// Leads every host without a route to an app that exists.
+#[utoipa::path(put, path = "/v1/default-route", tag = "routes", request_body = RouteRequest,
+    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn set_default(
+    State(server): State<Server>,
+    Body(request): Body<RouteRequest>,
+) -> Result<Json<Route>, Refusal> {
+    put_route(&server, DEFAULT_HOST.to_owned(), request).await
+}
+
+/// Removes the default route; answers what it was.
+#[utoipa::path(delete, path = "/v1/default-route", tag = "routes",
+    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
+pub async fn unset_default(State(server): State<Server>) -> Result<Json<Route>, Refusal> {
+    take_route(&server, DEFAULT_HOST.to_owned()).await
+}

@@ -1,0 +1,100 @@
+//! Decides how the tables of the SQLite store look, and how an older file becomes a current one.
+
+use super::StoreError;
+use rusqlite::{Connection, ErrorCode};
+use std::path::Path;
+
+/// Marks the file as ours: "mirn".
+const APPLICATION_ID: i64 = 0x6d69_726e;
+
+/// What turns schema n into n+1. Entries are never edited, only added.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE records (
+        kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE indexes (
+        kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, id TEXT NOT NULL,
+        PRIMARY KEY (kind, name, value, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX indexes_by_record ON indexes (kind, id);
+    CREATE TABLE changes (revision INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT);
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO counters VALUES ('epoch', 0), ('revision', 0), ('compacted', 0);
+"];
+
+/// Opens the file, checks that it is ours and sound, and migrates it.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |error: rusqlite::Error| refusal(path, &error);
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection
+        .busy_timeout(std::time::Duration::from_secs(5))
+        .map_err(failed)?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(failed)?;
+    let found: i64 = pragma(&connection, "user_version").map_err(failed)?;
+    check_owner(path, &connection, found)?;
+    migrate(path, &mut connection, found)?;
+    let verdict: String = pragma(&connection, "quick_check").map_err(failed)?;
+    if verdict != "ok" {
+        return Err(undecodable(path, verdict));
+    }
+    Ok(connection)
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+fn check_owner(path: &Path, connection: &Connection, schema: i64) -> Result<(), StoreError> {
+    let failed = |error: rusqlite::Error| refusal(path, &error);
+    let owner: i64 = pragma(connection, "application_id").map_err(failed)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(failed)?;
+    let fresh = owner == 0 && schema == 0 && tables == 0;
+    if owner != APPLICATION_ID && !fresh {
+        return Err(undecodable(path, "it is a database of another program"));
+    }
+    Ok(())
+}
+
+fn migrate(path: &Path, connection: &mut Connection, found: i64) -> Result<(), StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known || found < 0 {
+        return Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    let failed = |error: rusqlite::Error| refusal(path, &error);
+    let transaction = connection.transaction().map_err(failed)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known};"
+        ))
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+fn undecodable(path: &Path, why: impl Into<String>) -> StoreError {
+    StoreError::Undecodable {
+        path: path.to_owned(),
+        why: why.into(),
+    }
+}
+
+fn refusal(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => undecodable(path, error.to_string()),
+        _ => StoreError::Failed {
+            doing: "opening the store",
+            why: format!("{}: {error}", path.display()),
+        },
+    }
+}

@@ -1,0 +1,150 @@
+//! What takes minutes, with the runtime's clock paused and a store that never leaves the runtime.
+
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::node::{fixed, folder, web};
+use jiff::Timestamp;
+use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
+use miren_api::id::AppName;
+use miren_api::resource::{Pool, SandboxState};
+use miren_control::app::{AppHandle, Command};
+use miren_control::artifact::Artifacts;
+use miren_control::clock::Clock;
+use miren_control::control::{Control, Parts};
+use miren_control::ledger;
+use miren_control::record::DeployRecord;
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+struct Clockwork {
+    machine: Machine,
+    control: Arc<Control>,
+    app: AppHandle,
+    _folder: tempfile::TempDir,
+}
+
+impl Clockwork {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
+        let machine = Machine::new(clock.clone());
+        let parts = Parts {
+            store: Arc::new(Memory::new(1000)),
+            executor: Arc::new(machine.clone()),
+            artifacts: Artifacts::open(folder.path(), 1 << 20).unwrap(),
+            clock,
+            node: "test".into(),
+        };
+        let news = machine.attach();
+        let (control, known) = Control::load(parts).await.unwrap();
+        control.activate(known, news).await;
+        let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
+        Self {
+            machine,
+            control,
+            app,
+            _folder: folder,
+        }
+    }
+
+    async fn ask(&self, app_toml: &str) -> Deploy {
+        let artifact = self.control.artifacts.store(Cursor::new(folder(app_toml))).unwrap();
+        let request = DeployRequest {
+            artifact: artifact.digest,
+            ..DeployRequest::default()
+        };
+        let (reply, answer) = oneshot::channel();
+        let key = None;
+        let deploy = Command::Deploy { request, key, reply };
+        self.app.commands.send(deploy).await.ok().unwrap();
+        answer.await.unwrap().unwrap()
+    }
+
+    /// Lets this much time pass, with everything that happens in it.
+    async fn pass(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    async fn deploy(&self, deploy: &Deploy) -> Deploy {
+        let store = &*self.control.apps.world.store;
+        let record: Option<DeployRecord> = ledger::find(store, deploy.id.as_str()).await.unwrap();
+        record.unwrap().deploy
+    }
+
+    fn pool(&self) -> Pool {
+        let view = self.app.view.borrow().clone();
+        view.pools.values().next().unwrap().pool.clone()
+    }
+
+    fn starts(&self) -> usize {
+        self.machine.started().len()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn b3_a_pool_that_cannot_boot_is_tried_after_10_s_20_s_40_s() {
+    let node = Clockwork::start().await;
+    let deploy = node.ask(&web("./one")).await;
+    node.pass(SECOND).await;
+    assert_eq!(node.deploy(&deploy).await.status, DeployStatus::Succeeded);
+    node.machine.fail("./one", "no such file");
+    let running = node.machine.of_app("shop", SandboxState::Running);
+    node.machine.crash(&running[0], 137);
+    node.pass(SECOND).await;
+    assert_eq!(
+        (node.starts(), node.pool().crash_count),
+        (2, 1),
+        "replaced at once, which failed"
+    );
+    for (wait, crashes) in [(10, 2), (20, 3), (40, 4)] {
+        let before = node.starts();
+        node.pass(SECOND * (wait - 2)).await;
+        assert_eq!(node.starts(), before, "not before {wait} s");
+        node.pass(SECOND * 2).await;
+        assert_eq!((node.starts(), node.pool().crash_count), (before + 1, crashes));
+    }
+    node.machine.heal("./one");
+    node.pass(SECOND * 80).await;
+    assert_eq!((node.pool().ready, node.pool().crash_count), (1, 4));
+    node.pass(SECOND * 120).await;
+    assert_eq!(node.pool().crash_count, 0, "a healthy run ends the row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_whose_sandboxes_never_listen_fails_in_time_with_their_log() {
+    let node = Clockwork::start().await;
+    node.machine.hold("./slow");
+    let deploy = node.ask(&fixed("./slow", 2)).await;
+    node.pass(SECOND * 59).await;
+    assert_eq!(node.deploy(&deploy).await.status, DeployStatus::Starting);
+    node.pass(SECOND * 2).await;
+    let failed = node.deploy(&deploy).await;
+    assert_eq!(failed.status, DeployStatus::Failed);
+    let error = failed.error.unwrap();
+    assert!(
+        error.contains("0 of 2") && error.contains("what it wrote last"),
+        "{error}"
+    );
+    node.pass(SECOND).await;
+    assert!(node.machine.alive().is_empty(), "nothing of it is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_ended_sandboxes_are_forgotten_after_an_hour() {
+    let node = Clockwork::start().await;
+    node.ask(&web("./one")).await;
+    node.pass(SECOND).await;
+    let running = node.machine.of_app("shop", SandboxState::Running);
+    node.machine.crash(&running[0], 137);
+    let listed = || node.app.view.borrow().sandboxes.len();
+    node.pass(SECOND).await;
+    assert_eq!(listed(), 2);
+    node.pass(SECOND * 3590).await;
+    assert_eq!(listed(), 2);
+    node.pass(SECOND * 20).await;
+    assert_eq!(listed(), 1);
+}

@@ -1,0 +1,280 @@
+//! A simulated machine: runs sandboxes as entries of a table, outlives the control that uses it, and does as it is told.
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use miren_api::id::{AppName, SandboxId};
+use miren_api::lease::LeaseKey;
+use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
+use miren_control::clock::Clock;
+use miren_control::executor::Executor;
+use miren_loader::Transition;
+use miren_sandbox::logs::LogQuery;
+use miren_sandbox::{Facts, Known, SandboxChange, StartOrder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+
+#[derive(Clone)]
+struct Running {
+    order: StartOrder,
+    state: SandboxState,
+    facts: Facts,
+}
+
+#[derive(Default)]
+struct Tables {
+    running: BTreeMap<SandboxId, Running>,
+    next_slot: u32,
+    /// Commands whose sandboxes fail to boot, with the reason.
+    failing: BTreeMap<String, String>,
+    /// Commands whose sandboxes stay PENDING.
+    held: BTreeSet<String>,
+    started: Vec<SandboxId>,
+}
+
+/// What lasts, whoever controls it.
+#[derive(Clone)]
+pub struct Machine {
+    tables: Arc<Mutex<Tables>>,
+    news: Arc<Mutex<Option<mpsc::UnboundedSender<SandboxChange>>>>,
+    changed: watch::Sender<u64>,
+    transitions: broadcast::Sender<Transition>,
+    clock: Clock,
+}
+
+impl Machine {
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            tables: Arc::default(),
+            news: Arc::default(),
+            changed: watch::Sender::new(0),
+            transitions: broadcast::channel(64).0,
+            clock,
+        }
+    }
+
+    /// A new control reads the news from now on.
+    pub fn attach(&self) -> mpsc::UnboundedReceiver<SandboxChange> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.news.lock().unwrap() = Some(sender);
+        receiver
+    }
+
+    /// Sandboxes whose command is `command` fail to boot.
+    pub fn fail(&self, command: &str, reason: &str) {
+        self.tables
+            .lock()
+            .unwrap()
+            .failing
+            .insert(command.into(), reason.into());
+    }
+
+    pub fn heal(&self, command: &str) {
+        self.tables.lock().unwrap().failing.remove(command);
+    }
+
+    /// Sandboxes whose command is `command` stay PENDING until [`Machine::release`].
+    pub fn hold(&self, command: &str) {
+        self.tables.lock().unwrap().held.insert(command.into());
+    }
+
+    pub fn release(&self, command: &str) {
+        self.tables.lock().unwrap().held.remove(command);
+        for id in self.ids(|running| running.order.service.command == command && running.state == SandboxState::Pending)
+        {
+            self.reach(&id, SandboxState::Running, None);
+        }
+    }
+
+    /// A sandbox's init ends without being asked to.
+    pub fn crash(&self, id: &SandboxId, exit_code: i32) {
+        if let Some(running) = self.tables.lock().unwrap().running.get_mut(id) {
+            running.facts.exit_code = Some(exit_code);
+        }
+        self.reach(id, SandboxState::Dead, Some(format!("it ended with {exit_code}")));
+    }
+
+    /// Ids of what runs, whatever its state.
+    pub fn alive(&self) -> Vec<SandboxId> {
+        self.ids(|_| true)
+    }
+
+    pub fn of_app(&self, app: &str, state: SandboxState) -> Vec<SandboxId> {
+        let app = AppName::from_text(app);
+        self.ids(|running| running.order.app == app && running.state == state)
+    }
+
+    /// Every sandbox ever started, in order.
+    pub fn started(&self) -> Vec<SandboxId> {
+        self.tables.lock().unwrap().started.clone()
+    }
+
+    pub fn environment(&self, id: &SandboxId) -> BTreeMap<String, String> {
+        self.tables.lock().unwrap().running[id].order.env.clone()
+    }
+
+    fn ids(&self, which: impl Fn(&Running) -> bool) -> Vec<SandboxId> {
+        let tables = self.tables.lock().unwrap();
+        let chosen = tables.running.iter().filter(|(_, running)| which(running));
+        chosen.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn reach(&self, id: &SandboxId, state: SandboxState, reason: Option<String>) {
+        let facts = {
+            let mut tables = self.tables.lock().unwrap();
+            let Some(running) = tables.running.get_mut(id) else {
+                return;
+            };
+            if state < running.state {
+                return;
+            }
+            running.state = state;
+            let facts = running.facts.clone();
+            if state.is_terminal() {
+                tables.running.remove(id);
+            }
+            facts
+        };
+        let change = SandboxChange {
+            id: id.clone(),
+            state,
+            reason,
+            at: self.clock.now(),
+            facts,
+        };
+        if let Some(news) = &*self.news.lock().unwrap() {
+            let _ = news.send(change);
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn make(&self, order: StartOrder) -> SandboxId {
+        let mut tables = self.tables.lock().unwrap();
+        tables.next_slot += 1;
+        let slot = tables.next_slot;
+        let id = order.id.clone();
+        let facts = Facts {
+            slot: Some(slot),
+            generation: Some(1),
+            ip: Some(std::net::Ipv4Addr::from(0x0a58_0000 + slot).into()),
+            port: order.service.port,
+            pid: Some(1000 + slot),
+            exit_code: None,
+        };
+        tables.started.push(id.clone());
+        tables.running.insert(
+            id.clone(),
+            Running {
+                order,
+                state: SandboxState::Pending,
+                facts,
+            },
+        );
+        id
+    }
+}
+
+#[async_trait]
+impl Executor for Machine {
+    async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
+        let expected: BTreeSet<SandboxId> = known.iter().map(|known| known.order.id.clone()).collect();
+        self.tables
+            .lock()
+            .unwrap()
+            .running
+            .retain(|id, _| expected.contains(id));
+        let alive = self.alive();
+        let gone = known.into_iter().filter(|known| !alive.contains(&known.order.id));
+        gone.map(|known| SandboxChange {
+            id: known.order.id,
+            state: SandboxState::Dead,
+            reason: Some("it ended while control was away".into()),
+            at: self.clock.now(),
+            facts: known.facts,
+        })
+        .collect()
+    }
+
+    fn start(&self, order: StartOrder) {
+        let command = order.service.command.clone();
+        let id = self.make(order);
+        self.reach(&id, SandboxState::Pending, None);
+        let (failure, held) = {
+            let tables = self.tables.lock().unwrap();
+            (tables.failing.get(&command).cloned(), tables.held.contains(&command))
+        };
+        match failure {
+            Some(reason) => self.reach(&id, SandboxState::Dead, Some(reason)),
+            None if held => {}
+            None => self.reach(&id, SandboxState::Running, None),
+        }
+    }
+
+    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+        let (machine, id, reason) = (self.clone(), id.clone(), reason.to_owned());
+        tokio::spawn(async move {
+            machine.reach(&id, SandboxState::Draining, Some(reason.clone()));
+            let _ = tokio::time::timeout(deadline, idle).await;
+            machine.reach(&id, SandboxState::Stopping, None);
+            machine.reach(&id, SandboxState::Stopped, Some(reason));
+        });
+    }
+
+    fn kill(&self, id: &SandboxId, reason: &str) {
+        self.reach(id, SandboxState::Dead, Some(reason.to_owned()));
+    }
+
+    fn is_running(&self, key: LeaseKey) -> bool {
+        let of_key = |running: &Running| {
+            running.facts.slot == Some(key.slot)
+                && running.facts.generation == Some(key.generation)
+                && running.state == SandboxState::Running
+        };
+        !self.ids(of_key).is_empty()
+    }
+
+    fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.transitions.subscribe()
+    }
+
+    fn fast_path(&self) -> FastPathStatus {
+        let used = u32::try_from(self.alive().len()).unwrap();
+        FastPathStatus {
+            mode: "off".into(),
+            reason: None,
+            pin_dir: String::new(),
+            abi: 1,
+            programs: Vec::new(),
+            slots: SlotUse { used, capacity: 4096 },
+            transitions: TransitionCounts {
+                by_kernel: 0,
+                by_control: 0,
+            },
+            refused_connects: 0,
+            reset_packets: 0,
+            dropped_events: 0,
+        }
+    }
+
+    fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
+        let line = query.sandbox.map(|sandbox| LogLine {
+            at: Timestamp::UNIX_EPOCH,
+            stream: LogStream::Stderr,
+            service: "web".into(),
+            sandbox,
+            line: "what it wrote last".into(),
+        });
+        futures_util::stream::iter(line.map(Ok)).boxed()
+    }
+
+    async fn drained(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.alive().is_empty() {
+            let _ = changed.changed().await;
+        }
+    }
+}

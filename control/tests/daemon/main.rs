@@ -1,0 +1,10 @@
+//! The daemon over its real API and its real stores, on a simulated machine.
+
+mod api;
+mod clockwork;
+mod crashes;
+mod deploys;
+mod machine;
+mod memory;
+mod node;
+mod store;
