@@ -1,0 +1,247 @@
+//! The settings of `proxy.toml`: every key, its default, and what is wrong with a file.
+
+use miren_api::Server;
+use miren_api::settings::{self, Bytes, KeyDoc, Problem, Problems, Table};
+use miren_loader::SlotSource;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod network;
+#[cfg(test)]
+mod tests;
+
+pub use network::Network;
+
+/// Where the packages put the file.
+pub const DEFAULT_PATH: &str = "/etc/miren/proxy.toml";
+
+/// Everything an operator can set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub control: Server,
+    pub data_dir: PathBuf,
+    /// Whom the proxy becomes after it has opened what only root may open.
+    pub user: String,
+    pub slots: Slots,
+    /// Threads that serve requests.
+    pub threads: usize,
+    pub http: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    /// Peers whose `X-Forwarded-*` and `X-Request-Id` headers are believed.
+    pub trusted: Vec<Network>,
+    /// How long requests in flight may take after the proxy was told to stop.
+    pub request_timeout: Duration,
+}
+
+/// Which slot table to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// The pins if their folder exists, else the file.
+    Auto,
+    Named(SlotSource),
+}
+
+/// How long each step of a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head.
+    pub header: Duration,
+    /// A client connection between requests; also a client that neither sends nor takes a byte of a request.
+    pub idle: Duration,
+    pub upstream_connect: Duration,
+    /// From the last byte of the request to the head of the answer.
+    pub upstream_first_byte: Duration,
+    /// A kept connection to a sandbox between requests.
+    pub upstream_idle: Duration,
+    pub wait_for_capacity: Duration,
+}
+
+/// How much of each thing there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A request's head: request line and headers.
+    pub header_bytes: Bytes,
+    /// Requests that wait for room, per version and service.
+    pub waiting_requests: usize,
+    /// What the heads of those may take together.
+    pub waiting_bytes: Bytes,
+    /// Open connections of one client address; 0 is no limit.
+    pub connections_per_ip: u32,
+    /// Idle connections kept to sandboxes, all together.
+    pub upstream_idle: usize,
+}
+
+impl Config {
+    /// Reads a file; all problems are reported at once.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads settings from text; `path` only names them in messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        settings::read(path, text, declare)
+    }
+}
+
+/// Every key of `proxy.toml`, for the generated reference.
+pub fn reference() -> Vec<KeyDoc> {
+    settings::describe(declare)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problems {
+    let message = format!("cannot be read: {error}; create it, or name another with --config");
+    Problems(vec![Problem {
+        file: path.to_owned(),
+        line: 0,
+        key: String::new(),
+        message,
+    }])
+}
+
+fn declare(root: &mut Table<'_, '_, '_>) -> Config {
+    let control = root.parsed(
+        "control",
+        "unix:/run/miren/control.sock",
+        "Where miren-control listens.",
+        Server::parse,
+    );
+    let data_dir = root.path(
+        "data_dir",
+        "/var/lib/miren-proxy",
+        "Folder for the copies of the routing snapshot.",
+    );
+    let user = root.string(
+        "user",
+        "miren-proxy",
+        "User the proxy becomes once it listens. Ignored unless started as root.",
+    );
+    let slots = slots(root);
+    let threads = root.integer("threads", 0, 0..=1024, "Threads that serve requests; 0 is one per CPU.");
+    let listen = root.table("listen", |table| {
+        table.list(
+            "http",
+            &["0.0.0.0:80"],
+            "Addresses for plain HTTP, unless sockets named `http` are inherited.",
+            address,
+        )
+    });
+    let admin = root.table("admin", |table| {
+        table.address(
+            "listen",
+            "127.0.0.1:9465",
+            "Address for /metrics, /healthz and /readyz.",
+        )
+    });
+    Config {
+        control,
+        data_dir,
+        user,
+        slots,
+        threads: worker_threads(threads),
+        http: listen,
+        admin,
+        timeouts: root.table("timeouts", timeouts),
+        limits: root.table("limits", limits),
+        trusted: root.table("trust", |table| {
+            let doc = "Addresses or networks whose X-Forwarded-* and X-Request-Id headers are believed.";
+            table.list("proxies", &[], doc, Network::parse)
+        }),
+        request_timeout: root.table("drain", |table| {
+            table.duration(
+                "request_timeout",
+                "30s",
+                "Time for requests in flight once the proxy was told to stop.",
+            )
+        }),
+    }
+}
+
+fn slots(root: &mut Table<'_, '_, '_>) -> Slots {
+    root.parsed(
+        "slots",
+        "auto",
+        "The slot table: `pinned:FOLDER` on a bpffs, `file:PATH` where control runs with fast_path.mode = \"off\", or \
+         `auto`: pinned:/sys/fs/bpf/miren if it exists, else file:/run/miren/slots.",
+        parse_slots,
+    )
+}
+
+fn timeouts(table: &mut Table<'_, '_, '_>) -> Timeouts {
+    Timeouts {
+        header: table.duration("header", "10s", "Time for a client to send a whole request head."),
+        idle: table.duration("idle", "60s", "Time a client connection may stay open between requests, or stall in one."),
+        upstream_connect: table.duration("upstream_connect", "1s", "Time to connect to a sandbox."),
+        upstream_first_byte: table.duration(
+            "upstream_first_byte",
+            "60s",
+            "Time for a sandbox to begin its answer once it has the request; WebSockets and streams that began are not limited.",
+        ),
+        upstream_idle: table.duration(
+            "upstream_idle",
+            "4s",
+            "Time an unused connection to a sandbox is kept; less than the keep-alive time of the app (5s in Node).",
+        ),
+        wait_for_capacity: table.duration("wait_for_capacity", "60s", "Time a request waits for a sandbox with room."),
+    }
+}
+
+fn limits(table: &mut Table<'_, '_, '_>) -> Limits {
+    Limits {
+        header_bytes: table.bytes(
+            "header_bytes",
+            "64KiB",
+            "Largest request head; more is answered with 431.",
+        ),
+        waiting_requests: count(table.integer(
+            "waiting_requests",
+            1000,
+            0..=1_000_000,
+            "Requests waiting for a sandbox, per version and service.",
+        )),
+        waiting_bytes: table.bytes("waiting_bytes", "64MiB", "Memory of the heads of those requests."),
+        connections_per_ip: u32::try_from(table.integer(
+            "connections_per_ip",
+            0,
+            0..=1_000_000,
+            "Open connections of one client address; 0 is no limit.",
+        ))
+        .unwrap_or(0),
+        upstream_idle: count(table.integer(
+            "upstream_idle",
+            4096,
+            0..=1_000_000,
+            "Unused connections kept to sandboxes, all together; as many as requests at once.",
+        )),
+    }
+}
+
+/// The setting was checked to be in a range that fits.
+fn count(setting: i64) -> usize {
+    usize::try_from(setting).unwrap_or(usize::MAX)
+}
+
+fn worker_threads(setting: i64) -> usize {
+    match count(setting) {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not ADDRESS:PORT"))
+}
+
+fn parse_slots(text: &str) -> Result<Slots, String> {
+    match text.split_once(':') {
+        None if text == "auto" => Ok(Slots::Auto),
+        Some(("pinned", path)) if path.starts_with('/') => Ok(Slots::Named(SlotSource::Pinned(path.into()))),
+        Some(("file", path)) if path.starts_with('/') => Ok(Slots::Named(SlotSource::File(path.into()))),
+        _ => Err(format!(
+            "{text:?} is not \"auto\", \"pinned:/FOLDER\" or \"file:/PATH\""
+        )),
+    }
+}

@@ -1,0 +1,94 @@
+//! `proxy.toml` is read strictly, and every key of the contract is there.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(Path::new("proxy.toml"), text)
+}
+
+#[test]
+fn an_empty_file_means_the_defaults_of_the_contract() {
+    let config = parse("").unwrap();
+    assert_eq!(config.control.to_string(), "unix:/run/miren/control.sock");
+    assert_eq!(config.user, "miren-proxy");
+    assert_eq!(config.http, ["0.0.0.0:80".parse().unwrap()]);
+    assert_eq!(config.admin, "127.0.0.1:9465".parse().unwrap());
+    assert_eq!(config.timeouts.header, Duration::from_secs(10));
+    assert_eq!(config.timeouts.upstream_connect, Duration::from_secs(1));
+    assert_eq!(config.limits.header_bytes, Bytes(64 << 10));
+    assert_eq!(
+        (config.limits.waiting_requests, config.limits.waiting_bytes),
+        (1000, Bytes(64 << 20))
+    );
+    assert_eq!(config.slots, Slots::Auto);
+    assert!(config.threads > 0);
+}
+
+#[test]
+fn b1_unknown_keys_and_bad_values_are_reported_together_with_their_lines() {
+    let text = "slots = \"pinned:here\"\n[limits]\nheader_byte = \"1KiB\"\n[trust]\nproxies = [\"10.0.0.0/40\"]\n";
+    let problems = parse(text).unwrap_err();
+    let places: Vec<(usize, &str)> = problems
+        .0
+        .iter()
+        .map(|problem| (problem.line, problem.key.as_str()))
+        .collect();
+    assert_eq!(
+        places,
+        [(1, "slots"), (3, "limits.header_byte"), (5, "trust.proxies")],
+        "{problems}"
+    );
+}
+
+#[test]
+fn the_slot_table_is_a_pin_folder_or_a_file() {
+    let named = |text: &str| parse(&format!("slots = {text:?}")).unwrap().slots;
+    assert_eq!(
+        named("pinned:/sys/fs/bpf/a"),
+        Slots::Named(SlotSource::Pinned("/sys/fs/bpf/a".into()))
+    );
+    assert_eq!(
+        named("file:/run/a/slots"),
+        Slots::Named(SlotSource::File("/run/a/slots".into()))
+    );
+}
+
+#[test]
+fn trusted_networks_cover_their_addresses_only() {
+    let private = Network::parse("10.0.0.0/8").unwrap();
+    assert!(private.contains("10.9.8.7".parse().unwrap()));
+    assert!(
+        private.contains("::ffff:10.9.8.7".parse().unwrap()),
+        "a dual-stack listener shows IPv4 mapped"
+    );
+    assert!(!private.contains("11.0.0.1".parse().unwrap()));
+    let one = Network::parse("2001:db8::1").unwrap();
+    assert!(one.contains("2001:db8::1".parse().unwrap()) && !one.contains("2001:db8::2".parse().unwrap()));
+    assert!(
+        Network::parse("0.0.0.0/0")
+            .unwrap()
+            .contains("192.0.2.1".parse().unwrap())
+    );
+    assert!(Network::parse("::/0").unwrap().contains("2001:db8::1".parse().unwrap()));
+}
+
+#[test]
+fn the_reference_names_every_key_of_the_contract() {
+    let keys: Vec<String> = reference().into_iter().map(|key| key.path).collect();
+    for key in [
+        "control",
+        "data_dir",
+        "user",
+        "listen.http",
+        "admin.listen",
+        "timeouts.wait_for_capacity",
+        "trust.proxies",
+        "limits.waiting_bytes",
+        "limits.connections_per_ip",
+        "drain.request_timeout",
+        "slots",
+        "threads",
+    ] {
+        assert!(keys.iter().any(|known| known == key), "{key} is missing in {keys:?}");
+    }
+}

@@ -1,0 +1,138 @@
+//! What a failed attempt means: try another sandbox, or tell the client which way it failed.
+
+use super::{Ingress, Request, answer};
+use crate::edge::upstream::LOCAL_FAULT;
+use crate::refusal::{Reason, Refusal};
+use miren_loader::State;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, Session};
+
+impl Ingress {
+    /// Answers in the place of the app; the connection can be used on.
+    pub(super) async fn refuse(&self, session: &mut Session, refusal: Refusal, request: &mut Request) -> Result<bool> {
+        request.status = refusal.reason.status();
+        request.refusal = Some(refusal);
+        answer::refuse(session, refusal, &request.id).await?;
+        Ok(true)
+    }
+
+    /// Nothing was sent, so any request can be tried again: on a fresh lease (R7).
+    pub(super) fn not_connected(&self, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
+        if let Some(permit) = request.permit.take() {
+            request.tried.push(permit.lease().key);
+            if *error.etype() != LOCAL_FAULT {
+                permit.pool().drop_lease(permit.lease());
+            }
+        }
+        error.set_retry(true);
+        error
+    }
+
+    /// A connection broke that had carried the request. It is sent again only if that can do no harm.
+    pub(super) fn broke_off(&self, session: &Session, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
+        let timed_out = request.conn.as_ref().is_some_and(|conn| conn.timed_out());
+        let again = *error.esource() == ErrorSource::Upstream
+            && !timed_out
+            && session.response_written().is_none()
+            && session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated();
+        if again && let Some(permit) = request.permit.take() {
+            request.tried.push(permit.lease().key);
+            request.conn = None;
+        }
+        error.set_retry(again);
+        error
+    }
+
+    /// Every attempt failed, or none was allowed.
+    pub(super) async fn give_up(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
+        let nothing = FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+        let Some(refusal) = request
+            .refusal
+            .or_else(|| self.verdict(error, request).map(Refusal::from))
+        else {
+            return nothing;
+        };
+        // After the head only a broken connection can say that the rest will not come.
+        if session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational() || head.status == 101)
+        {
+            tracing::debug!(request = ?request.id, %error, "an answer broke off");
+            return nothing;
+        }
+        session.set_keepalive(None);
+        if let Err(error) = self.refuse(session, refusal, request).await {
+            tracing::debug!(request = ?request.id, %error, "the client left before it was answered");
+        }
+        FailToProxy {
+            error_code: refusal.reason.status(),
+            can_reuse_downstream: false,
+        }
+    }
+
+    /// What a client is told; nothing where the client itself is gone.
+    fn verdict(&self, error: &Error, request: &Request) -> Option<Reason> {
+        if request.conn.as_ref().is_some_and(|conn| conn.timed_out()) {
+            return Some(Reason::UpstreamTimeout);
+        }
+        match (error.esource(), error.etype()) {
+            (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Reason::RequestTimeout),
+            (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => {
+                None
+            }
+            (ErrorSource::Downstream, ErrorType::WriteTimedout) => None,
+            (ErrorSource::Downstream, _) => Some(Reason::BadRequest),
+            (ErrorSource::Upstream, kind) if is_connecting(kind) => Some(Reason::UpstreamUnreachable),
+            (ErrorSource::Upstream, _) if self.was_stopped(request) => Some(Reason::DrainDeadline),
+            (ErrorSource::Upstream, _) => Some(Reason::UpstreamClosed),
+            (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Reason::Internal),
+        }
+    }
+
+    /// Whether the sandbox was being stopped, on purpose, while it had the request.
+    fn was_stopped(&self, request: &Request) -> bool {
+        let state = request.permit.as_ref().and_then(|permit| permit.state());
+        matches!(state, Some(State::Stopping | State::Stopped))
+    }
+
+    /// The last hook of every request.
+    pub(super) fn finished(&self, session: &Session, error: Option<&Error>, request: &mut Request) {
+        let metrics = &self.parts.metrics;
+        let elapsed = request.begun.elapsed();
+        metrics.request_seconds.observe(elapsed.as_secs_f64());
+        if let Some(pool) = &request.pool
+            && request.status != 0
+        {
+            pool.metrics.answered(request.status);
+        }
+        if let Some(refusal) = request.refusal {
+            metrics.refused(refusal.reason);
+        }
+        tracing::debug!(
+            request = ?request.id,
+            summary = session.request_summary(),
+            status = request.status,
+            attempts = request.attempts,
+            refused = request.refusal.map(|refusal| refusal.reason.code()),
+            error = error.map(tracing::field::display),
+            ?elapsed,
+            "request"
+        );
+        self.end(request);
+    }
+}
+
+fn is_connecting(kind: &ErrorType) -> bool {
+    *kind == LOCAL_FAULT
+        || matches!(
+            kind,
+            ErrorType::ConnectTimedout
+                | ErrorType::ConnectRefused
+                | ErrorType::ConnectNoRoute
+                | ErrorType::ConnectError
+        )
+}

@@ -1,0 +1,44 @@
+//! Why the proxy cannot start, each with what to do about it.
+
+use miren_api::ClientError;
+use miren_loader::OpenError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A reason not to start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{address} is in use by another process; stop it, or set {key} to another address in proxy.toml")]
+    AddressInUse { address: SocketAddr, key: &'static str },
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        address: SocketAddr,
+        key: &'static str,
+        source: io::Error,
+    },
+    #[error("cannot take over the inherited sockets: {0}")]
+    Inherit(io::Error),
+    #[error("nothing to listen on: set listen.http in proxy.toml")]
+    NoListener,
+    #[error("cannot open the slot table: {source} (proxy.toml: slots)")]
+    Slots { source: OpenError },
+    #[error("user {0:?} does not exist; create it with `useradd --system {0}`, or set user in proxy.toml")]
+    NoSuchUser(String),
+    #[error("user = {0:?} is root; name a user without privileges in proxy.toml")]
+    RootUser(String),
+    #[error("cannot become user {user:?}: {source}")]
+    Privileges { user: String, source: io::Error },
+    #[error("cannot {doing} {path}: {source}; set data_dir in proxy.toml to a folder the proxy's user can write")]
+    DataDir {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot use control at {server}: {source}")]
+    Control { server: String, source: ClientError },
+    #[error("cannot declare the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("cannot prepare the runtime: {0}")]
+    Runtime(#[from] io::Error),
+}

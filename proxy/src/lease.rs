@@ -1,0 +1,154 @@
+//! The right to send requests to sandboxes: who has room, who waits, and when a lease is over.
+//!
+//! Leases are kept per target, that is per (version, service): versions never share one. What decides whether a sandbox may
+//! be used is its slot word, read before and after each permit is taken. The time limit of a lease is control's means
+//! against dead proxies; while control is away, leases whose word says RUNNING go on serving (I7).
+
+use crate::control::Control;
+use crate::metrics::Metrics;
+use crate::routing::{RouteTable, Target};
+use crate::slots::Slots;
+use arc_swap::ArcSwap;
+use miren_api::PoolId;
+use miren_api::lease::LeaseKey;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+mod acquire;
+mod conns;
+mod entry;
+mod keep;
+mod pool;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+pub use conns::{Conn, ConnSet};
+pub use entry::{Lease, Permit};
+pub use keep::Keeper;
+pub use pool::{Pool, Waited, Waiter};
+
+/// How much may wait, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitLimits {
+    /// Requests per target.
+    pub requests: usize,
+    /// Bytes of their heads per target.
+    pub bytes: u64,
+    /// Longest wait of one request.
+    pub time: Duration,
+}
+
+/// What all pools share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    slots: Slots,
+    control: Control,
+    limits: WaitLimits,
+    metrics: Arc<Metrics>,
+    /// Every lease that has not been given back, closed ones with requests in flight too. Never touched by a request.
+    held: Mutex<Vec<Arc<Lease>>>,
+    /// Leases nobody uses any more, on their way back to control.
+    finished: mpsc::UnboundedSender<Arc<Lease>>,
+}
+
+/// All pools of this proxy. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    pools: Arc<ArcSwap<HashMap<Arc<Target>, Arc<Pool>>>>,
+    shared: Arc<Shared>,
+}
+
+impl Leases {
+    /// The pools, and what has to be run to keep their leases.
+    pub fn new(slots: Slots, control: Control, limits: WaitLimits, metrics: Arc<Metrics>) -> (Self, Keeper) {
+        let (finished, to_release) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            slots,
+            control,
+            limits,
+            metrics,
+            held: Mutex::default(),
+            finished,
+        });
+        let leases = Self {
+            pools: Arc::default(),
+            shared,
+        };
+        (leases.clone(), Keeper::new(leases, to_release))
+    }
+
+    /// The pool of a target; made when it is first asked for. Takes no lock when it exists.
+    pub fn pool(&self, target: &Arc<Target>) -> Arc<Pool> {
+        if let Some(pool) = self.pools.load().get(target) {
+            return Arc::clone(pool);
+        }
+        let new = Arc::new(Pool::new(Arc::clone(target), Arc::clone(&self.shared)));
+        self.pools.rcu(|pools| {
+            let mut pools = HashMap::clone(pools);
+            pools.entry(Arc::clone(target)).or_insert_with(|| Arc::clone(&new));
+            pools
+        });
+        self.pools.load().get(target).map_or(new, Arc::clone)
+    }
+
+    /// Gives up the pools that no route of `table` leads to. Requests in flight to them go on.
+    pub fn keep_only(&self, table: &RouteTable) {
+        let wanted: HashSet<&Arc<Target>> = table.targets().collect();
+        let before = self.pools.rcu(|pools| {
+            let kept = pools.iter().filter(|(target, _)| wanted.contains(target));
+            kept.map(|(target, pool)| (Arc::clone(target), Arc::clone(pool)))
+                .collect::<HashMap<_, _>>()
+        });
+        for (_, pool) in before.iter().filter(|(target, _)| !wanted.contains(target)) {
+            pool.close();
+        }
+        let apps: HashSet<&str> = wanted.iter().map(|target| target.app.as_str()).collect();
+        self.shared.metrics.keep_only_apps(&apps);
+    }
+
+    /// Sandboxes of `id` came or went: the pools that use it ask for leases again.
+    pub fn refresh(&self, id: &PoolId) {
+        for pool in self.pools.load().values().filter(|pool| pool.is(id)) {
+            pool.refresh();
+        }
+    }
+
+    /// As [`Leases::refresh`], for every pool in use.
+    pub fn refresh_all(&self) {
+        for pool in self.pools.load().values() {
+            pool.refresh();
+        }
+    }
+
+    /// Somebody says the word of `key` changed: looks at it.
+    pub fn look(&self, key: LeaseKey) {
+        for lease in self.shared.held().iter().filter(|lease| lease.key == key) {
+            self.shared.look(lease);
+        }
+    }
+
+    /// Requests in flight and waiting, per pool that control knows.
+    fn demand(&self) -> Vec<miren_api::lease::PoolDemand> {
+        let mut demand: HashMap<PoolId, miren_api::lease::Demand> = HashMap::new();
+        for pool in self.pools.load().values() {
+            let Some(id) = pool.id() else { continue };
+            let (of_pool, more) = (demand.entry(id).or_default(), pool.demand());
+            of_pool.in_flight += more.in_flight;
+            of_pool.queued += more.queued;
+        }
+        demand
+            .into_iter()
+            .map(|(pool, demand)| miren_api::lease::PoolDemand { pool, demand })
+            .collect()
+    }
+}
+
+impl Shared {
+    fn held(&self) -> Vec<Arc<Lease>> {
+        self.held.lock().clone()
+    }
+}

@@ -1,0 +1,156 @@
+//! How a pool asks control for leases: one request at a time, which carries the demand, as long as somebody waits.
+
+use super::entry::Lease;
+use super::pool::Pool;
+use crate::control::{Acquire, Backoff};
+use crate::refusal::{Reason, Refusal};
+use miren_api::lease::{ACQUIRE_WAIT_MAX, AcquireResponse};
+use miren_api::{ApiError, ClientError, ErrorCode};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// First pause after an answer that did not help.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause: how often demand is told again while requests wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a snapshot may take that no longer has a version control does not know any more.
+const SNAPSHOT_DELAY: Duration = Duration::from_secs(2);
+
+impl Pool {
+    /// Makes sure that somebody asks control.
+    pub(super) fn start_acquiring(self: &Arc<Self>) {
+        if !self.acquiring.swap(true, Ordering::SeqCst) {
+            tokio::spawn(Arc::clone(self).acquire());
+        } else if self.queue.len() == 1 {
+            // The first to wait ends the pause that follows an answer.
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Asks again although nobody may wait: sandboxes came or went, or may have.
+    pub(super) fn refresh(self: &Arc<Self>) {
+        if self.id().is_some() || self.queue.len() > 0 {
+            self.asked_to_refresh.store(true, Ordering::SeqCst);
+            self.nudge.notify_one();
+            self.start_acquiring();
+        }
+    }
+
+    async fn acquire(self: Arc<Self>) {
+        let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            while self.asked_to_refresh.swap(false, Ordering::SeqCst) || self.queue.len() > 0 {
+                self.acquire_once(&mut pause).await;
+            }
+            self.acquiring.store(false, Ordering::SeqCst);
+            // Whoever came between the last look and now relies on this task, unless it has started another.
+            let wanted = self.queue.len() > 0 || self.asked_to_refresh.load(Ordering::SeqCst);
+            if !wanted || self.acquiring.swap(true, Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    async fn acquire_once(&self, pause: &mut Backoff) {
+        let dropped = std::mem::take(&mut *self.dropped.lock());
+        let waits = self.queue.len() > 0;
+        let ask = Acquire {
+            version: &self.target.version,
+            service: &self.target.service,
+            demand: self.demand(),
+            wait: if waits {
+                self.shared.limits.time.min(ACQUIRE_WAIT_MAX)
+            } else {
+                Duration::ZERO
+            },
+            dropped: dropped.clone(),
+        };
+        let result = self.shared.control.acquire(ask).await;
+        self.shared.metrics.acquires.inc();
+        match result {
+            Ok(response) => {
+                if self.install(response) {
+                    pause.reset();
+                }
+            }
+            Err(error) => {
+                self.dropped.lock().extend(dropped);
+                self.failed(&error).await;
+            }
+        }
+        if self.queue.len() > 0 {
+            // Still somebody: told again after a pause, or at once when something happened.
+            let _ = tokio::time::timeout(pause.pause(), self.nudge.notified()).await;
+        }
+    }
+
+    /// Takes over what control granted; says whether a lease is new.
+    fn install(&self, response: AcquireResponse) -> bool {
+        *self.id.lock() = Some(response.pool);
+        let before = self.open.load_full();
+        let mut open = Vec::with_capacity(response.leases.len());
+        let mut fresh = Vec::new();
+        for granted in &response.leases {
+            let known = before
+                .iter()
+                .find(|lease| lease.key == granted.key && !lease.is_closed());
+            if let Some(lease) = known {
+                lease.set_capacity(granted.capacity);
+                open.push(Arc::clone(lease));
+            } else if self.shared.slots.is_running(granted.key) {
+                let lease = Arc::new(Lease::new(granted));
+                open.push(Arc::clone(&lease));
+                fresh.push(lease);
+            }
+        }
+        self.shared.held.lock().extend(fresh.iter().cloned());
+        let replaced = self.open.swap(Arc::new(open));
+        for lease in replaced
+            .iter()
+            .filter(|lease| !response.leases.iter().any(|granted| granted.key == lease.key))
+        {
+            lease.close();
+            self.shared.finish_if_idle(lease);
+        }
+        if self.retired.load(Ordering::SeqCst) {
+            self.close_leases();
+        }
+        let room: u32 = self.open.load().iter().map(|lease| lease.room()).sum();
+        self.queue.call(room as usize);
+        !fresh.is_empty()
+    }
+
+    /// What an acquire that failed means for those who wait.
+    async fn failed(&self, error: &ClientError) {
+        let ClientError::Refused(refused) = error else {
+            tracing::debug!(app = %self.target.app, %error, "control gives no leases now");
+            return;
+        };
+        let Some(refusal) = final_refusal(refused) else {
+            tracing::debug!(app = %self.target.app, code = %refused.code, "control gives no leases now");
+            return;
+        };
+        if refused.code == ErrorCode::NoSuchVersion {
+            // The snapshot that says so may be on its way: then those who wait go on to where their host leads.
+            tokio::time::sleep(SNAPSHOT_DELAY).await;
+        }
+        // While sandboxes serve, room may come free: then only time ends the wait.
+        if !self.has_open() {
+            self.queue.refuse_all(refusal);
+        }
+    }
+}
+
+/// The refusal behind an answer that asking again would not change soon.
+fn final_refusal(refused: &ApiError) -> Option<Refusal> {
+    let reason = match refused.code {
+        ErrorCode::BootFailed => Reason::BootFailed,
+        ErrorCode::Cooldown => Reason::Cooldown,
+        ErrorCode::AtCapacity => Reason::AtCapacity,
+        ErrorCode::Draining => Reason::Draining,
+        ErrorCode::NoSuchVersion | ErrorCode::NotFound => return Some(Reason::NoActiveVersion.into()),
+        _ => return None,
+    };
+    Some(Refusal::retry_after(reason, refused.retry_after))
+}

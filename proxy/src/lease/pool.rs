@@ -1,0 +1,247 @@
+//! The leases of one target: which of them takes the next request, and who waits when none has room.
+
+use super::entry::{Lease, Permit};
+use super::queue::{Queue, Ticket};
+use super::{LeaseKey, Shared};
+use crate::metrics::PoolMetrics;
+use crate::refusal::{Reason, Refusal};
+use crate::routing::Target;
+use arc_swap::ArcSwap;
+use miren_api::PoolId;
+use miren_api::lease::Demand;
+use miren_loader::State;
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// The leases of one (version, service).
+#[derive(Debug)]
+pub struct Pool {
+    pub target: Arc<Target>,
+    pub metrics: PoolMetrics,
+    pub(super) shared: Arc<Shared>,
+    pub(super) open: ArcSwap<Vec<Arc<Lease>>>,
+    pub(super) queue: Queue,
+    pub(super) id: Mutex<Option<PoolId>>,
+    /// Leases found to be of no use, to be told to control.
+    pub(super) dropped: Mutex<Vec<LeaseKey>>,
+    /// No route leads here any more.
+    pub(super) retired: AtomicBool,
+    /// Whether a task asks control for leases.
+    pub(super) acquiring: AtomicBool,
+    /// Whether that task should ask once although nobody waits.
+    pub(super) asked_to_refresh: AtomicBool,
+    /// Ends its pause.
+    pub(super) nudge: Notify,
+}
+
+/// How waiting for room ended.
+#[derive(Debug)]
+pub enum Waited {
+    Admitted(Permit),
+    /// There is another routing snapshot: the host may lead elsewhere now.
+    RoutesChanged,
+    Refused(Refusal),
+}
+
+/// What a waiting request brings along.
+#[derive(Debug)]
+pub struct Waiter<'r> {
+    /// Sandboxes it has been sent to in vain.
+    pub avoid: &'r [LeaseKey],
+    /// Bytes of its head.
+    pub bytes: u64,
+    pub deadline: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(target: Arc<Target>, shared: Arc<Shared>) -> Self {
+        Self {
+            metrics: shared.metrics.pool(target.app.as_str()),
+            queue: Queue::new(shared.limits.requests, shared.limits.bytes),
+            target,
+            shared,
+            open: ArcSwap::default(),
+            id: Mutex::default(),
+            dropped: Mutex::default(),
+            retired: AtomicBool::new(false),
+            acquiring: AtomicBool::new(false),
+            asked_to_refresh: AtomicBool::new(false),
+            nudge: Notify::new(),
+        }
+    }
+
+    /// A permit at once, if a sandbox has room and nobody waits before. No lock, no I/O.
+    pub fn admit(self: &Arc<Self>, avoid: &[LeaseKey]) -> Option<Permit> {
+        if self.queue.len() == 0 { self.take(avoid) } else { None }
+    }
+
+    /// Waits for a permit. `changes` tells of new routing snapshots; it must be older than the resolution that led here.
+    pub async fn wait(self: &Arc<Self>, waiter: Waiter<'_>, changes: &mut watch::Receiver<u64>) -> Waited {
+        let ticket = match self.queue.join(waiter.bytes) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Waited::Refused(refusal),
+        };
+        let _counted = Counted::new(&self.metrics.waiting);
+        self.wait_in_queue(&ticket, &waiter, changes).await
+    }
+
+    async fn wait_in_queue(
+        self: &Arc<Self>,
+        ticket: &Ticket<'_>,
+        waiter: &Waiter<'_>,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Waited {
+        self.start_acquiring();
+        loop {
+            // After joining: a permit that was given back before is found here, one given back later calls.
+            if let Some(permit) = self.take(waiter.avoid) {
+                return Waited::Admitted(permit);
+            }
+            tokio::select! {
+                biased;
+                called = ticket.called() => if let Err(refusal) = called {
+                    return Waited::Refused(refusal);
+                },
+                _ = changes.changed() => return Waited::RoutesChanged,
+                () = tokio::time::sleep_until(waiter.deadline) => {
+                    let reason = if self.has_open() { Reason::AtCapacity } else { Reason::WaitTimeout };
+                    return Waited::Refused(reason.into());
+                }
+            }
+        }
+    }
+
+    /// The less loaded of two random leases with room; never one of `avoid` while there is another.
+    fn take(self: &Arc<Self>, avoid: &[LeaseKey]) -> Option<Permit> {
+        let open = self.open.load();
+        if avoid.is_empty() {
+            return self.take_among(&open);
+        }
+        let others: Vec<_> = open
+            .iter()
+            .filter(|lease| !avoid.contains(&lease.key))
+            .cloned()
+            .collect();
+        if others.is_empty() {
+            self.take_among(&open)
+        } else {
+            self.take_among(&others)
+        }
+    }
+
+    fn take_among(self: &Arc<Self>, leases: &[Arc<Lease>]) -> Option<Permit> {
+        let preferred = match leases {
+            [] => return None,
+            [only] => return self.try_lease(only),
+            many => less_loaded_of_two(many),
+        };
+        self.try_lease(preferred)
+            .or_else(|| leases.iter().find_map(|lease| self.try_lease(lease)))
+    }
+
+    fn try_lease(self: &Arc<Self>, lease: &Arc<Lease>) -> Option<Permit> {
+        if lease.room() > 0 && lease.enter(&self.shared.slots) {
+            return Some(Permit::new(Arc::clone(lease), Arc::clone(self)));
+        }
+        if !self.shared.slots.is_running(lease.key) {
+            self.shared.look(lease);
+        } else if lease.is_closed() {
+            self.shared.finish_if_idle(lease);
+        }
+        None
+    }
+
+    pub(super) fn state_of(&self, lease: &Lease) -> Option<State> {
+        self.shared.slots.state(lease.key)
+    }
+
+    /// A permit of `lease` was given back.
+    pub(super) fn left(&self, lease: &Arc<Lease>) {
+        if lease.is_closed() {
+            self.shared.finish_if_idle(lease);
+        } else {
+            self.queue.call(1);
+        }
+    }
+
+    /// A connection to `lease` could not be made: it is dropped, and control is told with the next acquire.
+    pub fn drop_lease(self: &Arc<Self>, lease: &Arc<Lease>) {
+        if lease.close() {
+            self.dropped.lock().push(lease.key);
+            self.metrics.leases_dropped.inc();
+            self.open.rcu(|open| {
+                open.iter()
+                    .filter(|other| other.serial != lease.serial)
+                    .cloned()
+                    .collect::<Vec<_>>()
+            });
+            self.refresh();
+        }
+        self.shared.finish_if_idle(lease);
+    }
+
+    /// No route leads here any more: requests in flight go on, no other is let in.
+    pub(super) fn close(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.close_leases();
+    }
+
+    pub(super) fn close_leases(&self) {
+        for lease in self.open.swap(Arc::default()).iter() {
+            lease.close();
+            self.shared.finish_if_idle(lease);
+        }
+    }
+
+    /// Whether a sandbox may take requests, now or when one of those it has ends.
+    pub(super) fn has_open(&self) -> bool {
+        self.open.load().iter().any(|lease| !lease.is_closed())
+    }
+
+    pub(super) fn id(&self) -> Option<PoolId> {
+        self.id.lock().clone()
+    }
+
+    pub(super) fn is(&self, id: &PoolId) -> bool {
+        self.id.lock().as_ref() == Some(id)
+    }
+
+    pub(super) fn demand(&self) -> Demand {
+        Demand {
+            in_flight: self.open.load().iter().map(|lease| lease.in_flight()).sum(),
+            queued: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Counts a waiting request as long as somebody waits for it.
+struct Counted<'g>(&'g IntGauge);
+
+impl<'g> Counted<'g> {
+    fn new(gauge: &'g IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn less_loaded_of_two(leases: &[Arc<Lease>]) -> &Arc<Lease> {
+    let first = rand::random_range(0..leases.len());
+    // A second one that differs: any of the others is equally likely.
+    let second = (first + rand::random_range(1..leases.len())) % leases.len();
+    let (first, second) = (&leases[first], &leases[second]);
+    if second.in_flight() < first.in_flight() {
+        second
+    } else {
+        first
+    }
+}

@@ -1,0 +1,165 @@
+//! Permits under concurrency: never more than the capacity, none after the close, given back exactly once.
+
+use super::entry::Lease;
+use super::queue::Queue;
+use crate::refusal::Reason;
+use crate::slots::Slots;
+use miren_api::SandboxId;
+use miren_api::lease::LeaseKey;
+use miren_loader::{FastPath, FastPathConfig, Mode, SlotSource, State};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::thread;
+
+struct Table {
+    _folder: tempfile::TempDir,
+    control: FastPath,
+    slots: Slots,
+}
+
+fn table() -> Table {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("slots");
+    let config = FastPathConfig {
+        mode: Mode::Off,
+        table_file: file.clone(),
+        capacity: 8,
+        ..FastPathConfig::default()
+    };
+    let control = FastPath::open(config).unwrap();
+    let (slots, events) = Slots::open(&SlotSource::File(file)).unwrap();
+    assert!(events.is_none(), "a file sends no events");
+    Table {
+        _folder: folder,
+        control,
+        slots,
+    }
+}
+
+impl Table {
+    fn lease(&self, capacity: u32) -> Lease {
+        let endpoint: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let generation = self.control.begin(0, endpoint).unwrap();
+        self.control.advance(0, generation, State::Running).unwrap();
+        let key = LeaseKey { slot: 0, generation };
+        Lease::new(&miren_api::lease::Lease {
+            key,
+            sandbox: SandboxId::from_text("sb-1"),
+            endpoint,
+            capacity,
+        })
+    }
+}
+
+#[test]
+fn i1_the_word_is_looked_at_for_each_permit() {
+    let table = table();
+    let lease = table.lease(2);
+    assert!(lease.enter(&table.slots));
+    table.control.advance(0, lease.key.generation, State::Draining).unwrap();
+    assert!(!lease.enter(&table.slots), "room, but not RUNNING");
+    assert_eq!(lease.in_flight(), 1, "the one that was refused is not counted");
+}
+
+#[test]
+fn k5_the_next_generation_of_a_slot_is_another_sandbox() {
+    let table = table();
+    let lease = table.lease(2);
+    table.control.advance(0, lease.key.generation, State::Dead).unwrap();
+    let next = table.lease(2);
+    assert_eq!(next.key.slot, lease.key.slot);
+    assert!(next.enter(&table.slots));
+    assert!(!lease.enter(&table.slots), "RUNNING, but another generation");
+    assert_ne!(lease.serial, next.serial);
+}
+
+#[test]
+fn permits_never_exceed_the_capacity_and_a_closed_lease_finishes_once() {
+    const CAPACITY: u32 = 3;
+    let table = table();
+    for _ in 0..200 {
+        let lease = table.lease(CAPACITY);
+        let (inside, finished, admitted) = (AtomicU32::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..100 {
+                        if lease.enter(&table.slots) {
+                            admitted.fetch_add(1, Ordering::Relaxed);
+                            assert!(inside.fetch_add(1, Ordering::SeqCst) < CAPACITY);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            lease.leave();
+                        }
+                        finished.fetch_add(usize::from(lease.finish()), Ordering::Relaxed);
+                    }
+                });
+            }
+            threads.spawn(|| {
+                lease.close();
+                finished.fetch_add(usize::from(lease.finish()), Ordering::Relaxed);
+            });
+        });
+        finished.fetch_add(usize::from(lease.finish()), Ordering::Relaxed);
+        assert_eq!((finished.into_inner(), lease.in_flight()), (1, 0));
+        table.control.advance(0, lease.key.generation, State::Dead).unwrap();
+    }
+}
+
+#[test]
+fn a_revoked_lease_takes_no_connection() {
+    let table = table();
+    let lease = table.lease(1);
+    assert!(lease.conns().register(-1).is_some());
+    assert_eq!(lease.conns().cut(), 1);
+    assert!(lease.conns().register(-2).is_none());
+    lease.conns().deregister(-1);
+    assert_eq!(lease.conns().cut(), 0);
+}
+
+#[tokio::test]
+async fn the_queue_calls_in_order_and_passes_an_unused_call_on() {
+    let queue = Queue::new(3, 100);
+    let (first, second) = (queue.join(1).unwrap(), queue.join(1).unwrap());
+    queue.call(1);
+    first.called().await.unwrap();
+    queue.call(1);
+    drop(first);
+    second.called().await.unwrap();
+    assert_eq!(queue.len(), 1);
+}
+
+#[tokio::test]
+async fn the_queue_is_full_at_its_limits_and_refuses_everybody_alike() {
+    let queue = Queue::new(2, 10);
+    let only = queue.join(8).unwrap();
+    assert_eq!(queue.join(3).unwrap_err(), Reason::QueueFull.into(), "bytes");
+    let other = queue.join(2).unwrap();
+    assert_eq!(queue.join(0).unwrap_err(), Reason::QueueFull.into(), "requests");
+    queue.refuse_all(Reason::BootFailed.into());
+    assert_eq!(only.called().await, Err(Reason::BootFailed.into()));
+    assert_eq!(other.called().await, Err(Reason::BootFailed.into()));
+    drop((only, other));
+    assert!(queue.join(10).is_ok(), "what left gave its place back");
+}
+
+#[test]
+fn a_call_that_comes_before_the_wait_is_not_lost() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let queue = Arc::new(Queue::new(1000, 1000));
+    runtime.block_on(async {
+        for _ in 0..500 {
+            let caller = Arc::clone(&queue);
+            let ticket = queue.join(0).unwrap();
+            let task = tokio::spawn(async move { caller.call(1) });
+            tokio::time::timeout(std::time::Duration::from_secs(10), ticket.called())
+                .await
+                .expect("lost")
+                .unwrap();
+            task.await.unwrap();
+        }
+    });
+}

@@ -1,0 +1,20 @@
+//! The ingress of miren: takes HTTP from clients and sends it to sandboxes that are RUNNING, and to no other.
+
+mod admin;
+pub mod config;
+mod control;
+mod edge;
+mod error;
+mod gate;
+mod lease;
+mod metrics;
+pub mod privileges;
+mod refusal;
+mod routing;
+mod run;
+mod slots;
+mod sockets;
+
+pub use config::{Config, reference};
+pub use error::StartError;
+pub use run::{Addresses, Prepared, Stop};

@@ -1,0 +1,111 @@
+//! `miren-proxy`: arguments, settings, privileges, signals; the rest is the library.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use miren_proxy::{Addresses, Config, Prepared, Stop, privileges};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// The ingress of miren.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Settings file.
+    #[arg(long, default_value = miren_proxy::config::DEFAULT_PATH, global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// About the settings file.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Checks the settings file, and does nothing else.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("miren-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::read(&arguments.config)?;
+    if let Some(Command::Config {
+        command: ConfigCommand::Check,
+    }) = arguments.command
+    {
+        println!("{}: ok", arguments.config.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let prepared = Prepared::open(config)?;
+    privileges::settle(&prepared.config().user, &prepared.config().data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(prepared.config().threads)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let finished = runtime.block_on(serve(prepared))?;
+    // What was cut is not waited for.
+    runtime.shutdown_background();
+    Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn serve(prepared: Prepared) -> anyhow::Result<bool> {
+    let addresses = prepared.addresses().context("cannot tell the addresses")?;
+    let (order, stop) = watch::channel(Stop::No);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            order.send_modify(|order| *order = if *order == Stop::No { Stop::Finish } else { Stop::Now });
+            tracing::info!(order = ?*order.borrow(), "told to stop");
+        }
+    });
+    Ok(prepared.serve(stop, move || announce(&addresses)).await?)
+}
+
+/// Tells the supervisor, and whoever reads the log, that requests can be served.
+fn announce(addresses: &Addresses) {
+    let http = addresses.http.first().map(ToString::to_string);
+    let ready = serde_json::json!({ "http": http, "metrics": addresses.admin.to_string(), "pid": std::process::id() });
+    tracing::info!(?addresses, "ready");
+    let state = [
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Custom(&format!("X_MIREN={ready}")),
+    ];
+    if let Err(error) = sd_notify::notify(&state) {
+        tracing::warn!(%error, "the supervisor could not be told");
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
+}

@@ -1,0 +1,148 @@
+//! Why a request was not served: one code per reason, with the status and the words a client sees.
+
+use std::fmt;
+
+/// Seconds after which to try again when nobody said otherwise.
+const RETRY_SOON: u64 = 1;
+
+/// A reason, in the words of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    BadRequest,
+    MethodNotAllowed,
+    RequestTimeout,
+    HeaderTooLarge,
+    NoRoute,
+    NoActiveVersion,
+    NoSuchEphemeral,
+    /// No routing snapshot yet: nothing is known about any host.
+    Starting,
+    Draining,
+    BootFailed,
+    Cooldown,
+    AtCapacity,
+    QueueFull,
+    WaitTimeout,
+    UpstreamUnreachable,
+    UpstreamClosed,
+    UpstreamTimeout,
+    DrainDeadline,
+    Internal,
+}
+
+impl Reason {
+    /// Every reason, for the metrics that count them.
+    pub const ALL: [Self; 19] = [
+        Self::BadRequest,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::HeaderTooLarge,
+        Self::NoRoute,
+        Self::NoActiveVersion,
+        Self::NoSuchEphemeral,
+        Self::Starting,
+        Self::Draining,
+        Self::BootFailed,
+        Self::Cooldown,
+        Self::AtCapacity,
+        Self::QueueFull,
+        Self::WaitTimeout,
+        Self::UpstreamUnreachable,
+        Self::UpstreamClosed,
+        Self::UpstreamTimeout,
+        Self::DrainDeadline,
+        Self::Internal,
+    ];
+
+    /// Value of `X-Miren-Error`.
+    pub fn code(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// HTTP status of the answer.
+    pub fn status(self) -> u16 {
+        self.describe().0
+    }
+
+    /// What the answer says to people.
+    pub fn text(self) -> &'static str {
+        self.describe().2
+    }
+
+    fn describe(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (400, "bad_request", "The request is malformed."),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "This method is not served here."),
+            Self::RequestTimeout => (408, "request_timeout", "The request did not arrive in time."),
+            Self::HeaderTooLarge => (431, "header_too_large", "The head of the request is too large."),
+            Self::NoRoute => (404, "no_route", "No app is served at this address."),
+            Self::NoActiveVersion => (404, "no_active_version", "This app has not been deployed yet."),
+            Self::NoSuchEphemeral => (404, "no_such_ephemeral", "This preview does not exist or has expired."),
+            Self::Starting => (503, "starting", "The server is starting. Try again in a moment."),
+            Self::Draining => (
+                503,
+                "draining",
+                "The server is going into maintenance. Try again later.",
+            ),
+            Self::BootFailed => (503, "boot_failed", "The app could not be started."),
+            Self::Cooldown => (
+                503,
+                "cooldown",
+                "The app keeps crashing and is being restarted with pauses.",
+            ),
+            Self::AtCapacity => (
+                503,
+                "at_capacity",
+                "The app is serving as many requests as it may. Try again in a moment.",
+            ),
+            Self::QueueFull => (
+                503,
+                "queue_full",
+                "Too many requests are waiting for this app. Try again in a moment.",
+            ),
+            Self::WaitTimeout => (503, "wait_timeout", "The app did not become available in time."),
+            Self::UpstreamUnreachable => (502, "upstream_unreachable", "The app could not be reached."),
+            Self::UpstreamClosed => (
+                502,
+                "upstream_closed",
+                "The app closed the connection before it answered.",
+            ),
+            Self::UpstreamTimeout => (504, "upstream_timeout", "The app did not answer in time."),
+            Self::DrainDeadline => (504, "drain_deadline", "The app was stopped before it answered."),
+            Self::Internal => (500, "internal", "Something went wrong in the server."),
+        }
+    }
+}
+
+/// A reason, and when trying again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// Value of `Retry-After`, in seconds; every 503 has one.
+    pub retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// A refusal that may be retried after `seconds`.
+    pub fn retry_after(reason: Reason, seconds: Option<u64>) -> Self {
+        Self {
+            reason,
+            retry_after: Some(seconds.unwrap_or(RETRY_SOON).max(1)),
+        }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            retry_after: (reason.status() == 503).then_some(RETRY_SOON),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.reason.code())
+    }
+}

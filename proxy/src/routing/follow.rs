@@ -1,0 +1,202 @@
+//! How the proxy follows control: apply newer snapshots, say so, keep them on disk, pass hints on.
+
+use super::{Routing, SnapshotStore};
+use crate::control::{Backoff, Control};
+use crate::lease::Leases;
+use crate::metrics::Metrics;
+use futures_util::StreamExt;
+use miren_api::ClientError;
+use miren_api::client::Event;
+use miren_api::lease::LeaseKey;
+use miren_api::routing::{PoolChanged, RoutingSnapshot, SandboxHint};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// First pause after the stream broke.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between attempts to reach control.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Everything that following needs.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    pub control: Control,
+    pub routing: Arc<Routing>,
+    pub leases: Leases,
+    pub store: SnapshotStore,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Follower {
+    /// Takes the newest readable snapshot from disk; says whether there was one.
+    pub fn load(&self) -> bool {
+        let loaded = self.store.load();
+        for (path, why) in &loaded.damaged {
+            self.metrics.damaged_snapshots.inc();
+            tracing::error!(file = %path.display(), why, "ALARM: a kept routing snapshot cannot be used; trying the one before");
+        }
+        match &loaded.snapshot {
+            Some(snapshot) => {
+                tracing::info!(
+                    generation = snapshot.generation,
+                    "routing by the kept snapshot until control answers"
+                );
+                self.routing.install(snapshot)
+            }
+            None => false,
+        }
+    }
+
+    /// Follows control until the task is dropped.
+    pub async fn run(self) {
+        let (applied, to_acknowledge) = watch::channel(0);
+        let (kept, to_keep) = watch::channel(None);
+        let stream = self.follow(&applied, &kept);
+        tokio::join!(
+            stream,
+            acknowledge(self.control.clone(), to_acknowledge),
+            self.keep(to_keep)
+        );
+    }
+
+    async fn follow(&self, applied: &watch::Sender<u64>, kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>) {
+        let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        // A snapshot from disk is not resumed after: control may have been set up anew since.
+        let mut last = None;
+        let mut said = false;
+        loop {
+            let result = self.one_stream(&mut last, applied, kept, &mut pause).await;
+            let was_connected = self.metrics.control_connected.get() == 1;
+            self.metrics.control_connected.set(0);
+            match result {
+                Ok(()) => tracing::debug!("control ended the stream; connecting again"),
+                Err(error) if was_connected || !said => {
+                    tracing::warn!(%error, "cannot follow control; serving what is known");
+                    said = true;
+                }
+                Err(error) => tracing::debug!(%error, "still cannot follow control"),
+            }
+            tokio::time::sleep(pause.pause()).await;
+        }
+    }
+
+    async fn one_stream(
+        &self,
+        last: &mut Option<u64>,
+        applied: &watch::Sender<u64>,
+        kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>,
+        pause: &mut Backoff,
+    ) -> Result<(), ClientError> {
+        let mut events = std::pin::pin!(self.control.stream(*last).await?);
+        self.metrics.control_connected.set(1);
+        // What happened while nobody listened: every pool in use asks again.
+        self.leases.refresh_all();
+        while let Some(event) = events.next().await {
+            let event = event?;
+            pause.reset();
+            if event.name != "snapshot" {
+                self.hint(&event);
+                continue;
+            }
+            match serde_json::from_str::<RoutingSnapshot>(&event.data) {
+                Ok(snapshot) => {
+                    let generation = self.apply(Arc::new(snapshot), last.is_none(), kept);
+                    *last = Some(generation);
+                    applied.send_replace(generation);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves from `snapshot` unless a newer one is in use; returns the generation that is in use then.
+    ///
+    /// The `first` one of this process replaces one from disk in any case: control knows better.
+    fn apply(
+        &self,
+        snapshot: Arc<RoutingSnapshot>,
+        first: bool,
+        kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>,
+    ) -> u64 {
+        let current = self.routing.table().as_ref().map(|table| table.generation());
+        if current.is_some_and(|current| snapshot.generation < current) {
+            tracing::warn!(
+                generation = snapshot.generation,
+                current,
+                applied = first,
+                "control sent an older snapshot"
+            );
+        }
+        let installed = self.routing.install(&snapshot);
+        if !installed && first {
+            self.routing.replace(&snapshot);
+        }
+        if installed || first {
+            if let Some(table) = &*self.routing.table() {
+                self.leases.keep_only(table);
+            }
+            self.metrics
+                .snapshot_generation
+                .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+            tracing::debug!(generation = snapshot.generation, "routing by a new snapshot");
+            kept.send_replace(Some(Arc::clone(&snapshot)));
+            return snapshot.generation;
+        }
+        current.unwrap_or(snapshot.generation)
+    }
+
+    /// Hints only make the proxy look: at a slot word, or for new leases.
+    fn hint(&self, event: &Event) {
+        match event.name.as_str() {
+            "pool" => {
+                if let Ok(PoolChanged { pool }) = serde_json::from_str(&event.data) {
+                    self.leases.refresh(&pool);
+                }
+            }
+            "sandbox" => {
+                if let Ok(SandboxHint { slot, generation, .. }) = serde_json::from_str(&event.data) {
+                    self.leases.look(LeaseKey { slot, generation });
+                }
+            }
+            other => tracing::debug!(event = other, "control sent an event this proxy does not know"),
+        }
+    }
+
+    /// Writes the newest snapshot to disk, off the path of requests and acknowledgements.
+    async fn keep(&self, mut newest: watch::Receiver<Option<Arc<RoutingSnapshot>>>) {
+        while newest.changed().await.is_ok() {
+            let Some(snapshot) = newest.borrow_and_update().clone() else {
+                continue;
+            };
+            let store = self.store.clone();
+            match tokio::task::spawn_blocking(move || store.save(&snapshot)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.metrics.snapshot_write_errors.inc();
+                    tracing::error!(%error, "the routing snapshot cannot be kept on disk; a restart without control would use an older one");
+                }
+                Err(error) => tracing::error!(%error, "keeping the routing snapshot failed"),
+            }
+        }
+    }
+}
+
+/// Tells control which generation is served, until it has heard it or a newer one is.
+async fn acknowledge(control: Control, mut applied: watch::Receiver<u64>) {
+    let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    while applied.changed().await.is_ok() {
+        let generation = *applied.borrow_and_update();
+        while let Err(error) = control.acknowledge(generation).await {
+            tracing::debug!(%error, generation, "control did not take the acknowledgement");
+            tokio::time::sleep(pause.pause()).await;
+            if applied.has_changed().unwrap_or(false) {
+                break;
+            }
+        }
+        pause.reset();
+    }
+}

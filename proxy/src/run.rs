@@ -1,0 +1,211 @@
+//! The life of a proxy: open what needs privileges, serve, and go when nothing is under way.
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::control::Control;
+use crate::edge;
+use crate::error::StartError;
+use crate::gate::{Class, Gate};
+use crate::lease::{Leases, WaitLimits};
+use crate::metrics::Metrics;
+use crate::routing::{Follower, Routing, SnapshotStore};
+use crate::slots::{self, Slots};
+use crate::sockets;
+use miren_loader::{OpenError, ProxyEvents};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long the slot table may take to appear: control makes it when it starts.
+const TABLE_WAIT: Duration = Duration::from_secs(30);
+const TABLE_POLL: Duration = Duration::from_millis(50);
+
+/// How far the proxy was told to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Serve.
+    No,
+    /// Take no new connection, finish what is under way.
+    Finish,
+    /// Go at once.
+    Now,
+}
+
+/// Where a proxy listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub http: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+}
+
+/// Everything opened that needs privileges; nothing runs yet.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    slots: Slots,
+    events: Option<ProxyEvents>,
+    http: Vec<TcpListener>,
+    admin: TcpListener,
+}
+
+impl Prepared {
+    /// Opens the slot table and listens.
+    ///
+    /// # Errors
+    /// When an address is taken, or when there is no slot table within half a minute.
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let http = sockets::http(&config.http)?;
+        let admin = sockets::listen(config.admin, "admin.listen")?;
+        let (slots, events) = open_slots(&config).map_err(|source| StartError::Slots { source })?;
+        Ok(Self {
+            config,
+            slots,
+            events,
+            http,
+            admin,
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it listens; with port 0 in the settings, where the system chose.
+    pub fn addresses(&self) -> std::io::Result<Addresses> {
+        let http = self
+            .http
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<std::io::Result<_>>()?;
+        Ok(Addresses {
+            http,
+            admin: self.admin.local_addr()?,
+        })
+    }
+
+    /// Serves until told to stop; calls `ready` once the first routing snapshot is there. Says whether everything under
+    /// way was finished.
+    ///
+    /// # Errors
+    /// When something cannot be set up.
+    pub async fn serve(
+        self,
+        stop: watch::Receiver<Stop>,
+        ready: impl FnOnce() + Send + 'static,
+    ) -> Result<bool, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let server = self.config.control.to_string();
+        let control = Control::new(&self.config.control).map_err(|source| StartError::Control { server, source })?;
+        let limits = WaitLimits {
+            requests: self.config.limits.waiting_requests,
+            bytes: self.config.limits.waiting_bytes.0,
+            time: self.config.timeouts.wait_for_capacity,
+        };
+        let (leases, keeper) = Leases::new(self.slots, control.clone(), limits, Arc::clone(&metrics));
+        let routing = Arc::new(Routing::default());
+        let store = SnapshotStore::new(&self.config.data_dir);
+        let follower = Follower {
+            control,
+            routing: Arc::clone(&routing),
+            leases: leases.clone(),
+            store,
+            metrics: Arc::clone(&metrics),
+        };
+        follower.load();
+
+        let gate = Arc::new(Gate::default());
+        let (close, closed) = watch::channel(false);
+        let parts = edge::Parts {
+            routing: Arc::clone(&routing),
+            leases,
+            gate: Arc::clone(&gate),
+            metrics: Arc::clone(&metrics),
+        };
+        let edge = edge::serve(&self.config, parts, self.http, closed)?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run(self.events));
+        tasks.spawn(follower.run());
+        tasks.spawn(tell_when_ready(Arc::clone(&routing), ready));
+        let admin = Admin {
+            metrics,
+            routing,
+            gate: Arc::clone(&gate),
+        };
+        tasks.spawn(serve_admin(admin, self.admin));
+
+        let patience = self.config.request_timeout;
+        Ok(finish(stop, async move {
+            gate.close();
+            close.send_replace(true);
+            drained(edge, &gate, patience).await
+        })
+        .await)
+    }
+}
+
+/// Waits for the order to stop, then for `end`; a second order ends it at once.
+async fn finish(mut stop: watch::Receiver<Stop>, end: impl Future<Output = bool>) -> bool {
+    // A sender that is gone can give no order any more.
+    let _ = stop.wait_for(|order| *order >= Stop::Finish).await;
+    let now = async {
+        if stop.wait_for(|order| *order >= Stop::Now).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        finished = end => finished,
+        () = now => false,
+    }
+}
+
+/// Whether every connection ended within `patience`.
+async fn drained(edge: tokio::task::JoinHandle<()>, gate: &Gate, patience: Duration) -> bool {
+    let all = async {
+        if let Err(error) = edge.await {
+            tracing::error!(%error, "the listeners failed");
+        }
+        gate.empty(Class::Connection).await;
+    };
+    let finished = tokio::time::timeout(patience, all).await.is_ok();
+    if !finished {
+        let (requests, tunnels) = (gate.count(Class::Request), gate.count(Class::Tunnel));
+        tracing::warn!(requests, tunnels, "cut what was still under way after {patience:?}");
+    }
+    finished
+}
+
+async fn tell_when_ready(routing: Arc<Routing>, ready: impl FnOnce()) {
+    let mut changes = routing.changes();
+    while routing.table().is_none() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    ready();
+}
+
+async fn serve_admin(admin: Admin, listener: TcpListener) {
+    if let Err(error) = admin.serve(listener).await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
+}
+
+fn open_slots(config: &Config) -> Result<(Slots, Option<ProxyEvents>), OpenError> {
+    let begun = Instant::now();
+    let mut said = false;
+    loop {
+        match Slots::open(&slots::source(&config.slots)) {
+            Err(OpenError::NoTable(place)) if begun.elapsed() < TABLE_WAIT => {
+                if !said {
+                    tracing::info!(table = %place.display(), "waiting for miren-control to make the slot table");
+                    said = true;
+                }
+                std::thread::sleep(TABLE_POLL);
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A fake control on a Unix socket: it grants what the test put there and remembers what it was asked.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::Stream;
+use miren_api::error::ErrorBody;
+use miren_api::lease::{AcquireRequest, AcquireResponse, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse};
+use miren_api::routing::{ProxyAck, RoutingSnapshot};
+use miren_api::{ApiError, ErrorCode, PoolId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+#[derive(Default)]
+pub struct Inner {
+    /// By version.
+    pub leases: HashMap<String, Vec<Lease>>,
+    /// What acquires for a version are answered with instead.
+    pub refusals: HashMap<String, ApiError>,
+    pub acquires: Vec<AcquireRequest>,
+    pub released: Vec<LeaseKey>,
+    pub acknowledged: Vec<u64>,
+    pub lost: Vec<LeaseKey>,
+}
+
+pub struct Shared {
+    pub inner: Mutex<Inner>,
+    /// Events of the stream, in order; a new stream gets the last snapshot and everything after it.
+    events: Mutex<Vec<(String, String)>>,
+    changed: watch::Sender<u64>,
+}
+
+/// Serves until it is stopped or dropped.
+pub struct Control {
+    pub shared: Arc<Shared>,
+    /// Its own, so that killing it ends every connection at once.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+impl Control {
+    pub fn new() -> Self {
+        let shared = Shared {
+            inner: Mutex::default(),
+            events: Mutex::default(),
+            changed: watch::Sender::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            runtime: None,
+        }
+    }
+
+    pub fn start(&mut self, socket: &Path) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let within = runtime.enter();
+        let listener = UnixListener::bind(socket).unwrap();
+        drop(within);
+        let routes = Router::new()
+            .route("/v1/proxy/stream", get(stream))
+            .route("/v1/proxy/ack", post(acknowledge))
+            .route("/v1/leases/acquire", post(acquire))
+            .route("/v1/leases/renew", post(renew))
+            .route("/v1/leases/release", post(release))
+            .with_state(Arc::clone(&self.shared));
+        runtime.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        self.runtime = Some(runtime);
+    }
+
+    /// As `kill -9`: open streams and calls break, and nobody listens any more.
+    pub fn kill(&mut self, socket: &Path) {
+        self.shut_down();
+        std::fs::remove_file(socket).unwrap();
+    }
+
+    fn shut_down(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Changes what is granted, and lets waiting acquires look again.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let changed = change(&mut self.shared.inner.lock());
+        self.shared.changed.send_modify(|count| *count += 1);
+        changed
+    }
+
+    pub fn publish(&self, snapshot: &RoutingSnapshot) {
+        self.send("snapshot", serde_json::to_string(snapshot).unwrap());
+    }
+
+    pub fn send(&self, event: &str, data: String) {
+        self.shared.events.lock().push((event.to_owned(), data));
+        self.shared.changed.send_modify(|count| *count += 1);
+    }
+}
+
+async fn stream(State(shared): State<Arc<Shared>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let begin = shared
+        .events
+        .lock()
+        .iter()
+        .rposition(|(name, _)| name == "snapshot")
+        .unwrap_or(0);
+    let changed = shared.changed.subscribe();
+    Sse::new(futures_util::stream::unfold(
+        (shared, changed, begin),
+        |(shared, mut changed, at)| async move {
+            loop {
+                let next = shared.events.lock().get(at).cloned();
+                match next {
+                    Some((name, data)) => {
+                        return Some((Ok(Event::default().event(name).data(data)), (shared, changed, at + 1)));
+                    }
+                    None => changed.changed().await.ok()?,
+                }
+            }
+        },
+    ))
+}
+
+async fn acknowledge(State(shared): State<Arc<Shared>>, Json(ack): Json<ProxyAck>) -> Json<()> {
+    shared.inner.lock().acknowledged.push(ack.generation);
+    Json(())
+}
+
+async fn acquire(State(shared): State<Arc<Shared>>, Json(request): Json<AcquireRequest>) -> Response {
+    shared.inner.lock().acquires.push(request.clone());
+    let mut changed = shared.changed.subscribe();
+    let granted = async {
+        loop {
+            if let Some(answer) = decide(&shared, &request) {
+                return answer;
+            }
+            changed.changed().await.unwrap();
+        }
+    };
+    match tokio::time::timeout(Duration::from_millis(request.wait_ms), granted).await {
+        Ok(answer) => answer,
+        Err(_) => refuse(ApiError::new(ErrorCode::WaitTimeout, "nothing became ready")),
+    }
+}
+
+fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
+    let inner = shared.inner.lock();
+    if let Some(refusal) = inner.refusals.get(request.version.as_str()) {
+        return Some(refuse(refusal.clone()));
+    }
+    let leases = inner
+        .leases
+        .get(request.version.as_str())
+        .filter(|leases| !leases.is_empty())?
+        .clone();
+    let pool = PoolId::from_text(format!("pool-{}", request.version));
+    Some(
+        Json(AcquireResponse {
+            pool,
+            leases,
+            ttl_ms: 30_000,
+        })
+        .into_response(),
+    )
+}
+
+async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewRequest>) -> Json<RenewResponse> {
+    let lost = shared.inner.lock().lost.clone();
+    let (lost, renewed) = request.held.into_iter().partition(|key| lost.contains(key));
+    Json(RenewResponse {
+        renewed,
+        lost,
+        ttl_ms: 30_000,
+    })
+}
+
+async fn release(State(shared): State<Arc<Shared>>, Json(request): Json<ReleaseRequest>) -> Json<()> {
+    shared.inner.lock().released.extend(request.leases);
+    Json(())
+}
+
+fn refuse(error: ApiError) -> Response {
+    let status = StatusCode::from_u16(error.code.status()).unwrap();
+    (status, Json(ErrorBody { error })).into_response()
+}

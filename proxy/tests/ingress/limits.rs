@@ -1,0 +1,103 @@
+//! What a client can make the proxy hold is bounded.
+
+use crate::app::App;
+use crate::client::{Client, ask, get};
+use crate::stage::{HOST, Stage};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_is_431() {
+    let stage = Stage::new("limits.header_bytes = \"2KiB\"").await;
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Large: {}\r\n\r\n",
+        "x".repeat(3000)
+    );
+    let response = ask(stage.address(), &request).await;
+    assert_eq!((response.status, response.error()), (431, "header_too_large"));
+}
+
+/// Sends a byte now and then; returns once the proxy has closed the connection.
+async fn drip(mut client: Client) {
+    for _ in 0..1000 {
+        tokio::select! {
+            () = client.closed() => return,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+        if tokio::io::AsyncWriteExt::write_all(&mut client.stream, b"x")
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+    panic!("a head that never ends was waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_has_to_arrive_in_time_for_the_first_request_and_for_later_ones() {
+    let stage = Stage::new("timeouts.header = \"200ms\"").await;
+    let mut first = stage.client().await;
+    first.send("GET / HTTP/1.1\r\nX-Drip: ").await;
+    drip(first).await;
+    let mut later = stage.client().await;
+    assert_eq!(later.ask(&get("nowhere.net", "/")).await.status, 404);
+    later.send("GET / HTTP/1.1\r\nX-Drip: ").await;
+    drip(later).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_answer_is_not_a_slow_head() {
+    let stage = Stage::new("timeouts.header = \"500ms\"\ntimeouts.idle = \"500ms\"").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    let mut client = stage.client().await;
+    client.send(&get(HOST, "/hold")).await;
+    // A silent connection, opened later, is closed first.
+    stage.client().await.closed().await;
+    app.state.release.add_permits(1);
+    assert_eq!(client.response().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_are_closed_before_and_between_requests() {
+    let stage = Stage::new("timeouts.idle = \"500ms\"").await;
+    stage.client().await.closed().await;
+    let mut client = stage.client().await;
+    assert_eq!(client.ask(&get("nowhere.net", "/")).await.status, 404);
+    client.closed().await;
+    stage.metric_becomes("miren_proxy_open_connections", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_one_address_are_limited_and_count_down() {
+    let stage = Stage::new("limits.connections_per_ip = 2").await;
+    let (mut first, mut second) = (stage.client().await, stage.client().await);
+    assert_eq!(first.ask(&get("nowhere.net", "/")).await.status, 404);
+    assert_eq!(second.ask(&get("nowhere.net", "/")).await.status, 404);
+    stage.client().await.closed().await;
+    assert_eq!(stage.metric("miren_proxy_connections_refused_total").await, 1.0);
+    drop(first);
+    stage.metric_becomes("miren_proxy_open_connections", 1.0).await;
+    assert_eq!(stage.client().await.ask(&get("nowhere.net", "/")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i10_random_hosts_make_no_metrics() {
+    let stage = Stage::new("").await;
+    for index in 0..50 {
+        assert_eq!(
+            ask(stage.address(), &get(&format!("h{index}.example.net"), "/"))
+                .await
+                .status,
+            404
+        );
+    }
+    let page = ask(stage.proxy.addresses.admin, &get("localhost", "/metrics"))
+        .await
+        .body;
+    assert!(!page.contains("h49"), "{page}");
+    assert!(
+        page.contains("miren_proxy_refused_total{code=\"no_route\"} 50"),
+        "{page}"
+    );
+}

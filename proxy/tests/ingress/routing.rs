@@ -1,0 +1,186 @@
+//! Hosts lead to versions, snapshots are followed, acknowledged and kept.
+
+use crate::app::App;
+use crate::client::{ask, get};
+use crate::stage::{HOST, Stage, becomes, snapshot, with_label};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_reaches_the_active_version_and_the_snapshot_is_acknowledged() {
+    let stage = Stage::new("").await;
+    let app = App::start("one").await;
+    stage.grant("shop-v1", &app, 10);
+    let response = stage.get("/").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "one"));
+    assert_eq!(response.header("x-from"), Some("app"), "{response:?}");
+    assert_eq!(response.header("x-request-id").map(str::len), Some(32), "{response:?}");
+    becomes("acknowledged", vec![1], || {
+        stage.control.change(|inner| inner.acknowledged.clone())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_lead_nowhere_say_why() {
+    let stage = Stage::new("").await;
+    for (host, code) in [
+        ("nowhere.net", "no_route"),
+        ("empty.example.com", "no_active_version"),
+        ("pr1.shop.example.com", "no_such_ephemeral"),
+    ] {
+        let response = ask(stage.address(), &get(host, "/")).await;
+        assert_eq!((response.status, response.error()), (404, code));
+        assert!(response.header("x-request-id").is_some());
+    }
+    let html = ask(
+        stage.address(),
+        "GET / HTTP/1.1\r\nHost: nowhere.net\r\nAccept: text/html\r\n\r\n",
+    )
+    .await;
+    assert!(html.body.starts_with("<!doctype html>"), "{html:?}");
+    let json = ask(
+        stage.address(),
+        "GET / HTTP/1.1\r\nHost: nowhere.net\r\nAccept: application/json\r\n\r\n",
+    )
+    .await;
+    let body: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!(body["error"]["code"], "no_route");
+    assert_eq!(body["error"]["request_id"].as_str(), json.header("x-request-id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_leaves_the_connection_usable() {
+    let stage = Stage::new("").await;
+    let mut client = stage.client().await;
+    assert_eq!(client.ask(&get("nowhere.net", "/")).await.status, 404);
+    assert_eq!(client.ask(&get("nowhere.net", "/")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_path_answers_without_a_route_or_control() {
+    let stage = Stage::without_snapshot("").await;
+    let response = ask(stage.address(), &get("anything", "/.well-known/miren/health")).await;
+    assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_snapshot_nothing_is_known_and_the_proxy_is_not_ready() {
+    let mut stage = Stage::without_snapshot("").await;
+    let response = stage.get("/").await;
+    assert_eq!(
+        (response.status, response.error(), response.header("retry-after")),
+        (503, "starting", Some("1"))
+    );
+    assert_eq!(
+        ask(stage.proxy.addresses.admin, &get("localhost", "/readyz"))
+            .await
+            .status,
+        503
+    );
+    assert!(stage.proxy.ready.try_recv().is_err());
+    stage.control.publish(&snapshot(1, "shop-v1"));
+    stage.proxy.wait_until_ready().await;
+    assert_eq!(
+        ask(stage.proxy.addresses.admin, &get("localhost", "/readyz"))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_snapshot_moves_traffic_without_closing_client_connections() {
+    let stage = Stage::new("").await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    stage.grant("shop-v1", &old, 10);
+    stage.grant("shop-v2", &new, 10);
+    let mut client = stage.client().await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "old");
+    stage.control.publish(&snapshot(2, "shop-v2"));
+    becomes("acknowledged", Some(2), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "new");
+    assert_eq!(
+        old.requests(),
+        1,
+        "i3: nothing reaches the old version after the acknowledgement"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_snapshot_is_not_applied() {
+    let stage = Stage::new("").await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    stage.grant("shop-v1", &old, 10);
+    stage.grant("shop-v3", &new, 10);
+    stage.control.publish(&snapshot(3, "shop-v3"));
+    stage.control.publish(&snapshot(2, "shop-v1"));
+    becomes("acknowledged", Some(3), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+    assert_eq!(stage.get("/").await.body, "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e10_active_and_ephemeral_traffic_never_mix() {
+    let stage = Stage::new("").await;
+    let (active, preview) = (App::start("active").await, App::start("preview").await);
+    stage.grant("shop-v1", &active, 50);
+    stage.grant("shop-pr1", &preview, 50);
+    stage
+        .control
+        .publish(&with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1"));
+    becomes("acknowledged", Some(2), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+    let address = stage.address();
+    let tasks = (0..40).map(|index| {
+        let (host, wanted) = if index % 2 == 0 {
+            (HOST, "active")
+        } else {
+            ("pr1.shop.example.com", "preview")
+        };
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                assert_eq!(ask(address, &get(host, "/")).await.body, wanted);
+            }
+        })
+    });
+    crate::stage::all(tasks.collect()).await;
+    assert_eq!((active.requests(), preview.requests()), (200, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_restart_without_control_routes_by_the_kept_snapshot() {
+    let mut stage = Stage::new("").await;
+    becomes("kept", true, || stage.folder.path().join("data/routing").exists()).await;
+    stage.control.kill(&stage.socket());
+    stage.restart_proxy().await;
+    stage.proxy.wait_until_ready().await;
+    let response = ask(stage.address(), &get("empty.example.com", "/")).await;
+    assert_eq!(response.error(), "no_active_version", "the kept snapshot is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_copy_falls_back_to_the_one_before_and_is_counted() {
+    let mut stage = Stage::new("").await;
+    let kept = stage.folder.path().join("data/routing");
+    becomes("kept", true, || kept.exists()).await;
+    stage.control.publish(&snapshot(2, "shop-v1"));
+    becomes("kept twice", true, || {
+        stage.folder.path().join("data/routing.1").exists() && kept.exists()
+    })
+    .await;
+    stage.control.kill(&stage.socket());
+    std::fs::write(&kept, b"garbage").unwrap();
+    stage.restart_proxy().await;
+    stage.proxy.wait_until_ready().await;
+    assert_eq!(
+        ask(stage.address(), &get("empty.example.com", "/")).await.error(),
+        "no_active_version"
+    );
+    assert_eq!(stage.metric("miren_proxy_damaged_snapshots_total").await, 1.0);
+}

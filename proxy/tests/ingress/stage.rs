@@ -1,0 +1,286 @@
+//! What every test needs: a slot table, a fake control, the proxy between them, and a way to wait for things.
+
+use crate::app::App;
+use crate::client::{Client, PATIENCE, Response, ask, get};
+use crate::control::Control;
+use miren_api::lease::{Lease, LeaseKey};
+use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
+use miren_api::{AppName, SandboxId, VersionId};
+use miren_loader::{FastPath, FastPathConfig, Mode, State};
+use miren_proxy::{Addresses, Config, Prepared, StartError, Stop};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub const HOST: &str = "shop.example.com";
+
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub table: FastPath,
+    pub control: Control,
+    pub proxy: Proxy,
+    next_slot: AtomicU32,
+    settings: String,
+}
+
+/// A proxy that runs in this process.
+pub struct Proxy {
+    pub addresses: Addresses,
+    pub stop: watch::Sender<Stop>,
+    pub ready: oneshot::Receiver<()>,
+    pub task: JoinHandle<Result<bool, StartError>>,
+}
+
+/// A sandbox generation of a test.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandbox {
+    pub key: LeaseKey,
+}
+
+impl Stage {
+    /// A proxy with `settings` (more lines of proxy.toml) that follows control; `shop-v1` is active at [`HOST`].
+    pub async fn new(settings: &str) -> Self {
+        let mut stage = Self::without_snapshot(settings).await;
+        stage.control.publish(&snapshot(1, "shop-v1"));
+        stage.proxy.wait_until_ready().await;
+        stage
+    }
+
+    /// As [`Stage::new`], before control said anything.
+    pub async fn without_snapshot(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let table = open_table(&folder.path().join("slots"));
+        let mut control = Control::new();
+        control.start(&folder.path().join("control.sock"));
+        let proxy = Proxy::start(folder.path(), settings);
+        Self {
+            folder,
+            table,
+            control,
+            proxy,
+            next_slot: AtomicU32::new(0),
+            settings: settings.to_owned(),
+        }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.proxy.addresses.http[0]
+    }
+
+    /// Stops the proxy at once and starts another on the same folder.
+    pub async fn restart_proxy(&mut self) {
+        self.proxy.stop.send_replace(Stop::Now);
+        let folder = self.folder.path();
+        let old = std::mem::replace(&mut self.proxy, Proxy::start(folder, &self.settings));
+        old.stop.send_replace(Stop::Now);
+        old.task.abort();
+        let _ = old.task.await;
+    }
+
+    /// A RUNNING sandbox in a slot of its own, not granted to anybody.
+    pub fn run(&self, address: SocketAddr) -> Sandbox {
+        self.run_in(self.next_slot.fetch_add(1, Ordering::SeqCst), address)
+    }
+
+    /// The next generation of a slot, RUNNING.
+    pub fn run_in(&self, slot: u32, address: SocketAddr) -> Sandbox {
+        let generation = self.table.begin(slot, address).unwrap();
+        self.table.advance(slot, generation, State::Running).unwrap();
+        Sandbox {
+            key: LeaseKey { slot, generation },
+        }
+    }
+
+    /// A RUNNING sandbox that control grants `capacity` requests to, for `version`.
+    pub fn grant(&self, version: &str, app: &App, capacity: u32) -> Sandbox {
+        let sandbox = self.run(app.address);
+        self.grant_lease(version, sandbox, app.address, capacity);
+        sandbox
+    }
+
+    pub fn grant_lease(&self, version: &str, sandbox: Sandbox, endpoint: SocketAddr, capacity: u32) {
+        let id = SandboxId::from_text(format!("sb-{}-{}", sandbox.key.slot, sandbox.key.generation));
+        let lease = Lease {
+            key: sandbox.key,
+            sandbox: id,
+            endpoint,
+            capacity,
+        };
+        self.control
+            .change(|inner| inner.leases.entry(version.to_owned()).or_default().push(lease));
+    }
+
+    /// Control grants this sandbox no more.
+    pub fn revoke(&self, version: &str, sandbox: Sandbox) {
+        self.control.change(|inner| {
+            inner
+                .leases
+                .get_mut(version)
+                .unwrap()
+                .retain(|lease| lease.key != sandbox.key)
+        });
+    }
+
+    pub fn advance(&self, sandbox: Sandbox, to: State) {
+        self.table
+            .advance(sandbox.key.slot, sandbox.key.generation, to)
+            .unwrap();
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        ask(self.address(), &get(HOST, path)).await
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address()).await
+    }
+
+    /// The value of a metric, with its labels as in the text format.
+    ///
+    /// One that is not there yet is 0, as for Prometheus.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = ask(self.proxy.addresses.admin, &get("localhost", "/metrics"))
+            .await
+            .body;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn metric_becomes(&self, name: &str, wanted: f64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.metric(name).await;
+            if found == wanted {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{name} is {found}, not {wanted}");
+            pause().await;
+        }
+    }
+}
+
+impl Proxy {
+    fn start(folder: &Path, settings: &str) -> Self {
+        let data = folder.join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let text = format!(
+            "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
+             listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
+            folder.display()
+        );
+        let config = Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let prepared = Prepared::open(config).unwrap();
+        let addresses = prepared.addresses().unwrap();
+        let (stop, order) = watch::channel(Stop::No);
+        let (tell, ready) = oneshot::channel();
+        let task = tokio::spawn(prepared.serve(order, move || tell.send(()).expect("the test waits for it")));
+        Self {
+            addresses,
+            stop,
+            ready,
+            task,
+        }
+    }
+
+    pub async fn wait_until_ready(&mut self) {
+        tokio::time::timeout(PATIENCE, &mut self.ready)
+            .await
+            .expect("not ready in time")
+            .expect("the proxy ended");
+    }
+
+    /// Waits for the end; says whether everything was finished.
+    pub async fn ended(self) -> bool {
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("the proxy does not end")
+            .unwrap()
+            .unwrap()
+    }
+}
+
+fn open_table(file: &Path) -> FastPath {
+    let config = FastPathConfig {
+        mode: Mode::Off,
+        table_file: file.to_owned(),
+        capacity: 64,
+        ..FastPathConfig::default()
+    };
+    FastPath::open(config).unwrap()
+}
+
+/// Routes of the tests: `shop` at [`HOST`], and an app that was never deployed at `empty.example.com`.
+pub fn snapshot(generation: u64, active: &str) -> RoutingSnapshot {
+    let rule = |host: &str, app: &str| RouteRule {
+        host: host.into(),
+        to: RouteDestination {
+            app: AppName::from_text(app),
+            service: "web".into(),
+        },
+    };
+    let shop = AppRouting {
+        active: Some(VersionId::from_text(active)),
+        ephemeral: Vec::new(),
+    };
+    RoutingSnapshot {
+        generation,
+        routes: vec![rule(HOST, "shop"), rule("empty.example.com", "empty")],
+        default: None,
+        apps: [
+            (AppName::from_text("shop"), shop),
+            (AppName::from_text("empty"), AppRouting::default()),
+        ]
+        .into(),
+    }
+}
+
+/// `snapshot` with `version` at the label `label` of `shop`, for an hour.
+pub fn with_label(mut snapshot: RoutingSnapshot, label: &str, version: &str) -> RoutingSnapshot {
+    let expires_at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let route = EphemeralRoute {
+        label: label.into(),
+        version: VersionId::from_text(version),
+        expires_at,
+    };
+    snapshot
+        .apps
+        .get_mut(&AppName::from_text("shop"))
+        .unwrap()
+        .ephemeral
+        .push(route);
+    snapshot
+}
+
+pub async fn pause() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// Waits until `seen` is what is `wanted`.
+pub async fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, wanted: T, mut seen: impl FnMut() -> T) {
+    let begun = Instant::now();
+    loop {
+        let found = seen();
+        if found == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what} is {found:?}, not {wanted:?}");
+        pause().await;
+    }
+}
+
+/// Many of the same at once.
+pub async fn all<T: Send + 'static>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}

@@ -1,0 +1,154 @@
+//! Requests without a sandbox wait, bounded, and always get an answer that says why.
+
+use crate::app::App;
+use crate::client::{Client, Response, ask, get};
+use crate::stage::{HOST, Stage, all, becomes, snapshot};
+use miren_api::{ApiError, ErrorCode};
+use std::net::SocketAddr;
+use tokio::task::JoinHandle;
+
+const WAITING: &str = "miren_proxy_waiting_requests{app=\"shop\"}";
+
+fn ask_many(address: SocketAddr, count: usize, path: &'static str) -> Vec<JoinHandle<Response>> {
+    (0..count)
+        .map(|_| tokio::spawn(async move { ask(address, &get(HOST, path)).await }))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
+    let stage = Stage::new("").await;
+    let waiting = ask_many(stage.address(), 20, "/");
+    stage.metric_becomes(WAITING, 20.0).await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 100);
+    for response in all(waiting).await {
+        assert_eq!((response.status, response.body.as_str()), (200, "app"));
+    }
+    let acquires = stage.control.change(|inner| inner.acquires.clone());
+    assert_eq!(acquires.len(), 1, "{acquires:?}");
+    assert_eq!(
+        (acquires[0].version.as_str(), acquires[0].service.as_str()),
+        ("shop-v1", "web")
+    );
+    assert!(acquires[0].demand.queued > 0, "it carries the demand");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_than_its_capacity_are_in_one_sandbox_and_the_rest_wait_their_turn() {
+    let stage = Stage::new("").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 2);
+    let waiting = ask_many(stage.address(), 10, "/hold");
+    stage.metric_becomes(WAITING, 8.0).await;
+    assert_eq!(app.requests(), 2);
+    for served in 1..=10 {
+        app.state.release.add_permits(1);
+        becomes("requests", (served + 2).min(10), || app.requests()).await;
+    }
+    assert!(all(waiting).await.iter().all(|response| response.status == 200));
+    stage.metric_becomes(WAITING, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_is_bounded_in_requests() {
+    let stage = Stage::new("limits.waiting_requests = 3").await;
+    let waiting = ask_many(stage.address(), 3, "/");
+    stage.metric_becomes(WAITING, 3.0).await;
+    let response = stage.get("/").await;
+    assert_eq!(
+        (response.status, response.error(), response.header("retry-after")),
+        (503, "queue_full", Some("1"))
+    );
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 100);
+    assert!(all(waiting).await.iter().all(|response| response.status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_is_bounded_in_bytes() {
+    let stage = Stage::new("limits.waiting_bytes = \"1KiB\"").await;
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Large: {}\r\n\r\n",
+        "x".repeat(1000)
+    );
+    assert_eq!(ask(stage.address(), &large).await.error(), "queue_full");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_longer_than_wait_for_capacity() {
+    let stage = Stage::new("timeouts.wait_for_capacity = \"1s\"").await;
+    let response = stage.get("/").await;
+    assert_eq!((response.status, response.error()), (503, "wait_timeout"));
+    assert!(response.header("retry-after").is_some());
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 1);
+    let mut busy = stage.client().await;
+    busy.send(&get(HOST, "/hold")).await;
+    becomes("requests", 1, || app.requests()).await;
+    assert_eq!(
+        stage.get("/").await.error(),
+        "at_capacity",
+        "there is a sandbox, but no room in it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_from_control_is_what_every_waiting_client_gets() {
+    for (code, expected) in [
+        (ErrorCode::BootFailed, "boot_failed"),
+        (ErrorCode::Cooldown, "cooldown"),
+        (ErrorCode::AtCapacity, "at_capacity"),
+        (ErrorCode::Draining, "draining"),
+    ] {
+        let stage = Stage::new("").await;
+        let waiting = ask_many(stage.address(), 5, "/");
+        stage.metric_becomes(WAITING, 5.0).await;
+        let refusal = ApiError::new(code, "no").retry_after(7);
+        stage
+            .control
+            .change(|inner| inner.refusals.insert("shop-v1".into(), refusal));
+        for response in all(waiting).await {
+            assert_eq!(
+                (response.status, response.error(), response.header("retry-after")),
+                (503, expected, Some("7"))
+            );
+            assert!(!response.body.contains("shop-v1"), "no internal ids: {}", response.body);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_vanishes_from_the_queue_with_its_client() {
+    let stage = Stage::new("").await;
+    let mut client = Client::connect(stage.address()).await;
+    client.send(&get(HOST, "/")).await;
+    stage.metric_becomes(WAITING, 1.0).await;
+    drop(client);
+    stage.metric_becomes(WAITING, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_requests_follow_their_host_to_another_version() {
+    let stage = Stage::new("").await;
+    let waiting = ask_many(stage.address(), 5, "/");
+    stage.metric_becomes(WAITING, 5.0).await;
+    let app = App::start("new").await;
+    stage.grant("shop-v2", &app, 100);
+    stage.control.publish(&snapshot(2, "shop-v2"));
+    for response in all(waiting).await {
+        assert_eq!((response.status, response.body.as_str()), (200, "new"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_request_survives_a_restart_of_control() {
+    let mut stage = Stage::new("").await;
+    let waiting = ask_many(stage.address(), 1, "/");
+    stage.metric_becomes(WAITING, 1.0).await;
+    stage.control.kill(&stage.socket());
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    stage.control.start(&stage.socket());
+    assert_eq!(all(waiting).await[0].body, "app");
+}
