@@ -1,0 +1,59 @@
+//! How long ago, in one word and a unit.
+
+use jiff::Timestamp;
+
+/// Seconds in each unit, largest first; a month has 30 days and a year 365.
+const UNITS: [(i64, &str); 7] = [
+    (31_536_000, "y"),
+    (2_592_000, "mo"),
+    (604_800, "w"),
+    (86_400, "d"),
+    (3_600, "h"),
+    (60, "m"),
+    (1, "s"),
+];
+
+/// `5m ago`; `-` for a time that lies in the future.
+pub fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second() - at.as_second();
+    if seconds < 0 {
+        return "-".to_owned();
+    }
+    match UNITS.iter().find(|(unit, _)| seconds >= *unit) {
+        Some((unit, name)) => format!("{}{name} ago", seconds / unit),
+        None => "0s ago".to_owned(),
+    }
+}
+
+/// [`ago`], from now; `-` when there is no time.
+pub fn since(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| ago(at, Timestamp::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_unit_takes_over_at_its_own_length() {
+        let now = Timestamp::from_second(100_000_000).unwrap();
+        let table = [
+            (0, "0s ago"),
+            (12, "12s ago"),
+            (59, "59s ago"),
+            (60, "1m ago"),
+            (3_599, "59m ago"),
+            (3_600, "1h ago"),
+            (86_400, "1d ago"),
+            (604_800, "1w ago"),
+            (2_592_000, "1mo ago"),
+            (31_536_000, "1y ago"),
+            (-1, "-"),
+        ];
+        for (seconds, text) in table {
+            let at = Timestamp::from_second(100_000_000 - seconds).unwrap();
+            assert_eq!(ago(at, now), text, "{seconds} seconds");
+        }
+        assert_eq!(since(None), "-");
+    }
+}

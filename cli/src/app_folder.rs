@@ -1,0 +1,92 @@
+//! Which folder is an app's, what its settings say, and which app a command is about.
+
+use crate::args::AppOptions;
+use crate::failure::{Doing, Failure};
+use miren_api::AppName;
+use miren_api::app_file::{self, APP_FILE, AppFile, PROCFILE};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// An app's folder with its settings, all of them checked.
+#[derive(Debug)]
+pub struct AppFolder {
+    pub root: PathBuf,
+    pub file: AppFile,
+}
+
+impl AppFolder {
+    /// Finds and reads the app's folder, from `dir` or the nearest parent with an `app.toml`.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let root = locate(dir)?;
+        let app_file = read(&root.join(APP_FILE))?;
+        let procfile = read(&root.join(PROCFILE))?;
+        let file = app_file::parse(app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
+            Failure::failed(format!("reading the app in {}:\n{problems}", root.display()))
+                .code("invalid_config")
+                .remedy("correct the lines above")
+        })?;
+        Ok(Self { root, file })
+    }
+}
+
+/// The app a command is about: `-a`, `MIREN_APP`, or the name in the folder's `app.toml`.
+pub fn resolve(options: &AppOptions) -> Result<AppName, Failure> {
+    match &options.app {
+        Some(name) => parse_name(name),
+        None if !has_settings(&locate(&options.dir)?) => named_by(&None),
+        None => named_by(&AppFolder::open(&options.dir)?.file.name),
+    }
+}
+
+/// [`resolve`], for a folder that has been read already.
+pub fn resolve_in(options: &AppOptions, folder: &AppFolder) -> Result<AppName, Failure> {
+    match &options.app {
+        Some(name) => parse_name(name),
+        None => named_by(&folder.file.name),
+    }
+}
+
+/// Checks an app name of the command line.
+pub fn parse_name(text: &str) -> Result<AppName, Failure> {
+    AppName::parse(text).map_err(|why| {
+        Failure::usage(format!("app name {text:?} {why}")).remedy("a name like \"shop\": a-z, 0-9 and inner '-'")
+    })
+}
+
+fn named_by(name: &Option<AppName>) -> Result<AppName, Failure> {
+    name.clone().ok_or_else(|| {
+        Failure::usage("which app?").remedy(format!(
+            "-a NAME, MIREN_APP in the environment, or name = \"…\" in {APP_FILE}"
+        ))
+    })
+}
+
+fn has_settings(root: &Path) -> bool {
+    root.join(APP_FILE).is_file() || root.join(PROCFILE).is_file()
+}
+
+/// `dir` if it has settings of its own, else the nearest parent with an `app.toml`, else `dir`.
+fn locate(dir: &Path) -> Result<PathBuf, Failure> {
+    let start = dir.canonicalize().map_err(|error| {
+        Failure::usage(format!("opening the app's folder {}: {error}", dir.display())).remedy("-d DIR")
+    })?;
+    if !start.is_dir() {
+        return Err(Failure::usage(format!("{} is not a folder", dir.display())).remedy("-d DIR"));
+    }
+    if start.join(PROCFILE).is_file() {
+        return Ok(start);
+    }
+    let settled = start.ancestors().find(|folder| folder.join(APP_FILE).is_file());
+    Ok(settled.map_or_else(|| start.clone(), Path::to_path_buf))
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error).doing(|| format!("reading {}", path.display())),
+    }
+}

@@ -1,0 +1,121 @@
+//! The command line's grammar: global options and one entry per verb.
+
+use crate::dev::DevOptions;
+use crate::verb;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use miren_api::Server;
+use std::path::PathBuf;
+
+/// Where miren-control listens unless told otherwise.
+const DEFAULT_SERVER: &str = "unix:/run/miren/control.sock";
+
+/// Deploys and looks after apps on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "miren", version, about, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where miren-control listens
+    #[arg(long, global = true, env = "MIREN_SERVER", value_name = "URL", default_value = DEFAULT_SERVER,
+          value_parser = Server::parse)]
+    pub server: Server,
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// When to colour; NO_COLOR in the environment means never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// How results are printed: for people, or for scripts with times in RFC 3339
+    #[arg(long, global = true, value_enum, ignore_case = true, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+/// Which app a verb is about.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AppOptions {
+    /// The app; otherwise the name in the folder's .miren/app.toml
+    #[arg(short, long, env = "MIREN_APP", value_name = "NAME")]
+    pub app: Option<String>,
+    /// The app's folder
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run everything in the foreground, with defaults, in one folder
+    Dev(DevOptions),
+    /// Make the folder's app a new version, and move its traffic there
+    Deploy(verb::deploy::DeployOptions),
+    /// Apps: list, status, versions, delete
+    #[command(subcommand)]
+    App(verb::app::AppVerb),
+    /// Routes: which host leads to which app
+    #[command(subcommand)]
+    Route(verb::route::RouteVerb),
+    /// Pools: the sandboxes of one app and service
+    #[command(subcommand)]
+    Pool(verb::pool::PoolVerb),
+    /// Sandboxes: list, show, stop
+    #[command(subcommand)]
+    Sandbox(verb::sandbox::SandboxVerb),
+    /// What an app wrote to its outputs
+    Logs(verb::logs::LogsOptions),
+    /// The kernel side: status, and changes as they happen
+    #[command(subcommand, name = "fastpath")]
+    FastPath(verb::fastpath::FastPathVerb),
+    /// Versions of this program and of the server
+    Version,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_are_taken_after_the_verb_too() {
+        let words = ["miren", "app", "list", "--server", "unix:/x.sock", "--format", "JSON"];
+        let parsed = Arguments::try_parse_from(words).unwrap();
+        assert_eq!(parsed.global.server, Server::Unix("/x.sock".into()));
+        assert_eq!(parsed.global.format, Format::Json);
+    }
+
+    #[test]
+    fn a_server_that_is_none_is_refused_with_the_right_form() {
+        let error = Arguments::try_parse_from(["miren", "--server", "nonsense", "version"]).unwrap_err();
+        assert!(error.to_string().contains("unix:/path/to/control.sock"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Where output goes: results to stdout in the chosen format, everything else to stderr, colour only where it is seen.
+
+use crate::args::{ColorChoice, Format, Global};
+use crate::failure::{Exit, Failure};
+use crate::table::Table;
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Sink = Box<dyn Write + Send>;
+
+/// The way to stderr; cheap to clone, so that several tasks may speak.
+#[derive(Clone)]
+pub struct Notes {
+    sink: Arc<Mutex<Sink>>,
+    color: bool,
+}
+
+impl Notes {
+    /// One or more whole lines. There is nobody to tell when stderr is closed.
+    pub fn line(&self, text: &str) {
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(sink, "{text}");
+        let _ = sink.flush();
+    }
+
+    fn failure(&self, failure: &Failure) {
+        let text = failure.in_words();
+        match text.strip_prefix("error:") {
+            Some(rest) if self.color => self.line(&format!("\x1b[1;31merror:\x1b[0m{rest}")),
+            _ => self.line(&text),
+        }
+    }
+}
+
+/// Both outputs of one command.
+pub struct Console {
+    out: Sink,
+    notes: Notes,
+    pub format: Format,
+    color: bool,
+    verbose: u8,
+    /// Whether progress may be drawn on stderr.
+    pub progress: bool,
+}
+
+impl Console {
+    /// The process's own stdout and stderr.
+    pub fn standard(global: &Global) -> Self {
+        let color = |terminal: bool| match global.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        let err_terminal = io::stderr().is_terminal();
+        let sink: Sink = Box::new(io::stderr());
+        Self {
+            out: Box::new(io::stdout()),
+            notes: Notes {
+                sink: Arc::new(Mutex::new(sink)),
+                color: color(err_terminal),
+            },
+            format: global.format,
+            color: color(io::stdout().is_terminal()),
+            verbose: global.verbose,
+            progress: err_terminal,
+        }
+    }
+
+    /// Any two sinks, without colour or progress: for embedding and tests.
+    pub fn plain(out: Sink, err: Sink, format: Format) -> Self {
+        let notes = Notes {
+            sink: Arc::new(Mutex::new(err)),
+            color: false,
+        };
+        Self {
+            out,
+            notes,
+            format,
+            color: false,
+            verbose: 0,
+            progress: false,
+        }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// How often `-v` was given.
+    pub fn verbosity(&self) -> u8 {
+        self.verbose
+    }
+
+    pub fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// Something worth knowing that is not the result.
+    pub fn note(&self, text: &str) {
+        self.notes.line(text);
+    }
+
+    /// Something worth knowing with `-v`.
+    pub fn detail(&self, text: &str) {
+        if self.verbose > 0 {
+            self.notes.line(text);
+        }
+    }
+
+    /// A line of the result.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(format_args!("{text}\n"))
+    }
+
+    /// The result as one indented JSON document.
+    pub fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
+        self.line(&text)
+    }
+
+    /// One JSON document on one line: for streams.
+    pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?;
+        self.line(&text)
+    }
+
+    /// A list: all of it as JSON, or a table; "No <things> found" on stderr when there is none.
+    pub fn list<T: Serialize>(&mut self, items: &[T], things: &str, table: Table) -> Result<(), Failure> {
+        if self.is_json() {
+            return self.document(&items);
+        }
+        if items.is_empty() {
+            self.note(&format!("No {things} found"));
+            return Ok(());
+        }
+        let text = table.render(self.color);
+        self.line(&text)
+    }
+
+    /// One thing: as JSON, or its fields one a line.
+    pub fn thing<T: Serialize>(&mut self, thing: &T, fields: &[(&str, String)]) -> Result<(), Failure> {
+        if self.is_json() {
+            return self.document(thing);
+        }
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default() + 2;
+        for (name, value) in fields {
+            let name = format!("{name}:");
+            self.line(format!("{name:width$}{value}").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// The result of something that was done: a JSON document, or a sentence.
+    pub fn done<T: Serialize>(&mut self, document: &T, sentence: &str) -> Result<(), Failure> {
+        if self.is_json() {
+            self.document(document)
+        } else {
+            self.line(sentence)
+        }
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        match self.out.write_fmt(text).and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::output_closed()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Reports a failure, if there is one, and says how the process shall end.
+    pub fn conclude(&mut self, outcome: Result<Exit, Failure>) -> Exit {
+        let failure = match outcome {
+            Ok(exit) => return exit,
+            Err(failure) => failure,
+        };
+        if failure.message.is_empty() {
+            return failure.exit;
+        }
+        if self.is_json() {
+            // A reader that has gone cannot be told that something failed; the exit code still says so.
+            let _ = self.line(&failure.as_json());
+        } else {
+            self.notes.failure(&failure);
+        }
+        failure.exit
+    }
+}

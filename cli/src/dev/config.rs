@@ -1,0 +1,159 @@
+//! The settings files a dev node's daemons read.
+
+use super::layout::Layout;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Any free port: the daemon says which one it got.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+#[derive(Serialize)]
+struct ControlToml<'l> {
+    name: &'l str,
+    data_dir: String,
+    run_dir: &'l Path,
+    on_stop: &'static str,
+    api: Api<'l>,
+    fast_path: FastPathTable<'l>,
+    network: NetworkTable<'l>,
+    runtime: RuntimeTable,
+    metrics: Listen,
+}
+
+#[derive(Serialize)]
+struct Api<'l> {
+    proxy_user: &'l str,
+}
+
+#[derive(Serialize)]
+struct FastPathTable<'l> {
+    mode: &'static str,
+    pin_dir: &'l Path,
+}
+
+#[derive(Serialize)]
+struct NetworkTable<'l> {
+    bridge: &'l str,
+    subnet: &'l str,
+}
+
+#[derive(Serialize)]
+struct RuntimeTable {
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Listen {
+    listen: &'static str,
+}
+
+#[derive(Serialize)]
+struct ProxyToml<'l> {
+    control: String,
+    data_dir: &'l Path,
+    user: &'l str,
+    slots: String,
+    listen: Listeners,
+    admin: Listen,
+}
+
+#[derive(Serialize)]
+struct Listeners {
+    http: Vec<SocketAddr>,
+}
+
+/// What control's file says besides the folders.
+pub struct ControlSettings<'s> {
+    pub proxy_user: &'s str,
+    pub subnet: &'s str,
+    pub fast_path: &'static str,
+    pub runtime: &'static str,
+}
+
+/// `control.toml`.
+pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String, toml::ser::Error> {
+    toml::to_string(&ControlToml {
+        name: &layout.name,
+        data_dir: layout.dir.join("data").display().to_string(),
+        run_dir: &layout.run_dir,
+        on_stop: "remove",
+        api: Api {
+            proxy_user: settings.proxy_user,
+        },
+        fast_path: FastPathTable {
+            mode: settings.fast_path,
+            pin_dir: &layout.pin_dir,
+        },
+        network: NetworkTable {
+            bridge: &layout.bridge,
+            subnet: settings.subnet,
+        },
+        runtime: RuntimeTable { kind: settings.runtime },
+        metrics: Listen { listen: ANY_PORT },
+    })
+}
+
+/// `proxy.toml`. `fast_path` is what control settled on: it decides where the slot table is.
+pub fn proxy(
+    layout: &Layout,
+    server: &str,
+    fast_path: &str,
+    user: &str,
+    http: SocketAddr,
+) -> Result<String, toml::ser::Error> {
+    let slots = match fast_path {
+        "kernel" => format!("pinned:{}", layout.pin_dir.display()),
+        _ => format!("file:{}", layout.run_dir.join("slots").display()),
+    };
+    toml::to_string(&ProxyToml {
+        control: server.to_owned(),
+        data_dir: &layout.proxy_dir,
+        user,
+        slots,
+        listen: Listeners { http: vec![http] },
+        admin: Listen { listen: ANY_PORT },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use toml::Value;
+
+    fn layout() -> Layout {
+        Layout::new("dev", Path::new("/srv/a \"quoted\" place"), true)
+    }
+
+    #[test]
+    fn control_gets_everything_that_carries_the_name() {
+        let settings = ControlSettings {
+            proxy_user: "nobody",
+            subnet: "10.64.16.0/20",
+            fast_path: "auto",
+            runtime: "embedded",
+        };
+        let text = control(&layout(), &settings).unwrap();
+        let read: Value = toml::from_str(&text).unwrap();
+        assert_eq!(read["name"].as_str(), Some("dev"));
+        assert_eq!(read["on_stop"].as_str(), Some("remove"));
+        assert_eq!(read["run_dir"].as_str(), Some("/srv/a \"quoted\" place/run"));
+        assert_eq!(read["network"]["subnet"].as_str(), Some("10.64.16.0/20"));
+        assert_eq!(read["fast_path"]["pin_dir"].as_str(), Some("/sys/fs/bpf/miren-dev"));
+        assert_eq!(read["api"]["proxy_user"].as_str(), Some("nobody"));
+    }
+
+    #[test]
+    fn the_proxy_reads_the_table_that_control_writes() {
+        let http = "127.0.0.1:8080".parse().unwrap();
+        let slots = |fast_path: &str| {
+            let text = proxy(&layout(), "unix:/x.sock", fast_path, "nobody", http).unwrap();
+            toml::from_str::<Value>(&text).unwrap()["slots"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(slots("kernel"), "pinned:/sys/fs/bpf/miren-dev");
+        assert_eq!(slots("off"), "file:/srv/a \"quoted\" place/run/slots");
+    }
+}

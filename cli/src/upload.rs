@@ -1,0 +1,123 @@
+//! Sends a folder as a stream while it is being packed: nothing is kept whole, neither in memory nor on disk.
+
+use crate::archive::{ArchiveError, Listing};
+use crate::console::Console;
+use crate::failure::Failure;
+use bytes::Bytes;
+use futures_util::stream;
+use indicatif::{ProgressBar, ProgressStyle};
+use miren_api::deploy::Artifact;
+use miren_api::{Client, ClientError};
+use std::io::{self, Write};
+use tokio::sync::mpsc;
+
+/// Bytes of one piece on its way.
+const PIECE: usize = 256 * 1024;
+/// Pieces packed ahead of the network.
+const AHEAD: usize = 8;
+
+/// Packs and uploads what `listing` names, showing progress on a terminal.
+pub async fn send(client: &Client, listing: Listing, console: &Console) -> Result<Artifact, Failure> {
+    let progress = bar(console, listing.bytes());
+    let (pieces, incoming) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
+    let shown = progress.clone();
+    let packing = tokio::task::spawn_blocking(move || pack(&listing, pieces, shown));
+    let body = stream::unfold(incoming, |mut incoming| async {
+        Some((incoming.recv().await?, incoming))
+    });
+    let sent = client.upload(reqwest::Body::wrap_stream(body)).await;
+    progress.finish_and_clear();
+    let packed = packing
+        .await
+        .map_err(|error| Failure::failed(format!("packing: {error}")))?;
+    outcome(sent, packed)
+}
+
+/// A folder that could not be packed explains a broken upload, but not the other way round.
+fn outcome(sent: Result<Artifact, ClientError>, packed: Result<(), ArchiveError>) -> Result<Artifact, Failure> {
+    match (sent, packed) {
+        (Ok(artifact), Ok(())) => Ok(artifact),
+        (Err(error), Ok(()) | Err(ArchiveError::Output(_))) => Err(error.into()),
+        (_, Err(error)) => Err(Failure::failed(error.to_string())),
+    }
+}
+
+fn pack(listing: &Listing, pieces: mpsc::Sender<io::Result<Bytes>>, progress: ProgressBar) -> Result<(), ArchiveError> {
+    let mut output = Pieces {
+        buffer: Vec::with_capacity(PIECE),
+        pieces,
+        progress,
+    };
+    let packed = listing
+        .write(&mut output)
+        .and_then(|()| output.flush().map_err(ArchiveError::Output));
+    if let Err(error) = &packed {
+        // Makes the server see a broken stream, not a short but whole one.
+        let _ = output.pieces.blocking_send(Err(io::Error::other(error.to_string())));
+    }
+    packed
+}
+
+/// Collects what is written into pieces and hands them over, waiting while the network is slower.
+struct Pieces {
+    buffer: Vec<u8>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    progress: ProgressBar,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.progress.inc(piece.len() as u64);
+        self.pieces
+            .blocking_send(Ok(piece.into()))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+fn bar(console: &Console, bytes: u64) -> ProgressBar {
+    if !console.progress {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("uploading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}");
+    let bar = ProgressBar::new(bytes);
+    style.map_or_else(|_| ProgressBar::hidden(), |style| bar.with_style(style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    fn unreachable() -> ClientError {
+        ClientError::Unreachable {
+            server: "unix:/x".into(),
+            why: "gone".into(),
+        }
+    }
+
+    #[test]
+    fn the_first_cause_is_reported() {
+        let broken_pipe = || Err(ArchiveError::Output(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(
+            outcome(Err(unreachable()), broken_pipe()).unwrap_err().exit,
+            Exit::Unreachable
+        );
+        assert_eq!(outcome(Err(unreachable()), Ok(())).unwrap_err().exit, Exit::Unreachable);
+        let changed = Err(ArchiveError::Changed("data".into()));
+        let failure = outcome(Err(unreachable()), changed).unwrap_err();
+        assert!(failure.message.starts_with("data changed"), "{}", failure.message);
+    }
+}

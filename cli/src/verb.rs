@@ -1,0 +1,40 @@
+//! One file per verb; here only which is which.
+
+use crate::Context;
+use crate::args::{Arguments, Verb};
+use crate::failure::{Exit, Failure};
+use clap::CommandFactory;
+use std::io::Write;
+
+pub mod app;
+pub mod deploy;
+pub mod fastpath;
+pub mod logs;
+pub mod pool;
+pub mod route;
+pub mod sandbox;
+pub mod version;
+
+/// Runs any verb but `dev`.
+pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Deploy(options) => return deploy::run(options, context).await,
+        Verb::Dev(options) => return crate::dev::run(options, context).await,
+        Verb::App(verb) => app::run(verb, context).await?,
+        Verb::Route(verb) => route::run(verb, context).await?,
+        Verb::Pool(verb) => pool::run(verb, context).await?,
+        Verb::Sandbox(verb) => sandbox::run(verb, context).await?,
+        Verb::Logs(options) => logs::run(options, context).await?,
+        Verb::FastPath(verb) => fastpath::run(verb, context).await?,
+        Verb::Version => version::run(context).await?,
+        Verb::Completions { shell } => completions(shell, context)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn completions(shell: clap_complete::Shell, context: &mut Context<'_>) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "miren", &mut script);
+    script.flush()?;
+    context.console.line(String::from_utf8_lossy(&script).trim_end())
+}

@@ -1,0 +1,210 @@
+//! `miren app`: what is deployed, how it is doing, and its end.
+
+use crate::args::AppOptions;
+use crate::failure::{Doing, Failure};
+use crate::table::{Cell, Table, Tone, or_dash};
+use crate::{Context, ago, app_folder, paths};
+use clap::Subcommand;
+use miren_api::resource::{App, Health, Pool, Version, VersionStatus};
+use miren_api::{AppName, app_file, settings};
+use serde::Serialize;
+use std::io::{BufRead, IsTerminal, Write};
+
+#[derive(Debug, Subcommand)]
+pub enum AppVerb {
+    /// All apps
+    List,
+    /// The versions of an app, newest first
+    Versions(AppOptions),
+    /// How an app is doing
+    Status(AppOptions),
+    /// Print every key of app.toml, for the generated documentation
+    #[command(hide = true)]
+    Reference,
+    /// Delete an app with its routes, versions and sandboxes
+    Delete {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    app: App,
+    pools: Vec<Pool>,
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    name: AppName,
+    deleted: bool,
+}
+
+pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure> {
+    match verb {
+        AppVerb::List => {
+            let apps: Vec<App> = context
+                .client()?
+                .list(paths::APPS)
+                .await
+                .doing(|| "listing apps".into())?;
+            context.console.list(&apps, "apps", table(&apps))
+        }
+        AppVerb::Versions(options) => {
+            let name = app_folder::resolve(&options)?;
+            let path = format!("{}/versions", paths::of(paths::APPS, name.as_str()));
+            let mut versions: Vec<Version> = context
+                .client()?
+                .list(&path)
+                .await
+                .doing(|| format!("listing versions of {name}"))?;
+            versions.sort_by_key(|version| std::cmp::Reverse(version.created_at));
+            context.console.list(&versions, "versions", versions_table(&versions))
+        }
+        AppVerb::Status(options) => status(&app_folder::resolve(&options)?, context).await,
+        AppVerb::Reference => context
+            .console
+            .line(settings::markdown(&app_file::reference()).trim_end()),
+        AppVerb::Delete { name, force } => delete(&app_folder::parse_name(&name)?, force, context).await,
+    }
+}
+
+async fn status(name: &AppName, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    let what = || format!("showing app {name}");
+    let app: App = client.get(&paths::of(paths::APPS, name.as_str())).await.doing(what)?;
+    let pools: Vec<Pool> = client.list(paths::POOLS).await.doing(what)?;
+    let status = Status {
+        app,
+        pools: pools.into_iter().filter(|pool| pool.app == *name).collect(),
+    };
+    context.console.thing(&status, &fields(&status))
+}
+
+async fn delete(name: &AppName, force: bool, context: &mut Context<'_>) -> Result<(), Failure> {
+    if !force && !confirmed(name)? {
+        return Err(Failure::failed(format!("app {name} was not deleted")).code("not_confirmed"));
+    }
+    let path = paths::of(paths::APPS, name.as_str());
+    let _app: serde_json::Value = context
+        .client()?
+        .delete(&path)
+        .await
+        .doing(|| format!("deleting app {name}"))?;
+    context.console.done(
+        &Deleted {
+            name: name.clone(),
+            deleted: true,
+        },
+        &format!("Deleted app {name}"),
+    )
+}
+
+/// Asks on the terminal; without one there is nobody to ask, so `-f` is needed.
+fn confirmed(name: &AppName) -> Result<bool, Failure> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(
+            Failure::usage(format!("deleting app {name} needs a yes, and stdin is not a terminal"))
+                .remedy(format!("miren app delete {name} -f")),
+        );
+    }
+    let mut prompt = std::io::stderr();
+    write!(
+        prompt,
+        "Delete app {name} with its routes, versions and sandboxes? [y/N] "
+    )?;
+    prompt.flush()?;
+    let mut answer = String::new();
+    input.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn table(apps: &[App]) -> Table {
+    let mut table = Table::new(&["name", "version", "status", "route"]);
+    for app in apps {
+        let routes = if app.routes.is_empty() {
+            "-".to_owned()
+        } else {
+            app.routes.join(", ")
+        };
+        table.row(vec![
+            app.name.as_str().into(),
+            or_dash(app.version.as_ref()).into(),
+            health(app),
+            routes.into(),
+        ]);
+    }
+    table
+}
+
+fn health(app: &App) -> Cell {
+    let numbers = format!("{}/{}", app.ready, app.desired);
+    match app.health {
+        Health::Unknown => Cell::from("-"),
+        Health::Idle => Cell::from("idle"),
+        Health::Healthy => Cell::toned(format!("healthy {numbers}"), Tone::Good),
+        Health::Starting => Cell::toned(format!("starting {numbers}"), Tone::Waiting),
+        Health::Degraded => Cell::toned(format!("degraded {numbers}"), Tone::Waiting),
+        Health::Crashed => Cell::toned("crashed", Tone::Bad),
+    }
+}
+
+fn versions_table(versions: &[Version]) -> Table {
+    let mut table = Table::new(&["version", "status", "label", "created", "expires", "pool"]);
+    for version in versions {
+        let status = match version.status {
+            VersionStatus::Active => Cell::toned("active", Tone::Good),
+            VersionStatus::Ephemeral => Cell::toned("ephemeral", Tone::Waiting),
+            VersionStatus::Replaced => Cell::from("replaced"),
+        };
+        table.row(vec![
+            version.version.as_str().into(),
+            status,
+            or_dash(version.label.as_ref()).into(),
+            ago::since(Some(version.created_at)).into(),
+            or_dash(version.expires_at.as_ref()).into(),
+            or_dash(version.pool.as_ref()).into(),
+        ]);
+    }
+    table
+}
+
+fn fields(status: &Status) -> Vec<(&'static str, String)> {
+    let app = &status.app;
+    let health = serde_json::to_value(app.health)
+        .ok()
+        .and_then(|word| word.as_str().map(str::to_owned));
+    let mut fields = vec![
+        ("App", app.name.to_string()),
+        ("Version", or_dash(app.version.as_ref())),
+        ("Health", or_dash(health.as_ref())),
+        ("Sandboxes", format!("{} ready, {} desired", app.ready, app.desired)),
+        (
+            "Routes",
+            if app.routes.is_empty() {
+                "-".to_owned()
+            } else {
+                app.routes.join(", ")
+            },
+        ),
+    ];
+    for pool in &status.pools {
+        let crashes = if pool.crash_count > 0 {
+            format!(", {} crashes", pool.crash_count)
+        } else {
+            String::new()
+        };
+        fields.push((
+            "Pool",
+            format!(
+                "{} ({}): {} ready, {} desired{crashes}",
+                pool.id, pool.service, pool.ready, pool.desired
+            ),
+        ));
+    }
+    fields
+}

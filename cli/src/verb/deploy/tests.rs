@@ -1,0 +1,57 @@
+//! The document and the exit code a deploy ends with.
+
+use super::*;
+
+fn deploy(status: DeployStatus) -> Deploy {
+    Deploy {
+        id: DeployId::from_text("dep-1"),
+        app: AppName::parse("shop").unwrap(),
+        version: Some(VersionId::from_text("shop-v1")),
+        seq: 4,
+        status,
+        pool: Some(PoolId::from_text("pool-1")),
+        reused: false,
+        urls: vec!["http://shop.example.com".into()],
+        started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        finished_at: None,
+        error: None,
+        steps: Vec::new(),
+    }
+}
+
+#[test]
+fn the_summary_has_the_documented_keys_in_order() {
+    let mut failed = deploy(DeployStatus::Failed);
+    failed.error = Some("exited with code 1".into());
+    let took = Duration::from_millis(1234);
+    assert_eq!(
+        serde_json::to_string(&summary(&failed, took)).unwrap(),
+        r#"{"app":"shop","version":"shop-v1","deploy":"dep-1","seq":4,"status":"FAILED","pool":"pool-1","reused":false,"urls":["http://shop.example.com"],"duration_ms":1234,"error":"exited with code 1"}"#
+    );
+    let whole = serde_json::to_value(summary(&deploy(DeployStatus::Succeeded), took)).unwrap();
+    assert!(whole.get("error").is_none());
+}
+
+#[test]
+fn only_success_and_a_detached_deploy_exit_with_0() {
+    let table = [
+        (DeployStatus::Succeeded, 0),
+        (DeployStatus::Accepted, 0),
+        (DeployStatus::Failed, 1),
+        (DeployStatus::RolledBack, 1),
+        (DeployStatus::Superseded, 4),
+    ];
+    for (status, exit) in table {
+        assert_eq!(exit_of(status) as u8, exit, "{status:?}");
+        assert_eq!(failure(&deploy(status)).is_some(), exit != 0, "{status:?}");
+    }
+}
+
+#[test]
+fn variables_of_the_system_and_malformed_ones_are_refused() {
+    assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+    assert_eq!(variable("A="), Ok(("A".into(), String::new())));
+    for wrong in ["A", "=b", "1A=b", "PORT=1", "MIREN_APP=x"] {
+        assert!(variable(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,139 @@
+//! `miren route`: which host leads to which app.
+
+use crate::failure::{Doing, Failure};
+use crate::table::Table;
+use crate::{Context, app_folder, paths};
+use clap::Subcommand;
+use miren_api::resource::{Route, RouteRequest};
+use miren_api::{ClientError, ErrorCode};
+
+#[derive(Debug, Subcommand)]
+pub enum RouteVerb {
+    /// All routes
+    List,
+    /// Lead a host to an app
+    Set {
+        /// `shop.example.com`, or `*.example.com` for every host below
+        host: String,
+        app: String,
+        /// Which of the app's services; web unless given
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+    },
+    /// Remove a host's route
+    Remove { host: String },
+    /// One route
+    Show { host: String },
+    /// Lead every host without a route of its own to an app
+    SetDefault { app: String },
+    /// Remove the default route
+    UnsetDefault,
+}
+
+pub async fn run(verb: RouteVerb, context: &mut Context<'_>) -> Result<(), Failure> {
+    match verb {
+        RouteVerb::List => {
+            let routes: Vec<Route> = context
+                .client()?
+                .list(paths::ROUTES)
+                .await
+                .doing(|| "listing routes".into())?;
+            context.console.list(&routes, "routes", table(&routes))
+        }
+        RouteVerb::Set { host, app, service } => {
+            let path = paths::of(paths::ROUTES, &checked(&host)?);
+            let route = put(&path, &app, service, context)
+                .await
+                .doing(|| format!("setting route {host}"))?;
+            context
+                .console
+                .done(&route, &format!("Route set: {} → {}", route.host, destination(&route)))
+        }
+        RouteVerb::Remove { host } => {
+            let path = paths::of(paths::ROUTES, &checked(&host)?);
+            let route: Route = context
+                .client()?
+                .delete(&path)
+                .await
+                .doing(|| format!("removing route {host}"))?;
+            context.console.done(&route, &format!("Route removed: {}", route.host))
+        }
+        RouteVerb::Show { host } => {
+            let path = paths::of(paths::ROUTES, &checked(&host)?);
+            let route: Route = context
+                .client()?
+                .get(&path)
+                .await
+                .doing(|| format!("showing route {host}"))?;
+            context.console.thing(&route, &fields(&route))
+        }
+        RouteVerb::SetDefault { app } => {
+            let route = put(paths::DEFAULT_ROUTE, &app, None, context).await;
+            let route = route.doing(|| "setting the default route".into())?;
+            context
+                .console
+                .done(&route, &format!("Set default route to: {}", route.app))
+        }
+        RouteVerb::UnsetDefault => unset_default(context).await,
+    }
+}
+
+async fn put(path: &str, app: &str, service: Option<String>, context: &Context<'_>) -> Result<Route, Failure> {
+    let request = RouteRequest {
+        app: app_folder::parse_name(app)?.to_string(),
+        service,
+    };
+    Ok(context.client()?.put(path, &request).await?)
+}
+
+/// Without a default route there is nothing to do, which is not a failure.
+async fn unset_default(context: &mut Context<'_>) -> Result<(), Failure> {
+    match context.client()?.delete::<Route>(paths::DEFAULT_ROUTE).await {
+        Ok(route) => {
+            let sentence = format!("Removed default route from app: {}", route.app);
+            context.console.done(&route, &sentence)
+        }
+        Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::NotFound => {
+            context.console.done(&None::<Route>, "No default route was set")
+        }
+        Err(error) => Err(error).doing(|| "removing the default route".into()),
+    }
+}
+
+fn checked(host: &str) -> Result<String, Failure> {
+    miren_api::host::parse_route_host(host).map_err(|why| {
+        Failure::usage(format!("host {host:?} {why}")).remedy("a name like shop.example.com or *.example.com, no port")
+    })
+}
+
+fn destination(route: &Route) -> String {
+    if route.service == miren_api::app_file::WEB {
+        route.app.to_string()
+    } else {
+        format!("{} ({})", route.app, route.service)
+    }
+}
+
+fn table(routes: &[Route]) -> Table {
+    let mut table = Table::new(&["host", "app", "service", "default"]);
+    for route in routes {
+        table.row(vec![
+            route.host.as_str().into(),
+            route.app.as_str().into(),
+            route.service.as_str().into(),
+            if route.default { "✓" } else { "" }.into(),
+        ]);
+    }
+    table
+}
+
+fn fields(route: &Route) -> Vec<(&'static str, String)> {
+    let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    vec![
+        ("Host", route.host.clone()),
+        ("App", route.app.to_string()),
+        ("Service", route.service.clone()),
+        ("Default", yes_or_no(route.default)),
+        ("Wildcard", yes_or_no(route.wildcard)),
+    ]
+}
