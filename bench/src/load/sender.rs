@@ -1,0 +1,120 @@
+//! One keepalive connection: takes the next request that is due, sends it, and books how it went.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use http::header::HOST;
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::report::Answer;
+use super::{HIGHEST_US, Options, Shared, Timetable, empty_histogram};
+
+type Connection = http1::SendRequest<Full<Bytes>>;
+
+pub struct Sender {
+    options: Arc<Options>,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+}
+
+impl Sender {
+    pub fn new(options: Arc<Options>, address: SocketAddr, shared: Arc<Shared>) -> Self {
+        Self {
+            options,
+            address,
+            shared,
+            connection: None,
+        }
+    }
+
+    /// Sends until the timetable has ended; returns the latencies of the answers that were in order, in µs.
+    pub async fn run(mut self, timetable: Timetable) -> anyhow::Result<Histogram<u64>> {
+        let mut latencies = empty_histogram()?;
+        let shared = self.shared.clone();
+        loop {
+            shared
+                .due
+                .acquire()
+                .await
+                .context("waiting for the next request")?
+                .forget();
+            let Some(index) = shared.tally.take() else {
+                return Ok(latencies);
+            };
+            let meant = timetable.at(index);
+            let outcome = tokio::time::timeout(self.options.timeout, self.exchange()).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {:?}", self.options.timeout)));
+            if outcome.is_err() {
+                self.connection = None;
+            }
+            let since_start = meant.duration_since(timetable.start);
+            if shared.tally.book(since_start, outcome) {
+                let micros = u64::try_from(Instant::now().duration_since(meant).as_micros()).unwrap_or(HIGHEST_US);
+                latencies.saturating_record(micros.clamp(1, HIGHEST_US));
+            }
+        }
+    }
+
+    /// One request and its whole answer; nothing is tried twice.
+    async fn exchange(&mut self) -> anyhow::Result<Answer> {
+        let mut connection = self.connected().await?;
+        let response = connection
+            .send_request(self.request()?)
+            .await
+            .context("waiting for the answer")?;
+        let answer = Answer {
+            status: response.status().as_u16(),
+            code: response
+                .headers()
+                .get("x-miren-error")
+                .and_then(|code| Some(code.to_str().ok()?.to_owned())),
+        };
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame.context("reading the answer's body")?;
+        }
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    /// The connection of the last request, unless the server has closed it since; else a new one.
+    async fn connected(&mut self) -> anyhow::Result<Connection> {
+        if let Some(mut connection) = self.connection.take()
+            && connection.ready().await.is_ok()
+        {
+            return Ok(connection);
+        }
+        let stream = TcpStream::connect(self.address)
+            .await
+            .with_context(|| format!("connecting to {}", self.address))?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .context("setting up HTTP")?;
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    fn request(&self) -> anyhow::Result<Request<Full<Bytes>>> {
+        let options = &self.options;
+        let path = options.url.path_and_query().map_or("/", |path| path.as_str());
+        let host = options.host.clone().unwrap_or_else(|| self.address.to_string());
+        let mut request = Request::builder().method(&options.method).uri(path);
+        request = request.header(HOST, HeaderValue::from_str(&host).context("the host")?);
+        for (name, value) in &options.headers {
+            request = request.header(name, value);
+        }
+        request
+            .body(Full::new(options.body.clone()))
+            .context("making the request")
+    }
+}

@@ -1,0 +1,130 @@
+//! `miren-bench`: picks the scenario and prints its report as a table or as one JSON document.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use http::{HeaderName, HeaderValue, Method, Uri};
+use miren_bench::fastpath;
+use miren_bench::load::{Load, Options};
+use nix::sys::signal::{SigSet, Signal};
+use serde::Serialize;
+
+/// Measures the running system.
+#[derive(Parser)]
+#[command(name = "miren-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// One JSON document instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Sends requests on a fixed timetable; exits 1 when one fails. SIGINT and SIGTERM end it early.
+    Load(Box<LoadArguments>),
+    /// Times the kernel side by its own clock, beside a pidfd and a channel in user space. Needs root.
+    Fastpath {
+        /// Processes to kill for each measurement.
+        #[arg(long, default_value_t = 1000)]
+        rounds: u32,
+    },
+}
+
+#[derive(clap::Args)]
+struct LoadArguments {
+    /// `http://ADDRESS:PORT/PATH` with a numeric address.
+    #[arg(long)]
+    url: Uri,
+    /// `Host` of the requests; the URL's own by default.
+    #[arg(long)]
+    host: Option<String>,
+    /// Requests a second, sent whether or not earlier ones were answered.
+    #[arg(long, default_value_t = 500.0)]
+    rate: f64,
+    /// Like `30s`; until a signal by default.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Connections kept alive, and so the most requests in flight.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    #[arg(long, default_value = "GET")]
+    method: Method,
+    /// Body of each request.
+    #[arg(long, default_value = "")]
+    body: String,
+    /// Further header, `Name: value`; may be repeated.
+    #[arg(long = "header", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A request without a whole answer after this long has failed.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':').context("write it as \"Name: value\"")?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Ok(false): measured, but something failed.
+    let outcome = match arguments.scenario {
+        Scenario::Load(load) => run_load(*load, arguments.json),
+        Scenario::Fastpath { rounds } => run_fast_path(rounds, arguments.json),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("miren-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True when no request failed.
+fn run_load(arguments: LoadArguments, json: bool) -> anyhow::Result<bool> {
+    let mut ending = SigSet::empty();
+    ending.add(Signal::SIGINT);
+    ending.add(Signal::SIGTERM);
+    // Blocked before any thread exists, so that only the thread below takes them.
+    ending
+        .thread_block()
+        .context("blocking the signals that end the load")?;
+    let load = Load::start(Options {
+        url: arguments.url,
+        host: arguments.host,
+        method: arguments.method,
+        headers: arguments.headers,
+        body: arguments.body.into(),
+        rate: arguments.rate,
+        duration: arguments.duration,
+        connections: arguments.connections,
+        timeout: arguments.timeout,
+    })?;
+    let stop = load.stopper();
+    std::thread::spawn(move || ending.wait().map(|_| stop()));
+    let report = load.wait()?;
+    print(&report, json)?;
+    Ok(report.failed == 0)
+}
+
+fn run_fast_path(rounds: u32, json: bool) -> anyhow::Result<bool> {
+    let report = fastpath::run(&fastpath::Options { rounds })?;
+    print(&report, json)?;
+    Ok(true)
+}
+
+fn print(report: &(impl Serialize + Display), json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
