@@ -1,0 +1,49 @@
+//! Where the binaries under test are.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The folder that has `miren`, `miren-control` and `miren-proxy`.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    folder: PathBuf,
+}
+
+impl Binaries {
+    /// `MIREN_BIN_DIR`, else the folder of the profile that the test itself was built in.
+    #[track_caller]
+    pub fn find() -> Self {
+        let folder = env::var_os("MIREN_BIN_DIR").map_or_else(profile_folder, PathBuf::from);
+        let missing: Vec<&str> = ["miren", "miren-control", "miren-proxy"]
+            .into_iter()
+            .filter(|name| !folder.join(name).exists())
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "{} lacks {}: build them with `cargo xtask build`, or set MIREN_BIN_DIR",
+            folder.display(),
+            missing.join(", "),
+        );
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub fn command(&self, name: &str) -> Command {
+        Command::new(self.path(name))
+    }
+}
+
+/// Test executables are in `target/PROFILE/deps`.
+pub fn profile_folder() -> PathBuf {
+    let executable = env::current_exe().expect("a test knows its own path");
+    let folder = executable.parent().expect("an executable is in a folder");
+    if folder.ends_with("deps") {
+        folder.join("..")
+    } else {
+        folder.to_owned()
+    }
+}

@@ -1,0 +1,25 @@
+//! The black-box harness: real binaries in a folder of their own, driven through public doors only.
+//!
+//! A test starts a [`Node`] (`miren dev` on a private port), deploys [`AppFolder`]s, and talks to it with the CLI and
+//! over HTTP. Whatever a test does, dropping the node ends its processes and removes what they made.
+//! `MIREN_TEST_FAST_PATH=auto|kernel|off` selects the fast path of every node, so that the suite can run once per mode.
+//! Tests of one file run as many at a time as there are cores; files run one after the other.
+
+mod apps;
+mod binaries;
+mod census;
+mod cli;
+mod follow;
+mod forbid;
+pub mod http;
+pub mod leftovers;
+mod node;
+pub mod process;
+mod wait;
+
+pub use apps::AppFolder;
+pub use binaries::Binaries;
+pub use cli::{Cli, Output};
+pub use follow::{Follow, RequestLine, request_lines};
+pub use node::{Deployed, Node, NodeOptions, fast_path};
+pub use wait::wait_until;

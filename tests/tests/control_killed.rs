@@ -1,0 +1,141 @@
+//! With the control daemon dead, apps serve on and the kernel still drops what dies; a new daemon takes over what runs.
+
+use std::time::Duration;
+
+use miren_api::resource::FastPathStatus;
+use miren_bench::load::{Load, Options};
+use miren_blackbox::{AppFolder, Node, process, wait_until};
+use nix::sys::signal::Signal;
+
+const HOST: &str = "orphan.example.com";
+
+fn load(node: &Node) -> Load {
+    let mut options = Options::get(&format!("http://{}/info", node.http), 200.0).expect("the address of a node is one");
+    options.host = Some(HOST.to_owned());
+    Load::start(options).expect("a load starts")
+}
+
+fn transitions_by_kernel(node: &Node) -> u64 {
+    let status: FastPathStatus = node.cli.json(&["fastpath", "status"]);
+    status.transitions.by_kernel
+}
+
+#[test]
+fn k2_with_control_dead_a_killed_sandbox_is_dropped_and_later_replaced() {
+    let node = Node::start();
+    let app = AppFolder::rust("orphan").fixed(2);
+    node.deploy_at(&app, HOST);
+    let before = node.wait_running(&app.name, 2);
+    let counted = transitions_by_kernel(&node);
+    let load = load(&node);
+    let control = node.control_pid().expect("control runs");
+
+    // Stopped, so that it does not start control again at once.
+    process::signal(node.dev_pid(), Signal::SIGSTOP);
+    process::kill_and_wait(control);
+    let [victim, survivor] = &before[..] else {
+        panic!("{before:?}")
+    };
+    process::kill_and_wait(victim.pid.expect("a running sandbox has a process"));
+    for _ in 0..100 {
+        let response = node.get(HOST, "/info");
+        assert_eq!(response.status, 200, "{response:?}");
+        assert_eq!(
+            response.field("sandbox"),
+            survivor.id.to_string(),
+            "only the survivor can answer"
+        );
+    }
+    process::signal(node.dev_pid(), Signal::SIGCONT);
+
+    wait_until(
+        "miren dev to start control again",
+        Duration::from_secs(20),
+        || match node.control_pid() {
+            Some(pid) if pid != control => Ok(pid),
+            other => Err(format!("{other:?} listens")),
+        },
+    );
+    wait_until("control to answer", Duration::from_secs(20), || {
+        let output = node.cli.call(&["sandbox", "list"]);
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    });
+    // Reads answer while it still recovers, so the dead one may be listed as RUNNING for a moment.
+    let after = wait_until("the dead one to be replaced", Duration::from_secs(30), || {
+        let running = node.running(&app.name);
+        let replaced = running.len() == 2 && running.iter().all(|sandbox| sandbox.id != victim.id);
+        if replaced {
+            Ok(running)
+        } else {
+            Err(format!("{running:?}"))
+        }
+    });
+    let kept = after
+        .iter()
+        .find(|sandbox| sandbox.id == survivor.id)
+        .expect("the survivor is adopted");
+    assert_eq!(
+        (kept.pid, kept.generation, kept.ip),
+        (survivor.pid, survivor.generation, survivor.ip)
+    );
+    if node.fast_path == "kernel" {
+        assert!(
+            transitions_by_kernel(&node) > counted,
+            "the kernel's own change was not counted"
+        );
+    }
+    let report = load.stop().expect("a load ends");
+    assert_eq!(report.failed, 0, "{report}");
+    assert_eq!(node.pools(&app.name).len(), 1);
+    node.stop();
+}
+
+#[test]
+fn i7_control_killed_again_and_again_fails_no_request_and_duplicates_nothing() {
+    let node = Node::start();
+    let app = AppFolder::rust("orphan").fixed(2);
+    node.deploy_at(&app, HOST);
+    let before = node.wait_running(&app.name, 2);
+    let load = load(&node);
+    for _ in 0..3 {
+        let control = wait_until("control to listen", Duration::from_secs(20), || {
+            node.control_pid().ok_or("nobody does")
+        });
+        process::kill_and_wait(control);
+        wait_until("control to be started again", Duration::from_secs(20), || {
+            match node.control_pid() {
+                Some(pid) if pid != control => Ok(()),
+                other => Err(format!("{other:?} listens")),
+            }
+        });
+    }
+    wait_until("control to answer", Duration::from_secs(20), || {
+        let output = node.cli.call(&["sandbox", "list"]);
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    });
+    let after = node.wait_running(&app.name, 2);
+    let ids = |list: &[miren_api::resource::Sandbox]| {
+        let mut ids: Vec<_> = list
+            .iter()
+            .map(|sandbox| (sandbox.id.clone(), sandbox.pid, sandbox.generation))
+            .collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&before), ids(&after));
+    // A deploy works as ever, which it could not on half-adopted state.
+    app.set_release("after");
+    node.deploy(&app);
+    assert_eq!(node.get(HOST, "/info").field("release"), "after");
+    let report = load.stop().expect("a load ends");
+    assert_eq!(report.failed, 0, "{report}");
+    node.stop();
+}
