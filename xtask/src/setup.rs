@@ -1,0 +1,193 @@
+//! What a machine needs before it can build and test this repository, why, and where it comes from.
+
+use crate::command::{self, execute, output, succeeds};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// A Debian package and what breaks without it.
+struct Package {
+    name: &'static str,
+    reason: &'static str,
+}
+
+const PACKAGES: &[Package] = &[
+    Package {
+        name: "gcc",
+        reason: "C parts of SQLite, ring and zstd",
+    },
+    Package {
+        name: "libc6-dev",
+        reason: "C parts of SQLite, ring and zstd",
+    },
+    Package {
+        name: "cmake",
+        reason: "zlib-ng, which the proxy engine links",
+    },
+    Package {
+        name: "make",
+        reason: "zlib-ng, which the proxy engine links",
+    },
+    Package {
+        name: "pkg-config",
+        reason: "finds libseccomp",
+    },
+    Package {
+        name: "libseccomp-dev",
+        reason: "system-call filters of sandboxes",
+    },
+    Package {
+        name: "protobuf-compiler",
+        reason: "generates container protocol code",
+    },
+    Package {
+        name: "nftables",
+        reason: "masquerades what sandboxes send out",
+    },
+    Package {
+        name: "iproute2",
+        reason: "network namespaces of the tests",
+    },
+    Package {
+        name: "python3",
+        reason: "a sample app of the tests",
+    },
+    Package {
+        name: "nodejs",
+        reason: "a sample app of the tests",
+    },
+    Package {
+        name: "rustc-web",
+        reason: "eBPF: a compiler whose core library comes with its source",
+    },
+    Package {
+        name: "cargo-web",
+        reason: "eBPF: builds with that compiler",
+    },
+    Package {
+        name: "rust-web-src",
+        reason: "eBPF: source of the core library for the kernel's target",
+    },
+    Package {
+        name: "llvm-22-dev",
+        reason: "eBPF: bpf-linker links it",
+    },
+    Package {
+        name: "libpolly-22-dev",
+        reason: "eBPF: bpf-linker links it",
+    },
+    Package {
+        name: "libzstd-dev",
+        reason: "eBPF: bpf-linker links it",
+    },
+    Package {
+        name: "zlib1g-dev",
+        reason: "eBPF: bpf-linker links it",
+    },
+];
+
+/// The linker for kernel programs, and the version whose LLVM fits the compiler above.
+const BPF_LINKER: &str = "0.13.0";
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+/// Installs what is missing; says nothing but "ready" when nothing is.
+pub fn run_quietly() -> Result<()> {
+    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !is_there(package)).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    if !has_bpf_linker() {
+        install_bpf_linker()?;
+    }
+    Ok(())
+}
+
+pub fn run() -> Result<()> {
+    run_quietly()?;
+    println!("setup: everything is there");
+    Ok(())
+}
+
+/// A package counts as there when Debian says so, or when its program was installed by other means.
+fn is_there(package: &Package) -> bool {
+    let program = match package.name {
+        "python3" => Some("/usr/bin/python3"),
+        "nodejs" => Some("/usr/bin/node"),
+        _ => None,
+    };
+    if program.is_some_and(|path| Path::new(path).exists()) {
+        return true;
+    }
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f", "${db:Status-Status}", package.name]);
+    output(&mut query).is_ok_and(|status| status == "installed")
+}
+
+fn install(missing: &[&Package]) -> Result<()> {
+    println!("setup: installing {} Debian packages:", missing.len());
+    for package in missing {
+        println!("  {:20} {}", package.name, package.reason);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    let by_hand = format!("apt-get install -y --no-install-recommends {}", names.join(" "));
+    if !is_root()? {
+        bail!("installing packages needs root; run: sudo {by_hand}");
+    }
+    execute(Command::new("apt-get").args(["update", "-q"])).context("the package lists cannot be fetched")?;
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(&names)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    execute(&mut apt).with_context(|| format!("on another distribution, install what these names stand for: {by_hand}"))
+}
+
+/// Whether we may change the system.
+pub fn is_root() -> Result<bool> {
+    Ok(output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn has_bpf_linker() -> bool {
+    let path = linker_path();
+    path.exists() && output(Command::new(path).arg("--version")).is_ok_and(|version| version.contains(BPF_LINKER))
+}
+
+/// Where `cargo install` puts the linker.
+pub fn linker_path() -> std::path::PathBuf {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    home.unwrap_or_else(|| "/root/.cargo".into()).join("bin/bpf-linker")
+}
+
+fn install_bpf_linker() -> Result<()> {
+    println!("setup: installing bpf-linker {BPF_LINKER} from crates.io: links the kernel programs (about 3 minutes)");
+    let mut install = command::cargo();
+    install.args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER,
+        "--no-default-features",
+        "--features",
+        "llvm-22",
+    ]);
+    // Without LLVM_PREFIX its build takes the first llvm-config on PATH, often another version.
+    install.args(["--locked", "--force"]).env("LLVM_PREFIX", LLVM_PREFIX);
+    execute(&mut install)
+}
+
+/// Fails with the remedy unless the kernel side can be used here: root, and the kernel's own type description.
+pub fn check_kernel() -> Result<()> {
+    if !is_root()? {
+        bail!("sandboxes and kernel programs need root; run the same command with sudo");
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        bail!(
+            "this kernel has no BTF (/sys/kernel/btf/vmlinux); use one built with CONFIG_DEBUG_INFO_BTF, as Debian's"
+        );
+    }
+    if !succeeds(Command::new("nft").args(["list", "tables"])) {
+        bail!("nftables does not work here; the kernel needs nf_tables");
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Who may import whom: one vendor, one folder; and which of our crates stand on which.
+
+use super::Sources;
+use anyhow::{Context, Result};
+
+/// A vendor, the beginnings of its paths in code, and the only folders that may use them.
+struct Vendor {
+    paths: &'static [&'static str],
+    folders: &'static [&'static str],
+}
+
+const VENDORS: &[Vendor] = &[
+    Vendor {
+        paths: &["pingora::", "pingora_core::", "pingora_proxy::", "pingora_rustls::"],
+        folders: &["proxy/src/edge"],
+    },
+    Vendor {
+        paths: &["aya::"],
+        folders: &["ebpf/loader/"],
+    },
+    Vendor {
+        paths: &["aya_ebpf::"],
+        folders: &["ebpf/programs/"],
+    },
+    Vendor {
+        paths: &["libcontainer::"],
+        folders: &["control/sandbox/src/embedded"],
+    },
+    Vendor {
+        paths: &["rtnetlink::"],
+        folders: &["control/sandbox/src/network"],
+    },
+    Vendor {
+        paths: &["rusqlite::"],
+        folders: &["control/src/store", "control/tests/"],
+    },
+];
+
+/// Our crates, and which of ours each may depend on.
+const CRATES: &[(&str, &[&str])] = &[
+    ("miren-abi", &[]),
+    ("miren-programs", &["miren-abi"]),
+    ("miren-loader", &["miren-abi"]),
+    ("miren-api", &[]),
+    ("miren-sandbox", &["miren-api", "miren-loader"]),
+    ("miren-control", &["miren-api", "miren-loader", "miren-sandbox"]),
+    ("miren-proxy", &["miren-api", "miren-loader"]),
+    ("miren-cli", &["miren-api"]),
+    ("miren-bench", &["miren-api", "miren-loader", "miren-abi"]),
+    ("miren-blackbox", &["miren-api", "miren-bench"]),
+    ("hello-rust", &[]),
+    ("xtask", &[]),
+];
+
+pub fn check(sources: &Sources) -> Result<Vec<String>> {
+    let mut found: Vec<String> = sources
+        .rust
+        .iter()
+        .flat_map(|(path, text)| check_vendors(path, text))
+        .collect();
+    for (path, text) in &sources.manifests {
+        found.extend(check_manifest(path, text)?);
+    }
+    Ok(found)
+}
+
+fn check_vendors(path: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if path == file!() {
+        // The table and its tests name what they forbid.
+        return found;
+    }
+    for vendor in VENDORS
+        .iter()
+        .filter(|vendor| !vendor.folders.iter().any(|folder| path.starts_with(folder)))
+    {
+        for import in vendor.paths.iter().filter(|import| uses(text, import)) {
+            found.push(format!(
+                "{path}: uses {import} which belongs to {}",
+                vendor.folders.join(", ")
+            ));
+        }
+    }
+    found
+}
+
+/// Whether code, not a comment or a string of this table, has a path that begins so.
+fn uses(text: &str, import: &str) -> bool {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .any(|line| {
+            line.match_indices(import).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                before.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '_' | '"' | ':'))
+            })
+        })
+}
+
+fn check_manifest(path: &str, text: &str) -> Result<Vec<String>> {
+    let manifest: toml::Table = toml::from_str(text).with_context(|| path.to_owned())?;
+    let Some(name) = manifest
+        .get("package")
+        .and_then(|package| package.get("name")?.as_str())
+    else {
+        return Ok(Vec::new());
+    };
+    let Some((_, allowed)) = CRATES.iter().find(|(known, _)| *known == name) else {
+        return Ok(vec![format!(
+            "{path}: crate {name} is not in the import table of xtask/src/tidy/imports.rs"
+        )]);
+    };
+    let ours = dependencies(&manifest)
+        .into_iter()
+        .filter(|dependency| CRATES.iter().any(|(known, _)| known == dependency));
+    let wrong = ours.filter(|dependency| !allowed.contains(&dependency.as_str()));
+    Ok(wrong
+        .map(|dependency| format!("{path}: {name} may not depend on {dependency}"))
+        .collect())
+}
+
+/// Names in `[dependencies]`. What only tests use is not held by the table.
+fn dependencies(manifest: &toml::Table) -> Vec<String> {
+    let table = manifest.get("dependencies").and_then(toml::Value::as_table);
+    table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vendor_outside_its_folder_is_found() {
+        assert_eq!(
+            check_vendors("proxy/src/lease.rs", "use pingora_core::Error;\n").len(),
+            1
+        );
+        assert!(check_vendors("proxy/src/edge/peer.rs", "use pingora_core::Error;\n").is_empty());
+        assert!(check_vendors("proxy/src/lease.rs", "// pingora_core::Error is mapped there\n").is_empty());
+        assert!(check_vendors("ebpf/programs/src/main.rs", "use aya_ebpf::maps;\n").is_empty());
+    }
+
+    #[test]
+    fn a_dependency_the_table_lacks_is_found() {
+        let manifest = "[package]\nname = \"miren-cli\"\n[dependencies]\nmiren-control.workspace = true\n";
+        assert_eq!(check_manifest("cli/Cargo.toml", manifest).unwrap().len(), 1);
+        let stranger = "[package]\nname = \"new-crate\"\n";
+        assert!(check_manifest("x/Cargo.toml", stranger).unwrap()[0].contains("not in the import table"));
+    }
+}
