@@ -164,7 +164,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.fast_path.take().map(FastPath::remove) {
+        if let Some(Err(error)) = self.fast_path.take().map(|fast_path| fast_path.remove()) {
             eprintln!("removing {}: {error}", self.pin_dir.display());
         }
     }

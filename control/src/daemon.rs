@@ -54,7 +54,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     services.shutdown().await;
     drop((control, services));
     if config.on_stop == OnStop::Remove {
-        remove(&config, node).await?;
+        remove(&config, &node).await?;
     }
     outcome
 }
@@ -160,7 +160,7 @@ async fn drain_node(config: &Config, control: &Control) {
     }
 }
 
-async fn remove(config: &Config, node: Arc<Node>) -> anyhow::Result<()> {
+async fn remove(config: &Config, node: &Node) -> anyhow::Result<()> {
     node.remove().await.context("removing what was made on this machine")?;
     // The lock is still held: whoever waits for it makes its own file.
     let _ = std::fs::remove_file(config.run_dir.join("control.lock"));

@@ -20,4 +20,5 @@ pub mod store;
 
 pub use config::{Config, reference};
 pub use daemon::run;
+pub use metrics::reference as metrics_reference;
 pub use shutdown::Shutdown;

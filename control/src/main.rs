@@ -27,12 +27,16 @@ enum Command {
     },
     /// Prints the description of the API (docs/openapi.json).
     Openapi,
+    /// Prints every metric (docs/metrics.md).
+    MetricsReference,
 }
 
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Says what is wrong with the configuration file, and does nothing else.
     Check,
+    /// Prints every setting (docs/config.md).
+    Reference,
 }
 
 fn main() -> ExitCode {
@@ -48,19 +52,24 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        Some(Command::Openapi) => {
-            print!("{}", miren_control::server::openapi());
-            return Ok(());
+        Some(Command::Openapi) => print!("{}", miren_control::server::openapi()),
+        Some(Command::MetricsReference) => {
+            print!("{}", miren_api::reference::metrics(&miren_control::metrics_reference()))
         }
-        Some(Command::Config {
-            command: ConfigCommand::Check,
-        }) => {
-            Config::read(&arguments.config)?;
-            println!("{} is fine", arguments.config.display());
-            return Ok(());
-        }
-        None => {}
+        Some(Command::Config { command }) => match command {
+            ConfigCommand::Reference => print!("{}", miren_api::reference::settings(&miren_control::reference())),
+            ConfigCommand::Check => {
+                Config::read(&arguments.config)?;
+                println!("{} is fine", arguments.config.display());
+            }
+        },
+        None => return serve(&arguments),
     }
+    Ok(())
+}
+
+/// Runs the daemon until a signal stops it.
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

@@ -17,4 +17,5 @@ mod sockets;
 
 pub use config::{Config, reference};
 pub use error::StartError;
+pub use metrics::reference as metrics_reference;
 pub use run::{Addresses, Prepared, Stop};

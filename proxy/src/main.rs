@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use miren_api::reference;
 use miren_proxy::{Addresses, Config, Prepared, Stop, privileges};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -28,12 +29,17 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Prints every metric as a table of Markdown.
+    #[command(hide = true)]
+    MetricsReference,
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Checks the settings file, and does nothing else.
     Check,
+    /// Prints every key as a table of Markdown.
+    Reference,
 }
 
 fn main() -> ExitCode {
@@ -49,14 +55,25 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config = Config::read(&arguments.config)?;
-    if let Some(Command::Config {
-        command: ConfigCommand::Check,
-    }) = arguments.command
-    {
-        println!("{}: ok", arguments.config.display());
-        return Ok(ExitCode::SUCCESS);
+    match arguments.command {
+        None => return serve_until_stopped(Config::read(&arguments.config)?),
+        Some(Command::MetricsReference) => print!("{}", reference::metrics(&miren_proxy::metrics_reference()?)),
+        Some(Command::Config {
+            command: ConfigCommand::Reference,
+        }) => {
+            print!("{}", reference::settings(&miren_proxy::reference()));
+        }
+        Some(Command::Config {
+            command: ConfigCommand::Check,
+        }) => {
+            Config::read(&arguments.config)?;
+            println!("{}: ok", arguments.config.display());
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_until_stopped(config: Config) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::open(config)?;
     privileges::settle(&prepared.config().user, &prepared.config().data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -49,6 +49,21 @@ pub struct PoolMetrics {
     pub leases_dropped: IntCounter,
 }
 
+/// Name and help of each metric, for the generated reference.
+///
+/// # Errors
+/// When two declarations clash, which no release has.
+pub fn reference() -> Result<Vec<(String, String)>, prometheus::Error> {
+    let metrics = Metrics::new()?;
+    // Families without a value are not gathered.
+    metrics.pool("app");
+    let families = metrics.registry.gather();
+    Ok(families
+        .into_iter()
+        .map(|family| (family.name().to_owned(), family.help().to_owned()))
+        .collect())
+}
+
 impl PoolMetrics {
     /// Counts an answered request.
     pub fn answered(&self, status: u16) {

@@ -143,7 +143,8 @@ fn they_stream_and_sleep() {
             let event: serde_json::Value = serde_json::from_str(events[n]).unwrap();
             event["at_ns"].as_i64().unwrap()
         };
-        assert!(at(2) - at(0) >= 40_000_000, "{body}");
+        // Two gaps of 20 ms; timers that count whole milliseconds may be early by one.
+        assert!(at(2) - at(0) >= 38_000_000, "{body}");
         assert_eq!(
             http::get(app.address, "x", "/big?bytes=300001").unwrap().body.len(),
             300_001

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use miren_api::resource::FastPathStatus;
+use miren_api::resource::{FastPathStatus, Sandbox};
 use miren_bench::load::{Load, Options};
 use miren_blackbox::{AppFolder, Node, process, wait_until};
 use nix::sys::signal::Signal;
@@ -18,6 +18,34 @@ fn load(node: &Node) -> Load {
 fn transitions_by_kernel(node: &Node) -> u64 {
     let status: FastPathStatus = node.cli.json(&["fastpath", "status"]);
     status.transitions.by_kernel
+}
+
+/// Waits until another process than `old` listens, and answers.
+fn control_is_back(node: &Node, old: u32) {
+    wait_until(
+        "miren dev to start control again",
+        Duration::from_secs(20),
+        || match node.control_pid() {
+            Some(pid) if pid != old => Ok(()),
+            other => Err(format!("{other:?} listens")),
+        },
+    );
+    wait_until("control to answer", Duration::from_secs(20), || {
+        let output = node.cli.call(&["sandbox", "list"]);
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    });
+}
+
+fn only_the_survivor_answers(node: &Node, survivor: &Sandbox) {
+    for _ in 0..100 {
+        let response = node.get(HOST, "/info");
+        let answered = (response.status, response.field("sandbox"));
+        assert_eq!(answered, (200, survivor.id.to_string()), "{response:?}");
+    }
 }
 
 #[test]
@@ -37,33 +65,10 @@ fn k2_with_control_dead_a_killed_sandbox_is_dropped_and_later_replaced() {
         panic!("{before:?}")
     };
     process::kill_and_wait(victim.pid.expect("a running sandbox has a process"));
-    for _ in 0..100 {
-        let response = node.get(HOST, "/info");
-        assert_eq!(response.status, 200, "{response:?}");
-        assert_eq!(
-            response.field("sandbox"),
-            survivor.id.to_string(),
-            "only the survivor can answer"
-        );
-    }
+    only_the_survivor_answers(&node, survivor);
     process::signal(node.dev_pid(), Signal::SIGCONT);
 
-    wait_until(
-        "miren dev to start control again",
-        Duration::from_secs(20),
-        || match node.control_pid() {
-            Some(pid) if pid != control => Ok(pid),
-            other => Err(format!("{other:?} listens")),
-        },
-    );
-    wait_until("control to answer", Duration::from_secs(20), || {
-        let output = node.cli.call(&["sandbox", "list"]);
-        if output.code == 0 {
-            Ok(())
-        } else {
-            Err(output.to_string())
-        }
-    });
+    control_is_back(&node, control);
     // Reads answer while it still recovers, so the dead one may be listed as RUNNING for a moment.
     let after = wait_until("the dead one to be replaced", Duration::from_secs(30), || {
         let running = node.running(&app.name);
@@ -106,23 +111,10 @@ fn i7_control_killed_again_and_again_fails_no_request_and_duplicates_nothing() {
             node.control_pid().ok_or("nobody does")
         });
         process::kill_and_wait(control);
-        wait_until("control to be started again", Duration::from_secs(20), || {
-            match node.control_pid() {
-                Some(pid) if pid != control => Ok(()),
-                other => Err(format!("{other:?} listens")),
-            }
-        });
+        control_is_back(&node, control);
     }
-    wait_until("control to answer", Duration::from_secs(20), || {
-        let output = node.cli.call(&["sandbox", "list"]);
-        if output.code == 0 {
-            Ok(())
-        } else {
-            Err(output.to_string())
-        }
-    });
     let after = node.wait_running(&app.name, 2);
-    let ids = |list: &[miren_api::resource::Sandbox]| {
+    let ids = |list: &[Sandbox]| {
         let mut ids: Vec<_> = list
             .iter()
             .map(|sandbox| (sandbox.id.clone(), sandbox.pid, sandbox.generation))

@@ -24,7 +24,25 @@ pub fn binary(name: &str) -> PathBuf {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
+    forget_outer_cargo(&mut cargo);
     cargo
+}
+
+/// What the cargo that runs this program says of this package. Build scripts that watch these would run again, and all
+/// that stands on them be built again, whenever a cargo started from here takes turns with one started by hand.
+pub fn forget_outer_cargo(command: &mut Command) {
+    const OWN: [&str; 4] = [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+    ];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if OWN.contains(&name.as_ref()) || name.starts_with("CARGO_PKG_") {
+            command.env_remove(name.as_ref());
+        }
+    }
 }
 
 /// Runs `command` to its end with our output; an error names it.

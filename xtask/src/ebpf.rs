@@ -1,6 +1,6 @@
 //! Builds the kernel programs with whichever toolchain has the source of `core`, and says which.
 
-use crate::command::{execute, output, root, target_dir};
+use crate::command::{execute, forget_outer_cargo, output, root, target_dir};
 use crate::setup;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ pub fn run_build() -> Result<()> {
             cargo
         }
     };
+    forget_outer_cargo(&mut cargo);
     let linker = setup::linker_path();
     let path = std::env::var("PATH").unwrap_or_default();
     let tools = linker.parent().unwrap_or(Path::new("/")).display().to_string();

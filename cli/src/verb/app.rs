@@ -6,7 +6,7 @@ use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths};
 use clap::Subcommand;
 use miren_api::resource::{App, Health, Pool, Version, VersionStatus};
-use miren_api::{AppName, app_file, settings};
+use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -67,7 +67,7 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
         AppVerb::Status(options) => status(&app_folder::resolve(&options)?, context).await,
         AppVerb::Reference => context
             .console
-            .line(settings::markdown(&app_file::reference()).trim_end()),
+            .line(reference::settings(&app_file::reference()).trim_end()),
         AppVerb::Delete { name, force } => delete(&app_folder::parse_name(&name)?, force, context).await,
     }
 }

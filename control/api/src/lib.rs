@@ -7,6 +7,7 @@ pub mod error;
 pub mod host;
 pub mod id;
 pub mod lease;
+pub mod reference;
 pub mod resource;
 pub mod routing;
 pub mod settings;

@@ -11,7 +11,7 @@ mod report;
 mod tests;
 mod value;
 
-pub use report::{KeyDoc, Problem, Problems, markdown};
+pub use report::{KeyDoc, Problem, Problems};
 pub use value::{Bytes, parse_bytes, parse_duration};
 
 /// What has been found out about one file while reading it.

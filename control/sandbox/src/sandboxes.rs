@@ -146,7 +146,7 @@ impl Sandboxes {
     }
 
     /// Removes the bridge, the nftables table, the cgroup and the run files of the node. For after [`Sandboxes::drained`].
-    pub async fn remove_node(self) -> Result<(), OpenError> {
+    pub async fn remove_node(&self) -> Result<(), OpenError> {
         let node = self.node();
         node.stop();
         node.network.remove().await?;

@@ -2,7 +2,6 @@
 
 use super::Executor;
 use crate::config::Config;
-use anyhow::Context;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -17,10 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::Instant;
-
-/// How long ended tasks may take to be gone.
-const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Why this machine cannot run sandboxes.
 #[derive(Debug, thiserror::Error)]
@@ -64,28 +59,9 @@ impl Node {
 
     /// Removes everything made on this machine: network, cgroups, pins. For after [`Executor::drained`], when nothing
     /// uses it any more.
-    pub async fn remove(self: Arc<Self>) -> anyhow::Result<()> {
-        let node = sole_owner(self)
-            .await
-            .context("the node is still in use and was left in place")?;
-        node.sandboxes.remove_node().await?;
-        let fast_path = sole_owner(node.fast_path).await;
-        Ok(fast_path
-            .context("the slot table is still in use and was left in place")?
-            .remove()?)
-    }
-}
-
-/// Waits for tasks that are about to end to let go of something; none when they do not.
-async fn sole_owner<T>(mut shared: Arc<T>) -> Option<T> {
-    let until = Instant::now() + LETTING_GO;
-    loop {
-        shared = match Arc::try_unwrap(shared) {
-            Ok(owned) => return Some(owned),
-            Err(_) if Instant::now() >= until => return None,
-            Err(shared) => shared,
-        };
-        tokio::time::sleep(LETTING_GO / 250).await;
+    pub async fn remove(&self) -> anyhow::Result<()> {
+        self.sandboxes.remove_node().await?;
+        Ok(self.fast_path.remove()?)
     }
 }
 

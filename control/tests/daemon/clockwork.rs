@@ -129,6 +129,7 @@ async fn a_deploy_whose_sandboxes_never_listen_fails_in_time_with_their_log() {
         error.contains("0 of 2") && error.contains("what it wrote last"),
         "{error}"
     );
+    node.machine.release("./slow");
     node.pass(SECOND).await;
     assert!(node.machine.alive().is_empty(), "nothing of it is left");
 }

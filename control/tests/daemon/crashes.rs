@@ -152,6 +152,42 @@ async fn a_stopped_sandbox_is_replaced() {
 }
 
 #[tokio::test]
+async fn r3_i5_a_death_on_the_way_out_is_no_crash() {
+    let node = Node::start().await;
+    node.machine().hold("./one");
+    node.ask("shop", &web("./one")).await;
+    let pending = eventually("it is starting", async || {
+        node.machine()
+            .of_app("shop", SandboxState::Pending)
+            .pop()
+            .ok_or("none".to_owned())
+    })
+    .await;
+    let _: Sandbox = node
+        .client
+        .post(&format!("/v1/sandboxes/{pending}/stop"), &())
+        .await
+        .unwrap();
+    eventually("another one is starting", async || {
+        match node.machine().started().len() {
+            2 => Ok(()),
+            count => Err(format!("{count} started")),
+        }
+    })
+    .await;
+    node.machine().crash(&pending, 1);
+    let path = format!("/v1/sandboxes/{pending}");
+    eventually("it is DEAD", async || {
+        match node.client.get::<Sandbox>(&path).await.unwrap() {
+            sandbox if sandbox.state == SandboxState::Dead => Ok(()),
+            sandbox => Err(format!("{sandbox:?}")),
+        }
+    })
+    .await;
+    assert_eq!(node.pools("shop").await[0].crash_count, 0);
+}
+
+#[tokio::test]
 async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
     let node = Node::start().await;
     node.succeed("shop", &fixed("./one", 3)).await;

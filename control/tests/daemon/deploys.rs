@@ -4,9 +4,12 @@ use crate::node::{Node, eventually, fixed, refusal, web};
 use futures_util::StreamExt;
 use miren_api::ErrorCode;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
+use miren_api::id::{AppName, VersionId};
 use miren_api::lease::{AcquireRequest, AcquireResponse, Demand, ReleaseRequest};
 use miren_api::resource::{App, Health, SandboxState, Version, VersionStatus};
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
+use miren_control::record::ActiveRecord;
+use miren_control::routing::{Change, RoutingError};
 use std::pin::pin;
 
 #[tokio::test]
@@ -225,6 +228,10 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
     let new = node.ask("shop", &web("./new")).await;
     let second = snapshot(&mut events).await;
     assert!(second.generation > first.generation);
+    // Far more writes than the retirement would need, were it not held up.
+    for n in 0..10 {
+        node.route(&format!("r{n}.test"), "shop").await;
+    }
     let path = format!("/v1/deploys/{}", new.id);
     let waiting: Deploy = node.client.get(&path).await.unwrap();
     assert!(!waiting.status.is_final(), "{waiting:?}");
@@ -257,6 +264,26 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
         count => Err(format!("{count} alive")),
     })
     .await;
+}
+
+#[tokio::test]
+async fn p2_the_installed_number_never_decreases() {
+    let node = Node::start().await;
+    let routing = &node.control.apps.world.routing;
+    let install = |seq| {
+        Change::Install(ActiveRecord {
+            app: AppName::from_text("shop"),
+            version: VersionId::from_text(format!("shop-v{seq}")),
+            seq,
+        })
+    };
+    let second = routing.submit(install(2)).await.unwrap();
+    assert_eq!(
+        routing.submit(install(1)).await,
+        Err(RoutingError::Superseded { installed: 2 })
+    );
+    assert_eq!(routing.submit(install(2)).await, Ok(second), "said twice is done once");
+    assert_eq!(routing.submit(install(3)).await, Ok(second + 1));
 }
 
 #[tokio::test]

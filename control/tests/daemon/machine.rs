@@ -77,13 +77,14 @@ impl Machine {
         self.tables.lock().unwrap().failing.remove(command);
     }
 
-    /// Sandboxes whose command is `command` stay PENDING until [`Machine::release`].
+    /// Sandboxes whose command is `command` stay PENDING, or DRAINING, until [`Machine::release`].
     pub fn hold(&self, command: &str) {
         self.tables.lock().unwrap().held.insert(command.into());
     }
 
     pub fn release(&self, command: &str) {
         self.tables.lock().unwrap().held.remove(command);
+        self.changed.send_modify(|count| *count += 1);
         for id in self.ids(|running| running.order.service.command == command && running.state == SandboxState::Pending)
         {
             self.reach(&id, SandboxState::Running, None);
@@ -121,6 +122,19 @@ impl Machine {
         let tables = self.tables.lock().unwrap();
         let chosen = tables.running.iter().filter(|(_, running)| which(running));
         chosen.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A held sandbox does not stop either.
+    async fn not_held(&self, id: &SandboxId) {
+        let mut changed = self.changed.subscribe();
+        let is_held = || {
+            let tables = self.tables.lock().unwrap();
+            let command = tables.running.get(id).map(|running| &running.order.service.command);
+            command.is_some_and(|command| tables.held.contains(command))
+        };
+        while is_held() {
+            let _ = changed.changed().await;
+        }
     }
 
     fn reach(&self, id: &SandboxId, state: SandboxState, reason: Option<String>) {
@@ -219,6 +233,7 @@ impl Executor for Machine {
         tokio::spawn(async move {
             machine.reach(&id, SandboxState::Draining, Some(reason.clone()));
             let _ = tokio::time::timeout(deadline, idle).await;
+            machine.not_held(&id).await;
             machine.reach(&id, SandboxState::Stopping, None);
             machine.reach(&id, SandboxState::Stopped, Some(reason));
         });

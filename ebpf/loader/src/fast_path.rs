@@ -302,7 +302,7 @@ impl FastPath {
     ///
     /// # Errors
     /// When a pin or the file cannot be removed; what could be is gone.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         match &self.side {
             Side::Kernel(_) => Kernel::remove_pins(&self.config.pin_dir),
             Side::Off { .. } => remove_if_there(&self.config.table_file),

@@ -34,6 +34,13 @@ fn is_host(text: &[u8]) -> bool {
     !text.is_empty() && text.len() <= host::HOST_MAX + PORT_MAX && text.iter().all(allowed)
 }
 
+/// Whether a request asks for the one upgrade that is passed on.
+pub(super) fn is_websocket(head: &RequestHeader) -> bool {
+    head.headers
+        .get(header::UPGRADE)
+        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// The id of a request: its own if the peer is trusted, else a new one.
 pub(super) fn request_id(head: &RequestHeader, trusted: bool) -> HeaderValue {
     let own = head

@@ -172,7 +172,7 @@ impl Ingress {
             session.set_keepalive(None);
         }
         // A WebSocket may be silent for as long as it likes; anything else that stalls is cut.
-        let stall = (!session.is_upgrade_req()).then_some(self.rules.timeouts.idle);
+        let stall = (!head::is_websocket(session.req_header())).then_some(self.rules.timeouts.idle);
         session.set_read_timeout(stall);
         session.set_write_timeout(stall);
     }
@@ -247,7 +247,11 @@ impl ProxyHttp for Ingress {
             }
         }
         match &request.permit {
-            Some(permit) => Ok(upstream::peer(permit.lease(), &self.rules)),
+            Some(permit) => Ok(upstream::peer(
+                permit.lease(),
+                head::is_websocket(session.req_header()),
+                &self.rules,
+            )),
             None => Error::e_explain(
                 ErrorType::InternalError,
                 format!("no permit for {}", session.request_summary()),

@@ -3,11 +3,13 @@
 use super::Rules;
 use crate::lease::{Conn, ConnSet, Lease};
 use async_trait::async_trait;
+use late::LateReader;
 use pingora::http::ResponseHeader;
 use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::l4::ext::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::VirtualSocketStream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{Digest, GetProxyDigest as _};
 use pingora_core::upstreams::peer::{HttpPeer, Tracer, Tracing};
@@ -18,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+mod late;
+
 /// Finds a sandbox host that vanished without a word: probes after 15 s of silence, gives up 15 s later.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(15),
@@ -26,16 +30,23 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::from_secs(30),
 };
 
+/// Set in the pool key of connections for upgrades; leases are numbered from 1 and never get there.
+const UPGRADE: u64 = 1 << 63;
+
 /// A connection could not be made for a reason on this side: the sandbox is not to blame.
 pub(super) const LOCAL_FAULT: ErrorType = ErrorType::SocketError;
 
 /// The peer behind a permit. Connections are pooled under the lease's own number: another lease, even one with the same
-/// address and port, never gets one of them (I6).
-pub(super) fn peer(lease: &Arc<Lease>, rules: &Rules) -> Box<HttpPeer> {
+/// address and port, never gets one of them (I6). A request that asks for an `upgrade` always gets one of its own.
+pub(super) fn peer(lease: &Arc<Lease>, upgrade: bool, rules: &Rules) -> Box<HttpPeer> {
     let mut peer = HttpPeer::new(lease.endpoint, false, String::new());
-    peer.group_key = lease.serial;
+    let (key, connector): (u64, Arc<dyn L4Connect + Send + Sync>) = match upgrade {
+        false => (lease.serial, Arc::clone(lease) as _),
+        true => (lease.serial | UPGRADE, Arc::new(Upgrading(Arc::clone(lease)))),
+    };
+    peer.group_key = key;
     let options = &mut peer.options;
-    options.custom_l4 = Some(Arc::clone(lease) as Arc<dyn L4Connect + Send + Sync>);
+    options.custom_l4 = Some(connector);
     options.total_connection_timeout = Some(rules.timeouts.upstream_connect);
     options.idle_timeout = Some(rules.timeouts.upstream_idle);
     options.write_timeout = Some(rules.timeouts.idle);
@@ -52,27 +63,45 @@ pub(super) fn conn(digest: Option<&Digest>) -> Option<Arc<Conn>> {
 #[async_trait]
 impl L4Connect for Lease {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let SocketAddr::Inet(address) = address else {
-            return Error::e_explain(LOCAL_FAULT, "a sandbox has an address of its own");
-        };
-        let stream = TcpStream::connect(address).await.map_err(|error| {
-            let kind = kind_of(&error);
-            Error::because(kind, "connecting to a sandbox", error)
-        })?;
+        let stream = dial(address).await?;
         let fd = stream.as_raw_fd();
-        let Some(conn) = self.conns().register(fd) else {
-            return Error::e_explain(ErrorType::ConnectError, "the lease ended while connecting");
-        };
-        let mut stream = Stream::from(stream);
-        stream.tracer = Some(Tracer(Box::new(Registered {
-            conns: Arc::clone(self.conns()),
-            fd,
-        })));
-        // Hooks find what belongs to the connection in its digest.
-        let head = ResponseHeader::build(200, None)?;
-        stream.set_proxy_digest(ProxyDigest::new(Box::new(head), Some(Box::new(conn))));
-        Ok(stream)
+        noted(self, fd, Stream::from(stream))
     }
+}
+
+/// Connects for requests that ask for an upgrade.
+#[derive(Debug)]
+struct Upgrading(Arc<Lease>);
+
+#[async_trait]
+impl L4Connect for Upgrading {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let stream = dial(address).await?;
+        let fd = stream.as_raw_fd();
+        let late = VirtualSocketStream::new(Box::new(LateReader::new(stream)));
+        noted(&self.0, fd, Stream::from(late))
+    }
+}
+
+async fn dial(address: &SocketAddr) -> Result<TcpStream> {
+    let SocketAddr::Inet(address) = address else {
+        return Error::e_explain(LOCAL_FAULT, "a sandbox has an address of its own");
+    };
+    let connected = TcpStream::connect(address).await;
+    connected.map_err(|error| Error::because(kind_of(&error), "connecting to a sandbox", error))
+}
+
+/// Makes a connection one of its lease's; fails if the lease has ended meanwhile.
+fn noted(lease: &Lease, fd: RawFd, mut stream: Stream) -> Result<Stream> {
+    let Some(conn) = lease.conns().register(fd) else {
+        return Error::e_explain(ErrorType::ConnectError, "the lease ended while connecting");
+    };
+    let conns = Arc::clone(lease.conns());
+    stream.tracer = Some(Tracer(Box::new(Registered { conns, fd })));
+    // Hooks find what belongs to the connection in its digest.
+    let head = ResponseHeader::build(200, None)?;
+    stream.set_proxy_digest(ProxyDigest::new(Box::new(head), Some(Box::new(conn))));
+    Ok(stream)
 }
 
 /// What a failed connect says: that nobody is there, or that this side could not try.
@@ -129,7 +158,7 @@ mod tests {
             endpoint,
             capacity: 1,
         };
-        let hash = |lease: &Arc<Lease>| peer(lease, &rules).reuse_hash();
+        let hash = |lease: &Arc<Lease>| peer(lease, false, &rules).reuse_hash();
         let (one, other) = (Arc::new(Lease::new(&granted)), Arc::new(Lease::new(&granted)));
         assert_eq!(hash(&one), hash(&one), "its own connections are used again");
         assert_ne!(

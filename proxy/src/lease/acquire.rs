@@ -14,6 +14,8 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause: how often demand is told again while requests wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long after a first "draining" control is asked again, before those who wait are told.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// How long a snapshot may take that no longer has a version control does not know any more.
 const SNAPSHOT_DELAY: Duration = Duration::from_secs(2);
 
@@ -88,6 +90,7 @@ impl Pool {
     /// Takes over what control granted; says whether a lease is new.
     fn install(&self, response: AcquireResponse) -> bool {
         *self.id.lock() = Some(response.pool);
+        self.draining.store(false, Ordering::SeqCst);
         let before = self.open.load_full();
         let mut open = Vec::with_capacity(response.leases.len());
         let mut fresh = Vec::new();
@@ -124,6 +127,7 @@ impl Pool {
     /// What an acquire that failed means for those who wait.
     async fn failed(&self, error: &ClientError) {
         let ClientError::Refused(refused) = error else {
+            self.draining.store(false, Ordering::SeqCst);
             tracing::debug!(app = %self.target.app, %error, "control gives no leases now");
             return;
         };
@@ -131,9 +135,15 @@ impl Pool {
             tracing::debug!(app = %self.target.app, code = %refused.code, "control gives no leases now");
             return;
         };
-        if refused.code == ErrorCode::NoSuchVersion {
+        match refused.code {
             // The snapshot that says so may be on its way: then those who wait go on to where their host leads.
-            tokio::time::sleep(SNAPSHOT_DELAY).await;
+            ErrorCode::NoSuchVersion => tokio::time::sleep(SNAPSHOT_DELAY).await,
+            // A control that is being restarted says so too; the next one may well give leases.
+            ErrorCode::Draining if !self.draining.swap(true, Ordering::SeqCst) => {
+                tokio::time::sleep(RESTART_DELAY).await;
+                return;
+            }
+            _ => {}
         }
         // While sandboxes serve, room may come free: then only time ends the wait.
         if !self.has_open() {

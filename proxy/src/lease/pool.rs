@@ -30,6 +30,8 @@ pub struct Pool {
     pub(super) dropped: Mutex<Vec<LeaseKey>>,
     /// No route leads here any more.
     pub(super) retired: AtomicBool,
+    /// Whether control's last word was that it is draining.
+    pub(super) draining: AtomicBool,
     /// Whether a task asks control for leases.
     pub(super) acquiring: AtomicBool,
     /// Whether that task should ask once although nobody waits.
@@ -68,6 +70,7 @@ impl Pool {
             id: Mutex::default(),
             dropped: Mutex::default(),
             retired: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             acquiring: AtomicBool::new(false),
             asked_to_refresh: AtomicBool::new(false),
             nudge: Notify::new(),

@@ -51,6 +51,7 @@ impl Stage {
 
     /// As [`Stage::new`], before control said anything.
     pub async fn without_snapshot(settings: &str) -> Self {
+        log();
         let folder = tempfile::tempdir().unwrap();
         let table = open_table(&folder.path().join("slots"));
         let mut control = Control::new();
@@ -205,6 +206,16 @@ impl Proxy {
             .unwrap()
             .unwrap()
     }
+}
+
+/// Shows the proxy's log of a failed test, as far as `RUST_LOG` asks for it.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Another test of this process may have been first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }
 
 fn open_table(file: &Path) -> FastPath {

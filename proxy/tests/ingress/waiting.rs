@@ -146,7 +146,14 @@ async fn a_waiting_request_survives_a_restart_of_control() {
     let mut stage = Stage::new("").await;
     let waiting = ask_many(stage.address(), 1, "/");
     stage.metric_becomes(WAITING, 1.0).await;
+    // As a control that is being stopped: it refuses once, then it is gone for a while.
+    let refusal = ApiError::new(ErrorCode::Draining, "control is stopping");
+    stage
+        .control
+        .change(|inner| inner.refusals.insert("shop-v1".into(), refusal));
+    becomes("asked again", 1, || stage.control.change(|inner| inner.acquires.len())).await;
     stage.control.kill(&stage.socket());
+    stage.control.change(|inner| inner.refusals.clear());
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
     stage.control.start(&stage.socket());

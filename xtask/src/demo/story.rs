@@ -13,6 +13,8 @@ pub const HOST: &str = "hello.example.test";
 const APP: &str = "hello";
 /// Requests a second while things happen.
 const RATE: u32 = 500;
+/// How long requests go on after each thing that was done.
+const AFTERMATH: Duration = Duration::from_secs(2);
 /// Generous for a drain: its requests may take their time.
 const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -63,14 +65,13 @@ pub fn tell(node: &Node, folder: &Path) -> Result<Told> {
     })
 }
 
+/// Does one thing, and lets the requests go on for a while after it: what it did wrong would show in them.
 fn timed(what: &'static str, act: impl FnOnce() -> Result<String>) -> Result<Event> {
     let start = Instant::now();
     let outcome = act().with_context(|| what.to_owned())?;
-    Ok(Event {
-        what,
-        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-        outcome,
-    })
+    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    std::thread::sleep(AFTERMATH);
+    Ok(Event { what, took_ms, outcome })
 }
 
 /// A folder as a user would have it: a program and its `.miren/app.toml`.

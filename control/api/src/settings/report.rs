@@ -62,22 +62,3 @@ pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
         _ => format!("unknown key {key:?}; known here: {}", known.join(", ")),
     }
 }
-
-/// The keys as a Markdown table: one section of the generated reference.
-pub fn markdown(keys: &[KeyDoc]) -> String {
-    let mut text = String::from("| key | kind | default | meaning |\n|---|---|---|---|\n");
-    for key in keys {
-        let default = if key.default.is_empty() {
-            "–".to_owned()
-        } else {
-            format!("`{}`", key.default)
-        };
-        text.push_str(&format!(
-            "| `{}` | {} | {default} | {} |\n",
-            key.path,
-            key.kind,
-            key.doc.replace('|', "\\|")
-        ));
-    }
-    text
-}

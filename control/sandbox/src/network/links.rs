@@ -4,6 +4,7 @@ use super::{NetworkError, Subnet, blocking, names, namespace};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{
     Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
@@ -131,6 +132,7 @@ impl Links {
         let index = index.ok_or_else(|| doing()(Error::RequestFailed))?;
         let isolated = LinkBridgePort::new(index).isolated(true).build();
         self.0.link().set_port(isolated).execute().await.map_err(doing())?;
+        self.remember_neighbour(port).await?;
         let (path, address, subnet) = (namespace.to_owned(), port.address, port.subnet);
         blocking(move || namespace::run_in(&path, move || configure(address, subnet)))
             .await
@@ -138,6 +140,22 @@ impl Links {
                 "setting up the network inside {}",
                 namespace.display()
             )))
+    }
+
+    /// The bridge knows the sandbox's hardware address for good: the packet hook sees what is sent to a sandbox whose
+    /// network has vanished (K4) only if nobody has to be asked for it. The entry goes with the bridge; each address has
+    /// one hardware address for ever, so an old entry is a right one.
+    async fn remember_neighbour(&self, port: &Port) -> Result<(), NetworkError> {
+        let hardware = names::hardware_address(port.address);
+        let neighbours = self.0.neighbours();
+        let entry = neighbours
+            .add(port.bridge, IpAddr::V4(port.address))
+            .link_layer_address(&hardware);
+        let added = entry.state(NeighbourState::Permanent).replace().execute().await;
+        added.map_err(NetworkError::netlink(format!(
+            "remembering the neighbour {}",
+            port.address
+        )))
     }
 
     /// Deletes an interface, if it is there.
