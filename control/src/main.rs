@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use miren_api::error::one_line;
 use miren_control::{Config, Shutdown};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("miren-control: {error:#}");
+            eprintln!("miren-control: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -29,7 +29,7 @@ mod tests;
 pub use conns::{Conn, ConnSet};
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
-pub use pool::{Pool, Waited, Waiter};
+pub use pool::{Pool, Tried, Waited, Waiter};
 
 /// How much may wait, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +128,14 @@ impl Leases {
     pub fn look(&self, key: LeaseKey) {
         for lease in self.shared.held().iter().filter(|lease| lease.key == key) {
             self.shared.look(lease);
+        }
+    }
+
+    /// Gives every lease back: this process sends nothing more. Control then need not wait for it.
+    pub async fn give_back(&self) {
+        let keys = self.shared.held().iter().map(|lease| lease.key).collect();
+        if let Err(error) = self.shared.control.release(keys).await {
+            tracing::debug!(%error, "leases could not be given back; they expire");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use miren_api::error::one_line;
 use miren_api::reference;
 use miren_proxy::{Addresses, Config, Prepared, Stop, privileges};
 use std::io::IsTerminal;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("miren-proxy: {error:#}");
+            eprintln!("miren-proxy: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

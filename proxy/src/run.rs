@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 const TABLE_WAIT: Duration = Duration::from_secs(30);
 const TABLE_POLL: Duration = Duration::from_millis(50);
 
+/// How long control may take to take the leases back at the end.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
 /// How far the proxy was told to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
@@ -113,13 +116,13 @@ impl Prepared {
             store,
             metrics: Arc::clone(&metrics),
         };
-        follower.load();
+        follower.begin().await;
 
         let gate = Arc::new(Gate::default());
         let (close, closed) = watch::channel(false);
         let parts = edge::Parts {
             routing: Arc::clone(&routing),
-            leases,
+            leases: leases.clone(),
             gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
         };
@@ -137,12 +140,16 @@ impl Prepared {
         tasks.spawn(serve_admin(admin, self.admin));
 
         let patience = self.config.request_timeout;
-        Ok(finish(stop, async move {
+        let finished = finish(stop, async move {
             gate.close();
             close.send_replace(true);
             drained(edge, &gate, patience).await
         })
-        .await)
+        .await;
+        if tokio::time::timeout(GIVE_BACK, leases.give_back()).await.is_err() {
+            tracing::debug!("control did not take the leases back in time; they expire");
+        }
+        Ok(finished)
     }
 }
 

@@ -143,9 +143,45 @@ pub struct ErrorBody {
     pub error: ApiError,
 }
 
+/// An error and what caused it on one line, outermost first. A cause that the text before it tells already is left out.
+pub fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let told = inner.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_tells_each_cause_once() {
+        let inner = std::io::Error::other("permission denied");
+        let outer = ClientLike {
+            why: "opening the table: permission denied".into(),
+            source: inner,
+        };
+        assert_eq!(one_line(&outer), "opening the table: permission denied");
+        let quiet = ClientLike {
+            why: "opening the table".into(),
+            source: std::io::Error::other("permission denied"),
+        };
+        assert_eq!(one_line(&quiet), "opening the table: permission denied");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{why}")]
+    struct ClientLike {
+        why: String,
+        source: std::io::Error,
+    }
 
     #[test]
     fn codes_have_one_text_form_and_newer_ones_are_tolerated() {

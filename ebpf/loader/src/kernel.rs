@@ -52,8 +52,18 @@ pub(crate) struct Counters {
 }
 
 impl Kernel {
-    /// Makes or adopts the maps, then puts this build's programs in the place of whatever is attached.
+    /// Makes or adopts the maps, then puts this build's programs in the place of whatever is attached. What it cannot
+    /// finish making it takes away again; what it could not adopt stays.
     pub(crate) fn open(config: &FastPathConfig) -> Result<(Self, Table), OpenError> {
+        let opened = Self::make_or_adopt(config);
+        if opened.is_err() && matches!(read_record(&config.pin_dir), Ok(None)) {
+            // The first error is the one to tell.
+            let _ = Self::remove_pins(&config.pin_dir);
+        }
+        opened
+    }
+
+    fn make_or_adopt(config: &FastPathConfig) -> Result<(Self, Table), OpenError> {
         let bytes = object::bytes()?;
         let cgroup = config.cgroup.clone().map_or_else(pins::cgroup_root, Ok)?;
         let pin_dir = config.pin_dir.as_path();

@@ -4,13 +4,12 @@ use super::client::ClientConn;
 use super::head::{self, Sender};
 use super::{Parts, Rules, answer, hangup, upstream};
 use crate::gate::{Class, Held};
-use crate::lease::{Conn, Permit, Pool, Waited, Waiter};
+use crate::lease::{Conn, Permit, Pool, Tried, Waited, Waiter};
 use crate::refusal::{Reason, Refusal};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderValue;
 use jiff::Timestamp;
-use miren_api::lease::LeaseKey;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -44,8 +43,7 @@ pub(super) struct Request {
     pool: Option<Arc<Pool>>,
     permit: Option<Permit>,
     conn: Option<Arc<Conn>>,
-    /// Sandboxes it was sent to in vain.
-    tried: Vec<LeaseKey>,
+    tried: Tried,
     attempts: usize,
     /// Whether an answer began: nothing is awaited any more.
     answered: bool,
@@ -68,7 +66,7 @@ impl Request {
             pool: None,
             permit: None,
             conn: None,
-            tried: Vec::new(),
+            tried: Tried::default(),
             attempts: 0,
             answered: false,
             refusal: None,
@@ -121,7 +119,7 @@ impl Ingress {
             let pool = self.pool(host)?;
             request.pool = Some(Arc::clone(&pool));
             let waiter = Waiter {
-                avoid: &request.tried,
+                tried: &request.tried,
                 bytes: request.head_bytes,
                 deadline,
             };
@@ -247,11 +245,14 @@ impl ProxyHttp for Ingress {
             }
         }
         match &request.permit {
-            Some(permit) => Ok(upstream::peer(
-                permit.lease(),
-                head::is_websocket(session.req_header()),
-                &self.rules,
-            )),
+            Some(permit) => {
+                let wanted = upstream::Wanted {
+                    upgrade: head::is_websocket(session.req_header()),
+                    // The other kept connections of a sandbox that cut this one are no better.
+                    fresh: request.tried.any.contains(&permit.lease().key),
+                };
+                Ok(upstream::peer(permit.lease(), wanted, &self.rules))
+            }
             None => Error::e_explain(
                 ErrorType::InternalError,
                 format!("no permit for {}", session.request_summary()),

@@ -36,13 +36,23 @@ const UPGRADE: u64 = 1 << 63;
 /// A connection could not be made for a reason on this side: the sandbox is not to blame.
 pub(super) const LOCAL_FAULT: ErrorType = ErrorType::SocketError;
 
+/// Which connection a request can use.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// It asks for an upgrade: always a connection of its own.
+    pub(super) upgrade: bool,
+    /// It must not get a kept connection.
+    pub(super) fresh: bool,
+}
+
 /// The peer behind a permit. Connections are pooled under the lease's own number: another lease, even one with the same
-/// address and port, never gets one of them (I6). A request that asks for an `upgrade` always gets one of its own.
-pub(super) fn peer(lease: &Arc<Lease>, upgrade: bool, rules: &Rules) -> Box<HttpPeer> {
+/// address and port, never gets one of them (I6).
+pub(super) fn peer(lease: &Arc<Lease>, wanted: Wanted, rules: &Rules) -> Box<HttpPeer> {
     let mut peer = HttpPeer::new(lease.endpoint, false, String::new());
-    let (key, connector): (u64, Arc<dyn L4Connect + Send + Sync>) = match upgrade {
-        false => (lease.serial, Arc::clone(lease) as _),
-        true => (lease.serial | UPGRADE, Arc::new(Upgrading(Arc::clone(lease)))),
+    let key = if wanted.fresh { Lease::fresh_key() } else { lease.serial };
+    let (key, connector): (u64, Arc<dyn L4Connect + Send + Sync>) = match wanted.upgrade {
+        false => (key, Arc::clone(lease) as _),
+        true => (key | UPGRADE, Arc::new(Upgrading(Arc::clone(lease)))),
     };
     peer.group_key = key;
     let options = &mut peer.options;
@@ -158,7 +168,7 @@ mod tests {
             endpoint,
             capacity: 1,
         };
-        let hash = |lease: &Arc<Lease>| peer(lease, false, &rules).reuse_hash();
+        let hash = |lease: &Arc<Lease>| peer(lease, Wanted::default(), &rules).reuse_hash();
         let (one, other) = (Arc::new(Lease::new(&granted)), Arc::new(Lease::new(&granted)));
         assert_eq!(hash(&one), hash(&one), "its own connections are used again");
         assert_ne!(

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Leases are numbered in the order in which this process got them, and a number is never used again.
+/// Keys of kept connections: a number is never used again.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// The right to send requests to one sandbox generation.
@@ -58,6 +58,11 @@ impl Lease {
     /// Counts one request out.
     pub(super) fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// A key under which no connection is kept yet: for a request that must not get a kept one again.
+    pub fn fresh_key() -> u64 {
+        SERIAL.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Lets no further request in.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -49,11 +50,23 @@ pub enum Waited {
     Refused(Refusal),
 }
 
+/// How long a request waits for another sandbox than those that refused it. Where a word lags behind (the table in a
+/// file), the one that replaces a dead sandbox is there before this has passed.
+const REFUSED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Sandboxes that a request was sent to in vain.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    /// All of them: another one is better.
+    pub any: Vec<LeaseKey>,
+    /// Those where nobody accepted the connection: there is no use in trying again at once.
+    pub refused: Vec<LeaseKey>,
+}
+
 /// What a waiting request brings along.
 #[derive(Debug)]
 pub struct Waiter<'r> {
-    /// Sandboxes it has been sent to in vain.
-    pub avoid: &'r [LeaseKey],
+    pub tried: &'r Tried,
     /// Bytes of its head.
     pub bytes: u64,
     pub deadline: Instant,
@@ -78,8 +91,12 @@ impl Pool {
     }
 
     /// A permit at once, if a sandbox has room and nobody waits before. No lock, no I/O.
-    pub fn admit(self: &Arc<Self>, avoid: &[LeaseKey]) -> Option<Permit> {
-        if self.queue.len() == 0 { self.take(avoid) } else { None }
+    pub fn admit(self: &Arc<Self>, tried: &Tried) -> Option<Permit> {
+        if self.queue.len() == 0 {
+            self.take(tried, &tried.refused)
+        } else {
+            None
+        }
     }
 
     /// Waits for a permit. `changes` tells of new routing snapshots; it must be older than the resolution that led here.
@@ -99,9 +116,11 @@ impl Pool {
         changes: &mut watch::Receiver<u64>,
     ) -> Waited {
         self.start_acquiring();
+        let mut never = waiter.tried.refused.as_slice();
+        let patience = Instant::now() + REFUSED_PATIENCE;
         loop {
             // After joining: a permit that was given back before is found here, one given back later calls.
-            if let Some(permit) = self.take(waiter.avoid) {
+            if let Some(permit) = self.take(waiter.tried, never) {
                 return Waited::Admitted(permit);
             }
             tokio::select! {
@@ -110,6 +129,7 @@ impl Pool {
                     return Waited::Refused(refusal);
                 },
                 _ = changes.changed() => return Waited::RoutesChanged,
+                () = tokio::time::sleep_until(patience), if !never.is_empty() => never = &[],
                 () = tokio::time::sleep_until(waiter.deadline) => {
                     let reason = if self.has_open() { Reason::AtCapacity } else { Reason::WaitTimeout };
                     return Waited::Refused(reason.into());
@@ -118,19 +138,21 @@ impl Pool {
         }
     }
 
-    /// The less loaded of two random leases with room; never one of `avoid` while there is another.
-    fn take(self: &Arc<Self>, avoid: &[LeaseKey]) -> Option<Permit> {
+    /// The less loaded of two random leases with room; one that was tried only if there is no other, and none of `never`.
+    fn take(self: &Arc<Self>, tried: &Tried, never: &[LeaseKey]) -> Option<Permit> {
         let open = self.open.load();
-        if avoid.is_empty() {
+        if tried.any.is_empty() {
             return self.take_among(&open);
         }
-        let others: Vec<_> = open
-            .iter()
-            .filter(|lease| !avoid.contains(&lease.key))
-            .cloned()
-            .collect();
+        let without = |keys: &[LeaseKey]| -> Vec<_> {
+            open.iter()
+                .filter(|lease| !keys.contains(&lease.key))
+                .cloned()
+                .collect()
+        };
+        let others = without(&tried.any);
         if others.is_empty() {
-            self.take_among(&open)
+            self.take_among(&without(never))
         } else {
             self.take_among(&others)
         }

@@ -18,6 +18,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between attempts to reach control.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long the first snapshot may take to come from control before the one on disk is used.
+const CONTROL_FIRST: Duration = Duration::from_secs(1);
+
 /// Everything that following needs.
 #[derive(Clone, Debug)]
 pub struct Follower {
@@ -29,8 +32,26 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Takes the newest readable snapshot from disk; says whether there was one.
-    pub fn load(&self) -> bool {
+    /// Takes a first snapshot: control's, if it answers soon, else the newest readable one from disk. One from disk may be
+    /// older than what the proxy before this one served.
+    pub async fn begin(&self) {
+        match tokio::time::timeout(CONTROL_FIRST, self.fetch()).await {
+            Ok(Some(snapshot)) => drop(self.routing.install(&snapshot)),
+            _ => drop(self.load()),
+        }
+    }
+
+    async fn fetch(&self) -> Option<RoutingSnapshot> {
+        let mut events = std::pin::pin!(self.control.stream(None).await.ok()?);
+        loop {
+            let event = events.next().await?.ok()?;
+            if event.name == "snapshot" {
+                return serde_json::from_str(&event.data).ok();
+            }
+        }
+    }
+
+    fn load(&self) -> bool {
         let loaded = self.store.load();
         for (path, why) in &loaded.damaged {
             self.metrics.damaged_snapshots.inc();

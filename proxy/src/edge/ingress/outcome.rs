@@ -19,8 +19,9 @@ impl Ingress {
     /// Nothing was sent, so any request can be tried again: on a fresh lease (R7).
     pub(super) fn not_connected(&self, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
         if let Some(permit) = request.permit.take() {
-            request.tried.push(permit.lease().key);
+            request.tried.any.push(permit.lease().key);
             if *error.etype() != LOCAL_FAULT {
+                request.tried.refused.push(permit.lease().key);
                 permit.pool().drop_lease(permit.lease());
             }
         }
@@ -37,7 +38,7 @@ impl Ingress {
             && session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated();
         if again && let Some(permit) = request.permit.take() {
-            request.tried.push(permit.lease().key);
+            request.tried.any.push(permit.lease().key);
             request.conn = None;
         }
         error.set_retry(again);
