@@ -55,8 +55,9 @@ impl Kernel {
     /// Makes or adopts the maps, then puts this build's programs in the place of whatever is attached. What it cannot
     /// finish making it takes away again; what it could not adopt stays.
     pub(crate) fn open(config: &FastPathConfig) -> Result<(Self, Table), OpenError> {
+        let is_new = !config.pin_dir.exists();
         let opened = Self::make_or_adopt(config);
-        if opened.is_err() && matches!(read_record(&config.pin_dir), Ok(None)) {
+        if opened.is_err() && is_new {
             // The first error is the one to tell.
             let _ = Self::remove_pins(&config.pin_dir);
         }
