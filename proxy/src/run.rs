@@ -116,7 +116,7 @@ impl Prepared {
             store,
             metrics: Arc::clone(&metrics),
         };
-        follower.begin().await;
+        let begun = follower.begin().await;
 
         let gate = Arc::new(Gate::default());
         let (close, closed) = watch::channel(false);
@@ -130,7 +130,7 @@ impl Prepared {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run(self.events));
-        tasks.spawn(follower.run());
+        tasks.spawn(follower.run(begun));
         tasks.spawn(tell_when_ready(Arc::clone(&routing), ready));
         let admin = Admin {
             metrics,

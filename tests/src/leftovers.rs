@@ -13,9 +13,14 @@ use crate::process;
 /// One thing that should be gone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leftover {
-    Process { pid: u32, command: String },
+    Process {
+        pid: u32,
+        command: String,
+    },
     Mount(PathBuf),
     Device(String),
+    /// A route to the node's subnet, as `ip route` names its destination.
+    Route(String),
     Table(String),
     Pin(PathBuf),
     Cgroup(PathBuf),
@@ -27,6 +32,7 @@ impl fmt::Display for Leftover {
             Self::Process { pid, command } => write!(out, "process {pid} ({command})"),
             Self::Mount(at) => write!(out, "mount at {}", at.display()),
             Self::Device(name) => write!(out, "network device {name}"),
+            Self::Route(subnet) => write!(out, "route to {subnet}"),
             Self::Table(table) => write!(out, "nftables table {table}"),
             Self::Pin(path) => write!(out, "pin {}", path.display()),
             Self::Cgroup(path) => write!(out, "cgroup {}", path.display()),
@@ -68,6 +74,7 @@ pub fn find(marks: &Marks) -> BTreeSet<Leftover> {
     found.extend(processes(marks));
     found.extend(mounts(marks));
     found.extend(devices(marks));
+    found.extend(routes(marks));
     found.extend(tables(marks));
     found.extend(marked_below(marks, &mount_points("bpf")).map(Leftover::Pin));
     found.extend(marked_below(marks, &cgroup_roots()).map(Leftover::Cgroup));
@@ -152,6 +159,19 @@ fn devices(marks: &Marks) -> Vec<Leftover> {
     names.filter(|name| marks.are_in(name)).map(Leftover::Device).collect()
 }
 
+/// The node's backstop route. It carries no name: the subnet stands in the settings of the node.
+fn routes(marks: &Marks) -> Option<Leftover> {
+    let settings = fs::read_to_string(marks.folder.join("control.toml")).ok()?;
+    let subnet = settings
+        .lines()
+        .find_map(|line| line.strip_prefix("subnet = \"")?.strip_suffix('"'))?;
+    let output = Command::new("ip")
+        .args(["route", "show", "type", "unreachable", subnet])
+        .output()
+        .ok()?;
+    (!output.stdout.is_empty()).then(|| Leftover::Route(subnet.to_owned()))
+}
+
 fn tables(marks: &Marks) -> Vec<Leftover> {
     let Ok(output) = Command::new("nft").args(["list", "tables"]).output() else {
         return Vec::new();
@@ -199,6 +219,7 @@ pub fn remove(found: &BTreeSet<Leftover>) {
             Leftover::Process { pid, .. } => process::signal(*pid, Signal::SIGKILL),
             Leftover::Mount(at) => run("umount", &["-l", &at.to_string_lossy()]),
             Leftover::Device(name) => run("ip", &["link", "delete", name]),
+            Leftover::Route(subnet) => run("ip", &["route", "delete", "unreachable", subnet]),
             Leftover::Table(table) => run("nft", &format!("delete table {table}").split(' ').collect::<Vec<_>>()),
             Leftover::Pin(path) => remove_pins(path),
             Leftover::Cgroup(path) => remove_cgroup(path),

@@ -46,6 +46,13 @@ fn every_kind_of_leftover_is_found_and_removed() {
 
     let name = &marks.name;
     run(&format!("ip link add {name} type bridge"));
+    // A subnet nobody uses: of the block for documentation.
+    run("ip route add unreachable 192.0.2.0/28 metric 9999");
+    fs::write(
+        folder.path().join("control.toml"),
+        "[network]\nsubnet = \"192.0.2.0/28\"\n",
+    )
+    .unwrap();
     run(&format!("nft add table inet {name}"));
     let cgroup = cgroup_root().join(format!("miren-{name}"));
     fs::create_dir_all(cgroup.join("inner")).unwrap();
@@ -63,6 +70,7 @@ fn every_kind_of_leftover_is_found_and_removed() {
         },
         Leftover::Mount(at.clone()),
         Leftover::Device(name.clone()),
+        Leftover::Route("192.0.2.0/28".into()),
         Leftover::Table(format!("inet {name}")),
         Leftover::Pin(at.join(format!("pins-{name}"))),
         Leftover::Cgroup(cgroup.clone()),

@@ -160,7 +160,7 @@ pub fn linker_path() -> std::path::PathBuf {
 }
 
 fn install_bpf_linker() -> Result<()> {
-    println!("setup: installing bpf-linker {BPF_LINKER} from crates.io: links the kernel programs (about 3 minutes)");
+    println!("setup: installing bpf-linker {BPF_LINKER} with cargo: links the kernel programs (about 3 minutes)");
     let mut install = command::cargo();
     install.args([
         "install",

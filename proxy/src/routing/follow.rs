@@ -4,11 +4,12 @@ use super::{Routing, SnapshotStore};
 use crate::control::{Backoff, Control};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use miren_api::ClientError;
 use miren_api::client::Event;
 use miren_api::lease::LeaseKey;
 use miren_api::routing::{PoolChanged, RoutingSnapshot, SandboxHint};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,6 +22,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long the first snapshot may take to come from control before the one on disk is used.
 const CONTROL_FIRST: Duration = Duration::from_secs(1);
 
+/// What control tells, event by event.
+type Events = Pin<Box<dyn Stream<Item = Result<Event, ClientError>> + Send>>;
+
+/// A first snapshot from control, and the stream it came on.
+pub struct Begun {
+    snapshot: Arc<RoutingSnapshot>,
+    events: Events,
+}
+
+/// Where it is told that a snapshot is in use.
+struct Outlets {
+    applied: watch::Sender<u64>,
+    kept: watch::Sender<Option<Arc<RoutingSnapshot>>>,
+}
+
 /// Everything that following needs.
 #[derive(Clone, Debug)]
 pub struct Follower {
@@ -32,21 +48,24 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Takes a first snapshot: control's, if it answers soon, else the newest readable one from disk. One from disk may be
-    /// older than what the proxy before this one served.
-    pub async fn begin(&self) {
-        match tokio::time::timeout(CONTROL_FIRST, self.fetch()).await {
-            Ok(Some(snapshot)) => drop(self.routing.install(&snapshot)),
-            _ => drop(self.load()),
-        }
+    /// Takes a first snapshot: control's, if it answers soon; else the newest readable one from disk, which may be older
+    /// than what the proxy before this one served. What control has begun to tell is to be followed on.
+    pub async fn begin(&self) -> Option<Begun> {
+        let Ok(Some(begun)) = tokio::time::timeout(CONTROL_FIRST, self.fetch()).await else {
+            self.load();
+            return None;
+        };
+        self.routing.replace(&begun.snapshot);
+        Some(begun)
     }
 
-    async fn fetch(&self) -> Option<RoutingSnapshot> {
-        let mut events = std::pin::pin!(self.control.stream(None).await.ok()?);
+    async fn fetch(&self) -> Option<Begun> {
+        let mut events: Events = Box::pin(self.control.stream(None).await.ok()?);
         loop {
             let event = events.next().await?.ok()?;
             if event.name == "snapshot" {
-                return serde_json::from_str(&event.data).ok();
+                let snapshot = Arc::new(serde_json::from_str(&event.data).ok()?);
+                return Some(Begun { snapshot, events });
             }
         }
     }
@@ -69,25 +88,30 @@ impl Follower {
         }
     }
 
-    /// Follows control until the task is dropped.
-    pub async fn run(self) {
+    /// Follows control until the task is dropped; `begun` is what [`Follower::begin`] returned.
+    pub async fn run(self, begun: Option<Begun>) {
         let (applied, to_acknowledge) = watch::channel(0);
         let (kept, to_keep) = watch::channel(None);
-        let stream = self.follow(&applied, &kept);
+        let outlets = Outlets { applied, kept };
         tokio::join!(
-            stream,
+            self.follow(begun, &outlets),
             acknowledge(self.control.clone(), to_acknowledge),
             self.keep(to_keep)
         );
     }
 
-    async fn follow(&self, applied: &watch::Sender<u64>, kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>) {
+    async fn follow(&self, begun: Option<Begun>, outlets: &Outlets) {
         let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         // A snapshot from disk is not resumed after: control may have been set up anew since.
         let mut last = None;
+        let mut open = None;
+        if let Some(Begun { snapshot, events }) = begun {
+            self.take(snapshot, &mut last, outlets);
+            open = Some(events);
+        }
         let mut said = false;
         loop {
-            let result = self.one_stream(&mut last, applied, kept, &mut pause).await;
+            let result = self.one_stream(open.take(), &mut last, outlets, &mut pause).await;
             let was_connected = self.metrics.control_connected.get() == 1;
             self.metrics.control_connected.set(0);
             match result {
@@ -104,12 +128,15 @@ impl Follower {
 
     async fn one_stream(
         &self,
+        open: Option<Events>,
         last: &mut Option<u64>,
-        applied: &watch::Sender<u64>,
-        kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>,
+        outlets: &Outlets,
         pause: &mut Backoff,
     ) -> Result<(), ClientError> {
-        let mut events = std::pin::pin!(self.control.stream(*last).await?);
+        let mut events = match open {
+            Some(events) => events,
+            None => Box::pin(self.control.stream(*last).await?),
+        };
         self.metrics.control_connected.set(1);
         // What happened while nobody listened: every pool in use asks again.
         self.leases.refresh_all();
@@ -121,17 +148,20 @@ impl Follower {
                 continue;
             }
             match serde_json::from_str::<RoutingSnapshot>(&event.data) {
-                Ok(snapshot) => {
-                    let generation = self.apply(Arc::new(snapshot), last.is_none(), kept);
-                    *last = Some(generation);
-                    applied.send_replace(generation);
-                }
+                Ok(snapshot) => self.take(Arc::new(snapshot), last, outlets),
                 Err(error) => {
                     tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
                 }
             }
         }
         Ok(())
+    }
+
+    /// Applies what control sent, and has the generation in use acknowledged.
+    fn take(&self, snapshot: Arc<RoutingSnapshot>, last: &mut Option<u64>, outlets: &Outlets) {
+        let generation = self.apply(snapshot, last.is_none(), &outlets.kept);
+        *last = Some(generation);
+        outlets.applied.send_replace(generation);
     }
 
     /// Serves from `snapshot` unless a newer one is in use; returns the generation that is in use then.
