@@ -38,8 +38,9 @@ fn without_cgroups_one_line_says_what_to_mount() {
     unsafe { command.pre_exec(|| Ok(hide_cgroups()?)) };
     let output = Output::of(&mut command);
     assert_eq!(output.code, 1, "{output}");
+    // With the kernel's fast path the connect hook misses it first, else the limits of sandboxes do.
     assert!(
-        output.text().contains("no cgroup file system is mounted: mount"),
+        output.text().contains("no cgroup") && output.text().contains("is mounted"),
         "{output}"
     );
     assert_eq!(output.text().trim().lines().count(), 1, "{output}");
