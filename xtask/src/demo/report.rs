@@ -91,32 +91,15 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    NEXT RUNNING  (taken out of routing by the kernel itself)"
+            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    (taken out of routing by the kernel itself)"
         );
         for change in own {
             let at = number(change, "at_ns");
             let seconds = format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
             let (slot, generation) = (number(change, "slot"), number(change, "generation"));
             let state = change["state"].as_str().unwrap_or("?");
-            let next = self
-                .running_after(at)
-                .map_or_else(|| "-".to_owned(), |wait| format!("{:.1} ms", wait as f64 / 1e6));
-            let _ = writeln!(out, "{seconds:>15}  {slot:>5}  {generation:>10}  {state:7}  {next:>12}");
+            let _ = writeln!(out, "{seconds:>15}  {slot:>5}  {generation:>10}  {state}");
         }
-    }
-
-    /// Nanoseconds from `at` to the next sandbox that became RUNNING.
-    fn running_after(&self, at: u64) -> Option<u64> {
-        let running = self
-            .told
-            .transitions
-            .iter()
-            .filter(|change| change["state"] == json!("RUNNING"));
-        running
-            .map(|change| number(change, "at_ns"))
-            .filter(|time| *time > at)
-            .min()
-            .map(|time| time - at)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use miren_loader::{FastPath, State};
@@ -13,12 +14,18 @@ use crate::{
     roles::{Player, listen, say},
 };
 
-/// A namespace with a live listener on an IPv4 and an IPv6 address.
+/// A namespace with a live listener on an IPv4 and an IPv6 address. Connect hooks do not ask for the namespace, and those
+/// of other tests cover this process too: no two tests share an address.
 fn network() -> (Namespace, [TcpListener; 2]) {
+    static NEXT: AtomicU8 = AtomicU8::new(100);
+    let own = NEXT.fetch_add(1, Ordering::Relaxed);
     let network = Namespace::new();
-    network.ip("address add 198.51.100.30/32 dev lo");
-    network.ip("address add 2001:db8::30/128 dev lo nodad");
-    let listeners = [network.listen("198.51.100.30:0"), network.listen("[2001:db8::30]:0")];
+    network.ip(&format!("address add 198.51.100.{own}/32 dev lo"));
+    network.ip(&format!("address add 2001:db8::{own}/128 dev lo nodad"));
+    let listeners = [
+        network.listen(&format!("198.51.100.{own}:0")),
+        network.listen(&format!("[2001:db8::{own}]:0")),
+    ];
     (network, listeners)
 }
 
@@ -66,7 +73,10 @@ fn k3_a_mapped_address_is_the_same_address() {
     let fast_path = lab.kernel();
     let (network, [listener, _]) = network();
     let endpoint = address_of(&listener);
-    let mapped = Ipv4Addr::new(198, 51, 100, 30).to_ipv6_mapped();
+    let IpAddr::V4(plain) = endpoint.ip() else {
+        panic!("{endpoint} is not an IPv4 address")
+    };
+    let mapped = plain.to_ipv6_mapped();
     let mapped = SocketAddr::V6(SocketAddrV6::new(mapped, endpoint.port(), 0, 0));
     let generation = begin(&fast_path, 0, &mapped.to_string(), State::Running);
     assert_eq!(
