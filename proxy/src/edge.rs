@@ -26,6 +26,8 @@ mod upstream;
 
 /// Attempts per request, the first one included; each on a lease of its own.
 const ATTEMPTS: usize = 3;
+/// Attempts when nothing was sent, since no sandbox accepted the connection: each is on another lease, or waits for one.
+const CONNECTS: usize = 8;
 
 /// What serving requests needs.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ pub fn serve(
     };
     let conf = Arc::new(ServerConf {
         threads: config.threads,
-        max_retries: ATTEMPTS,
+        max_retries: CONNECTS,
         // Pingora multiplies this by the number of threads.
         upstream_keepalive_pool_size: config.limits.upstream_idle.div_ceil(config.threads),
         ..ServerConf::default()

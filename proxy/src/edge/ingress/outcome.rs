@@ -1,6 +1,7 @@
 //! What a failed attempt means: try another sandbox, or tell the client which way it failed.
 
 use super::{Ingress, Request, answer};
+use crate::edge::ATTEMPTS;
 use crate::edge::upstream::LOCAL_FAULT;
 use crate::refusal::{Reason, Refusal};
 use miren_loader::State;
@@ -34,6 +35,7 @@ impl Ingress {
         let timed_out = request.conn.as_ref().is_some_and(|conn| conn.timed_out());
         let again = *error.esource() == ErrorSource::Upstream
             && !timed_out
+            && request.attempts < ATTEMPTS
             && session.response_written().is_none()
             && session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated();
