@@ -70,21 +70,18 @@ impl Follower {
         }
     }
 
-    fn load(&self) -> bool {
+    fn load(&self) {
         let loaded = self.store.load();
         for (path, why) in &loaded.damaged {
             self.metrics.damaged_snapshots.inc();
             tracing::error!(file = %path.display(), why, "ALARM: a kept routing snapshot cannot be used; trying the one before");
         }
-        match &loaded.snapshot {
-            Some(snapshot) => {
-                tracing::info!(
-                    generation = snapshot.generation,
-                    "routing by the kept snapshot until control answers"
-                );
-                self.routing.install(snapshot)
-            }
-            None => false,
+        if let Some(snapshot) = &loaded.snapshot {
+            tracing::info!(
+                generation = snapshot.generation,
+                "routing by the kept snapshot until control answers"
+            );
+            self.routing.install(snapshot);
         }
     }
 
