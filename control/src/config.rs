@@ -48,7 +48,7 @@ pub struct Drain {
     pub request_timeout: Duration,
     pub tunnel_timeout: Duration,
     pub stop_grace: Duration,
-    /// Zero: as long as the other budgets together take.
+    /// After which what is left is forced to end; zero: never.
     pub node_timeout: Duration,
 }
 
@@ -263,7 +263,7 @@ fn drain(drain: &mut Table<'_, '_, '_>) -> Drain {
         node_timeout: drain.duration(
             "node_timeout",
             "0s",
-            "When the node stops: a shorter limit for all of it, after which sandboxes are killed; 0s sets none.",
+            "When the node stops: the limit for all of it, after which whatever is left is forced to end; 0s waits for ever.",
         ),
     }
 }

@@ -111,11 +111,12 @@ impl Control {
     }
 }
 
-/// Passes changes of slot words on to proxies, as hints.
+/// Tells proxies which sandboxes left RUNNING, as hints.
 async fn pass_on(mut transitions: broadcast::Receiver<Transition>, hints: &broadcast::Sender<Hint>) {
     loop {
         match transitions.recv().await {
-            Ok(transition) => {
+            // DRAINING and later; what is made or released is nothing a proxy would look at.
+            Ok(transition) if transition.state.refuses_connections() => {
                 let hint = SandboxHint {
                     slot: transition.slot,
                     generation: transition.generation,
@@ -124,6 +125,7 @@ async fn pass_on(mut transitions: broadcast::Receiver<Transition>, hints: &broad
                 // No receiver means no proxy.
                 let _ = hints.send(Hint::Sandbox(hint));
             }
+            Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::debug!(missed, "hints were skipped; proxies read the words themselves");
             }

@@ -134,29 +134,41 @@ async fn stop(config: &Config, control: &Control) {
     let _ = std::fs::remove_file(config.socket());
 }
 
-/// Drains every sandbox within the node's budgets; after them what is left is killed.
+/// Drains every sandbox. One that outlives its own budgets is killed; clean-ups are waited for as long as
+/// `drain.node_timeout` says, then for one last [`FORCED`].
 async fn drain_node(config: &Config, control: &Control) {
     let drain = &config.drain;
     let at_most = drain.request_timeout.max(drain.tunnel_timeout);
-    control.apps.stop_all(at_most).await;
-    let executor = &control.apps.world.executor;
-    let graceful = match drain.node_timeout {
-        Duration::ZERO => at_most + drain.stop_grace,
-        timeout => timeout.min(at_most + drain.stop_grace),
+    let graceful = at_most + drain.stop_grace;
+    let (limit, forced) = match drain.node_timeout {
+        Duration::ZERO => (graceful, None),
+        timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),
     };
-    if tokio::time::timeout(graceful, executor.drained()).await.is_ok() {
+    control.apps.stop_all(at_most).await;
+    let drained = control.apps.world.executor.drained();
+    let mut drained = std::pin::pin!(drained);
+    if tokio::time::timeout(limit, &mut drained).await.is_ok() {
         return;
     }
-    for view in control.apps.views() {
-        for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
-            tracing::warn!(sandbox = %sandbox.id, "still there after {graceful:?}: killed");
-            executor.kill(&sandbox.id, "the node stopped");
+    kill_all(control, limit);
+    match forced {
+        None => drained.await,
+        Some(forced) => {
+            if tokio::time::timeout(forced, drained).await.is_err() {
+                tracing::error!(
+                    "clean-ups of sandboxes are still unfinished after {forced:?}; the next start goes on with them"
+                );
+            }
         }
     }
-    if tokio::time::timeout(FORCED, executor.drained()).await.is_err() {
-        tracing::error!(
-            "clean-ups of sandboxes are still unfinished after {FORCED:?}; the next start goes on with them"
-        );
+}
+
+fn kill_all(control: &Control, limit: Duration) {
+    for view in control.apps.views() {
+        for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
+            tracing::warn!(sandbox = %sandbox.id, "still there after {limit:?}: killed");
+            control.apps.world.executor.kill(&sandbox.id, "the node stopped");
+        }
     }
 }
 

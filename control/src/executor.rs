@@ -34,8 +34,11 @@ pub trait Executor: Send + Sync + 'static {
     /// What the slot's word says now.
     fn is_running(&self, key: LeaseKey) -> bool;
 
-    /// Every change of a word: hints.
+    /// Every change of a word from now on: hints.
     fn transitions(&self) -> broadcast::Receiver<Transition>;
+
+    /// The latest change of every slot in use.
+    fn slots(&self) -> Vec<Transition>;
 
     fn fast_path(&self) -> FastPathStatus;
 

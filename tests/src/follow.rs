@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miren_api::resource::{LogLine, SlotTransition};
 
@@ -18,7 +18,7 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Starts watching.
+    /// Starts watching a node in which something runs: the slots in use are told first, and from then on nothing is missed.
     #[track_caller]
     pub fn transitions(cli: &Cli) -> Self {
         let mut command = cli.command(&["fastpath", "watch", "--format", "json"]);
@@ -37,26 +37,26 @@ impl Follow {
                 }
             }
         });
-        Self {
+        let mut follow = Self {
             child,
             lines,
             seen: Vec::new(),
-        }
+        };
+        follow.expect("the slots in use", |_| true);
+        follow
     }
 
     /// The first transition that fits, also among those seen before.
     #[track_caller]
     pub fn expect(&mut self, what: &str, fits: impl Fn(&SlotTransition) -> bool) -> SlotTransition {
         let limit = Duration::from_secs(10);
+        let start = Instant::now();
         if let Some(found) = self.seen.iter().find(|seen| fits(seen)) {
             return found.clone();
         }
         loop {
-            let Ok(next) = self.lines.recv_timeout(limit) else {
-                panic!(
-                    "no transition for {limit:?} while waiting for {what}; seen: {:#?}",
-                    self.seen
-                );
+            let Ok(next) = self.lines.recv_timeout(limit.saturating_sub(start.elapsed())) else {
+                panic!("waited {limit:?} for {what}; seen: {:#?}", self.seen);
             };
             self.seen.push(next.clone());
             if fits(&next) {

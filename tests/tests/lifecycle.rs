@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use miren_bench::load::{Load, Options};
 use miren_blackbox::leftovers::{self, Leftover};
-use miren_blackbox::{AppFolder, Node, process, wait_until};
+use miren_blackbox::{AppFolder, Follow, Node, process, wait_until};
 use nix::sys::signal::Signal;
 
 const HOST: &str = "twin.example.com";
@@ -138,8 +138,25 @@ fn a_stopped_sandbox_is_replaced_and_stays_stopped() {
     let app = AppFolder::rust("twin").fixed(1);
     node.deploy_at(&app, HOST);
     let before = node.wait_running("twin", 1)[0].clone();
+    let mut watch = Follow::transitions(&node.cli);
     let output = node.cli.call(&["sandbox", "stop", before.id.as_str()]);
     assert_eq!(output.code, 0, "{output}");
+    let mut last = 0;
+    for state in ["RUNNING", "DRAINING", "STOPPING", "STOPPED"] {
+        let change = watch.expect(state, |change| {
+            (Some(change.slot), Some(change.generation)) == (before.slot, before.generation) && change.state == state
+        });
+        assert!(
+            change.at_ns > last,
+            "{state} at {} but the state before it at {last}",
+            change.at_ns
+        );
+        last = change.at_ns;
+    }
+    watch.expect("its replacement", |change| {
+        change.state == "RUNNING" && Some(change.slot) != before.slot
+    });
+    drop(watch);
     wait_until("its replacement", Duration::from_secs(30), || {
         let running = node.running("twin");
         let done = running.len() == 1 && running[0].id != before.id;

@@ -25,6 +25,14 @@ pub fn release() -> Result<()> {
     execute(&mut cargo)
 }
 
+/// The same and the tests, in one go: they share every dependency.
+pub fn with_tests() -> Result<()> {
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--release", "--workspace", "--exclude", "miren-programs"]);
+    cargo.args(["--bins", "--tests"]);
+    execute(&mut cargo)
+}
+
 /// Measures the fast path on this machine.
 pub fn bench() -> Result<()> {
     run()?;

@@ -1,8 +1,8 @@
 //! Runs every test there is, on the release build: unit, in process, in kernel, and the real binaries from outside.
 
-use crate::command::{self, execute};
+use crate::command::{self, execute, root};
 use crate::{build, ebpf, setup};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 /// Narrows a run down while working on one thing.
@@ -12,40 +12,46 @@ pub struct Options {
     filter: Option<String>,
 }
 
-/// The crate whose tests drive the real binaries.
-const BLACK_BOX: &str = "miren-blackbox";
+/// The tests that drive the real binaries, one file each.
+const BLACK_BOX: &str = "tests/tests";
 
 pub fn run(options: &Options) -> Result<()> {
     setup::run_quietly()?;
     setup::check_kernel()?;
     ebpf::run_build()?;
-    build::release()?;
-    inner(options)?;
-    for mode in ["kernel", "off"] {
-        black_box(options, mode)?;
-    }
-    Ok(())
+    build::with_tests()?;
+    println!("test: everything, with the fast path in the kernel");
+    cargo_test(options, "kernel", &[])?;
+    println!("test: the same outside view without the kernel's help (K7)");
+    cargo_test(options, "off", &black_box()?)
 }
 
-/// Everything that needs no running node.
-fn inner(options: &Options) -> Result<()> {
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--release", "--workspace", "--exclude", BLACK_BOX]);
-    if let Some(filter) = &options.filter {
-        cargo.args(["--", filter]);
-    }
-    execute(&mut cargo)
-}
-
-/// The same outside view with the kernel's help and without it (K7).
-fn black_box(options: &Options, fast_path: &str) -> Result<()> {
-    println!("test: black box with fast_path.mode = \"{fast_path}\"");
+/// Always the whole workspace: with another selection cargo would build the dependencies with other features, and again.
+fn cargo_test(options: &Options, fast_path: &str, targets: &[String]) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
-        .args(["test", "--release", "--package", BLACK_BOX])
+        .args(["test", "--release", "--workspace"])
+        .args(targets)
         .env("MIREN_TEST_FAST_PATH", fast_path);
     if let Some(filter) = &options.filter {
         cargo.args(["--", filter]);
     }
     execute(&mut cargo)
+}
+
+/// The options that select the black-box tests.
+fn black_box() -> Result<Vec<String>> {
+    let folder = root().join(BLACK_BOX);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(name) = path.file_stem().and_then(|stem| stem.to_str())
+        {
+            names.push(format!("--test={name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Any free port: the daemon says which one it got.
 const ANY_PORT: &str = "127.0.0.1:0";
+/// Somebody waits for the end of a dev node: sandboxes get what they would get anyway, a stuck clean-up gets 30 s more.
+const NODE_TIMEOUT: &str = "40s";
 
 #[derive(Serialize)]
 struct ControlToml<'l> {
@@ -18,6 +20,7 @@ struct ControlToml<'l> {
     fast_path: FastPathTable<'l>,
     network: NetworkTable<'l>,
     runtime: RuntimeTable,
+    drain: DrainTable,
     metrics: Listen,
 }
 
@@ -41,6 +44,11 @@ struct NetworkTable<'l> {
 #[derive(Serialize)]
 struct RuntimeTable {
     kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct DrainTable {
+    node_timeout: &'static str,
 }
 
 #[derive(Serialize)]
@@ -90,6 +98,9 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
             subnet: settings.subnet,
         },
         runtime: RuntimeTable { kind: settings.runtime },
+        drain: DrainTable {
+            node_timeout: NODE_TIMEOUT,
+        },
         metrics: Listen { listen: ANY_PORT },
     })
 }

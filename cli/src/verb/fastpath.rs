@@ -14,7 +14,7 @@ use std::time::Duration;
 pub enum FastPathVerb {
     /// Mode, programs and counts
     Status,
-    /// Every change of a slot, with the kernel's own time
+    /// The slots in use, then every change of one as it happens, with the kernel's own time
     Watch,
 }
 
@@ -47,7 +47,7 @@ async fn watch(context: &mut Context<'_>) -> Result<(), Failure> {
                 if std::mem::take(&mut lost) {
                     context
                         .console
-                        .note("the server is back; what changed meanwhile was not seen");
+                        .note("the server is back; the slots in use follow again, not what changed meanwhile");
                 }
                 print_all(events, context).await.doing(what)?;
             }
@@ -69,6 +69,13 @@ async fn print_all(
 ) -> Result<(), Failure> {
     let mut stream = pin!(stream);
     while let Some(Ok(event)) = stream.next().await {
+        if event.name == "missed" {
+            let many = &event.data;
+            context
+                .console
+                .note(&format!("{many} changes came faster than they could be shown"));
+            continue;
+        }
         let change: SlotTransition = serde_json::from_str(&event.data).map_err(|error| {
             Failure::failed(format!("the server sent a change this program does not know: {error}"))
                 .remedy("compare \"miren version\" with the server's")

@@ -8,7 +8,7 @@ use crate::network::{Network, NoPlace, Places};
 use crate::order::{SandboxChange, StartOrder};
 use crate::process::Process;
 use crate::registry::Registry;
-use miren_loader::{Events, FastPath, Transition};
+use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -17,11 +17,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Transitions a receiver may lag behind before it has to read the table instead.
-const TRANSITIONS: usize = 1024;
 /// How long a helper may take to end once its sandbox has, and how often its lock is looked at: the kernel offers no
 /// event for the release of a lock.
 const HELPER_END: Duration = Duration::from_secs(2);
@@ -38,7 +36,6 @@ pub(crate) struct Node {
     pub(crate) registry: Registry,
     places: Mutex<Places>,
     changes: mpsc::UnboundedSender<SandboxChange>,
-    transitions: broadcast::Sender<Transition>,
     stopped: CancellationToken,
 }
 
@@ -63,7 +60,6 @@ impl Node {
             registry: Registry::new(),
             places: Mutex::new(places),
             changes: parts.changes,
-            transitions: broadcast::Sender::new(TRANSITIONS),
             stopped: CancellationToken::new(),
         })
     }
@@ -84,20 +80,14 @@ impl Node {
         self.stopped.cancel();
     }
 
-    /// Passes exits on to the tasks of the sandboxes and to whoever listens.
+    /// Passes exits on to the tasks of the sandboxes.
     pub(crate) fn watch_exits(self: &Arc<Self>, mut events: Events) {
         let node = Arc::clone(self);
         self.spawn(async move {
             while let Some(transition) = events.next().await {
                 node.registry.wake_slot(transition.slot);
-                // Nobody has to listen.
-                let _ = node.transitions.send(transition);
             }
         });
-    }
-
-    pub(crate) fn transitions(&self) -> broadcast::Receiver<Transition> {
-        self.transitions.subscribe()
     }
 
     /// Tells control. Control that is gone will read the facts again when it is back.

@@ -11,13 +11,13 @@ use crate::order::{Known, SandboxChange, StartOrder};
 use crate::registry::CleanUp;
 use futures_util::future::BoxFuture;
 use miren_api::id::SandboxId;
-use miren_loader::{AttachError, EventError, FastPath, Transition};
+use miren_loader::{AttachError, EventError, FastPath};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 /// The sandboxes of one node. Cheap to clone; when the last clone is dropped everything that watches sandboxes ends,
 /// and the sandboxes go on.
@@ -128,11 +128,6 @@ impl Sandboxes {
     pub fn kill(&self, id: &SandboxId, reason: &str) {
         let reason = reason.to_owned();
         self.node().registry.command(id, Command::Kill { reason });
-    }
-
-    /// Every slot transition. Hints: a receiver that lags reads the table instead.
-    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
-        self.node().transitions()
     }
 
     /// Clean-ups that failed and are being tried again.

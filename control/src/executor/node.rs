@@ -92,7 +92,11 @@ impl Executor for Node {
     }
 
     fn transitions(&self) -> broadcast::Receiver<Transition> {
-        self.sandboxes.transitions()
+        self.fast_path.transitions()
+    }
+
+    fn slots(&self) -> Vec<Transition> {
+        self.fast_path.in_use()
     }
 
     fn fast_path(&self) -> FastPathStatus {

@@ -256,6 +256,10 @@ impl Executor for Machine {
         self.transitions.subscribe()
     }
 
+    fn slots(&self) -> Vec<Transition> {
+        Vec::new()
+    }
+
     fn fast_path(&self) -> FastPathStatus {
         let used = u32::try_from(self.alive().len()).unwrap();
         FastPathStatus {

@@ -5,31 +5,49 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use miren_abi::{ChangedBy, Event, State, Word};
+use miren_abi::{ChangedBy, EXIT_CODE_UNKNOWN, Event, State, Word};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::mpsc,
+    sync::{broadcast, mpsc},
 };
 
-use crate::{config::SlotSource, error::OpenError, kernel, ring::Ring};
+use crate::{config::SlotSource, error::OpenError, kernel, ring::Ring, table::SlotView};
 
-/// A slot whose init process exited.
+/// One change of a slot's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Index into the table.
     pub slot: u32,
     /// Which life of the slot.
     pub generation: u64,
-    /// STOPPED or DEAD.
+    /// Where it is now.
     pub state: State,
     /// When, CLOCK_MONOTONIC nanoseconds.
     pub at_ns: u64,
-    /// Who noticed.
+    /// Who changed it.
     pub by: ChangedBy,
-    /// Raw wait status, or [`miren_abi::EXIT_CODE_UNKNOWN`].
+    /// Raw wait status of the init process after its exit, or [`miren_abi::EXIT_CODE_UNKNOWN`].
     pub exit_code: u32,
-    /// The process.
+    /// The init process; 0 while it has none.
     pub tgid: u32,
+}
+
+impl Transition {
+    /// The change that made a slot what it is.
+    pub(crate) fn latest(slot: u32, view: &SlotView) -> Self {
+        Self {
+            slot,
+            generation: view.generation,
+            state: view.state,
+            at_ns: view.since_ns,
+            by: view.changed_by,
+            exit_code: match view.changed_by {
+                ChangedBy::Kernel => view.exit_code,
+                ChangedBy::Control => EXIT_CODE_UNKNOWN,
+            },
+            tgid: view.tgid,
+        }
+    }
 }
 
 impl From<Event> for Transition {
@@ -51,7 +69,11 @@ impl From<Event> for Transition {
 ///
 /// A stream can lose an exit when it is full; [`crate::FastPath::slot`] never does. Reconcile from there.
 #[derive(Debug)]
-pub struct Events(Source);
+pub struct Events {
+    source: Source,
+    /// Where each exit goes as well.
+    told: broadcast::Sender<Transition>,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -60,20 +82,25 @@ enum Source {
 }
 
 impl Events {
-    pub(crate) fn from_ring(ring: Ring) -> Self {
-        Self(Source::Ring(AsyncRing::new(ring)))
+    pub(crate) fn from_ring(ring: Ring, told: broadcast::Sender<Transition>) -> Self {
+        let source = Source::Ring(AsyncRing::new(ring));
+        Self { source, told }
     }
 
-    pub(crate) fn from_channel(receiver: mpsc::Receiver<Transition>) -> Self {
-        Self(Source::Channel(receiver))
+    pub(crate) fn from_channel(receiver: mpsc::Receiver<Transition>, told: broadcast::Sender<Transition>) -> Self {
+        let source = Source::Channel(receiver);
+        Self { source, told }
     }
 
     /// The next exit; `None` when there will be no more. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Transition> {
-        match &mut self.0 {
+        let exit = match &mut self.source {
             Source::Ring(ring) => ring.next().await,
             Source::Channel(receiver) => receiver.recv().await,
-        }
+        }?;
+        // Nobody has to listen.
+        let _ = self.told.send(exit);
+        Some(exit)
     }
 }
 

@@ -9,8 +9,9 @@ use std::{
     },
 };
 
-use miren_abi::{EXIT_CODE_UNKNOWN, SlotRef, State};
+use miren_abi::{ChangedBy, EXIT_CODE_UNKNOWN, SlotRef, State};
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 
 use crate::{
     config::{ActiveMode, FastPathConfig, Mode},
@@ -23,6 +24,9 @@ use crate::{
     watch::Watch,
 };
 
+/// Changes that a listener may lag behind before it has to read the table instead.
+const TRANSITIONS: usize = 1024;
+
 /// The slot table as control sees it: the only user-space writer.
 #[derive(Debug)]
 pub struct FastPath {
@@ -33,6 +37,7 @@ pub struct FastPath {
     /// `begin` and `release` change several things; this makes each one step.
     writer: Mutex<()>,
     by_control: AtomicU64,
+    transitions: broadcast::Sender<Transition>,
 }
 
 /// What knows about the table besides the table itself.
@@ -94,6 +99,7 @@ impl FastPath {
             side,
             writer: Mutex::new(()),
             by_control: AtomicU64::new(0),
+            transitions: broadcast::Sender::new(TRANSITIONS),
         }
     }
 
@@ -136,8 +142,8 @@ impl FastPath {
                 .set_address(address_key(endpoint.ip()), owner)
                 .map_err(SlotError::kernel("publishing the address"))?;
         }
-        let generation = self.table.begin(slot, endpoint)?;
-        self.by_control.fetch_add(1, Ordering::Relaxed);
+        let (generation, at_ns) = self.table.begin(slot, endpoint)?;
+        self.changed(slot, generation, State::Pending, at_ns);
         Ok(generation)
     }
 
@@ -182,8 +188,8 @@ impl FastPath {
     }
 
     fn already_exited(&self, slot: u32, generation: u64, tgid: u32) -> SlotError {
-        if self.table.exited(slot, generation, EXIT_CODE_UNKNOWN).is_some() {
-            self.by_control.fetch_add(1, Ordering::Relaxed);
+        if let Some((state, at_ns)) = self.table.exited(slot, generation, EXIT_CODE_UNKNOWN) {
+            self.changed(slot, generation, state, at_ns);
         }
         SlotError::AlreadyExited { tgid }
     }
@@ -193,9 +199,24 @@ impl FastPath {
     /// # Errors
     /// [`SlotError::Refused`] with what was found: another generation, an end, or a state that is not above `to`.
     pub fn advance(&self, slot: u32, generation: u64, to: State) -> Result<State, SlotError> {
-        let from = self.table.advance(slot, generation, to)?;
-        self.by_control.fetch_add(1, Ordering::Relaxed);
+        let (from, at_ns) = self.table.advance(slot, generation, to)?;
+        self.changed(slot, generation, to, at_ns);
         Ok(from)
+    }
+
+    /// Counts and tells what control changed.
+    fn changed(&self, slot: u32, generation: u64, state: State, at_ns: u64) {
+        self.by_control.fetch_add(1, Ordering::Relaxed);
+        // Nobody has to listen.
+        let _ = self.transitions.send(Transition {
+            slot,
+            generation,
+            state,
+            at_ns,
+            by: ChangedBy::Control,
+            exit_code: EXIT_CODE_UNKNOWN,
+            tgid: self.slot(slot).tgid,
+        });
     }
 
     /// STOPPED or DEAD → FREE. The hooks forget its address and its process, unless they are another slot's by now.
@@ -208,8 +229,8 @@ impl FastPath {
         if let Side::Kernel(kernel) = &self.side {
             self.forget(kernel, slot)?;
         }
-        self.table.release(slot, generation)?;
-        self.by_control.fetch_add(1, Ordering::Relaxed);
+        let at_ns = self.table.release(slot, generation)?;
+        self.changed(slot, generation, State::Free, at_ns);
         Ok(())
     }
 
@@ -248,14 +269,31 @@ impl FastPath {
     /// # Errors
     /// [`EventError::AlreadyRead`] the second time.
     pub fn events(&self) -> Result<Events, EventError> {
+        let told = self.transitions.clone();
         match &self.side {
-            Side::Kernel(kernel) => kernel.take_events().map(Events::from_ring),
+            Side::Kernel(kernel) => kernel.take_events().map(|ring| Events::from_ring(ring, told)),
             Side::Off { exits, .. } => exits
                 .lock()
                 .take()
-                .map(Events::from_channel)
+                .map(|exits| Events::from_channel(exits, told))
                 .ok_or(EventError::AlreadyRead),
         }
+    }
+
+    /// Every change from now on: control's own, and each exit once [`Events`] has been read that far. Of two changes made
+    /// at the same time by different hands either may come first: [`Transition::at_ns`] tells. A receiver that lags reads
+    /// [`FastPath::in_use`] instead.
+    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.transitions.subscribe()
+    }
+
+    /// The latest change of every slot that is not FREE.
+    pub fn in_use(&self) -> Vec<Transition> {
+        let views = (0..self.capacity()).map(|slot| (slot, self.slot(slot)));
+        views
+            .filter(|(_, view)| view.state != State::Free)
+            .map(|(slot, view)| Transition::latest(slot, &view))
+            .collect()
     }
 
     /// What an operator sees.

@@ -226,8 +226,8 @@ impl Table {
         })
     }
 
-    /// FREE, STOPPED or DEAD → PENDING of the next generation. The caller holds the writer lock.
-    pub(crate) fn begin(&self, slot: u32, endpoint: SocketAddr) -> Result<u64, SlotError> {
+    /// FREE, STOPPED or DEAD → PENDING of the next generation, and when. The caller holds the writer lock.
+    pub(crate) fn begin(&self, slot: u32, endpoint: SocketAddr) -> Result<(u64, u64), SlotError> {
         let cells = self.cells(slot)?;
         let found = cells.word();
         // Nobody else writes these while the slot is not live, and a reader that sees the new word sees them.
@@ -240,11 +240,12 @@ impl Table {
         }
         cells.set_address(address_key(endpoint.ip()));
         cells.port.store(endpoint.port(), Ordering::Relaxed);
-        cells.since_ns.store(monotonic_ns(), Ordering::Relaxed);
+        let at_ns = monotonic_ns();
+        cells.since_ns.store(at_ns, Ordering::Relaxed);
         cells
             .change(|word| (word == found).then_some(next))
             .map_err(|found| SlotError::Refused { found })?;
-        Ok(next.generation())
+        Ok((next.generation(), at_ns))
     }
 
     /// Remembers the init process of a live generation.
@@ -259,24 +260,26 @@ impl Table {
         Ok(())
     }
 
-    /// Moves a generation down; says where it was.
-    pub(crate) fn advance(&self, slot: u32, generation: u64, to: State) -> Result<State, SlotError> {
+    /// Moves a generation down; says where it was, and when.
+    pub(crate) fn advance(&self, slot: u32, generation: u64, to: State) -> Result<(State, u64), SlotError> {
         let cells = self.cells(slot)?;
         let (from, _) = cells
             .change(|word| word.advance(generation, to))
             .map_err(|found| SlotError::Refused { found })?;
-        cells.since_ns.store(monotonic_ns(), Ordering::Relaxed);
-        Ok(from.state())
+        let at_ns = monotonic_ns();
+        cells.since_ns.store(at_ns, Ordering::Relaxed);
+        Ok((from.state(), at_ns))
     }
 
-    /// An ended generation gives its slot back.
-    pub(crate) fn release(&self, slot: u32, generation: u64) -> Result<(), SlotError> {
+    /// An ended generation gives its slot back; says when.
+    pub(crate) fn release(&self, slot: u32, generation: u64) -> Result<u64, SlotError> {
         let cells = self.cells(slot)?;
         cells
             .change(|word| word.release(generation))
             .map_err(|found| SlotError::Refused { found })?;
-        cells.since_ns.store(monotonic_ns(), Ordering::Relaxed);
-        Ok(())
+        let at_ns = monotonic_ns();
+        cells.since_ns.store(at_ns, Ordering::Relaxed);
+        Ok(at_ns)
     }
 
     /// Whether `generation` ended and can be released.

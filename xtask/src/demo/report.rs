@@ -91,15 +91,30 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    (taken out of routing by the kernel itself)"
+            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    NEXT RUNNING   (taken out of routing by the kernel itself)"
         );
         for change in own {
             let at = number(change, "at_ns");
             let seconds = format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
             let (slot, generation) = (number(change, "slot"), number(change, "generation"));
             let state = change["state"].as_str().unwrap_or("?");
-            let _ = writeln!(out, "{seconds:>15}  {slot:>5}  {generation:>10}  {state}");
+            let next = self
+                .next_running(at)
+                .map_or("-".to_owned(), |after| format!("{:.1} ms later", after as f64 / 1e6));
+            let _ = writeln!(out, "{seconds:>15}  {slot:>5}  {generation:>10}  {state:7}  {next}");
         }
+    }
+
+    /// Nanoseconds from `at_ns` until the next sandbox was RUNNING.
+    fn next_running(&self, at_ns: u64) -> Option<u64> {
+        let running = self
+            .told
+            .transitions
+            .iter()
+            .filter(|change| change["state"] == json!("RUNNING"));
+        running
+            .filter_map(|change| number(change, "at_ns").checked_sub(at_ns))
+            .min()
     }
 }
 

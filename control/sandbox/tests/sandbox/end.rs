@@ -111,7 +111,7 @@ fn a_crash_is_told_with_its_status() {
         let (one, two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
         let first = node.run(&one).await;
         let second = node.run(&two).await;
-        let mut transitions = node.sandboxes().transitions();
+        let mut transitions = node.fast_path.as_ref().expect("a daemon").transitions();
         signal(first.facts.pid, Signal::SIGKILL);
         let dead = node.until(&one.id, Dead).await;
         assert_eq!(dead.reason.as_deref(), Some("killed by signal 9 (SIGKILL)"));

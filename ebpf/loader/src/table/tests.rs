@@ -24,7 +24,7 @@ fn endpoint() -> SocketAddr {
 fn a_table_survives_its_daemon() {
     let place = place();
     let table = file::open_or_create(&place.path, 8).expect("create");
-    let generation = table.begin(3, endpoint()).expect("begin");
+    let (generation, _) = table.begin(3, endpoint()).expect("begin");
     table.advance(3, generation, State::Running).expect("advance");
     let before = table.slots().view(3);
     drop(table);
@@ -91,7 +91,7 @@ fn k5_only_one_of_many_changes_of_a_word_wins() {
     let place = place();
     let table = file::open_or_create(&place.path, 8).expect("create");
     for _ in 0..1000 {
-        let generation = table.begin(0, endpoint()).expect("begin");
+        let (generation, _) = table.begin(0, endpoint()).expect("begin");
         let ended = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..2)
                 .map(|_| scope.spawn(|| table.exited(0, generation, 9).is_some()))

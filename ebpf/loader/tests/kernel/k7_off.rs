@@ -101,6 +101,43 @@ fn k7_both_modes_give_the_same_answers() {
     assert_eq!(kernel.len(), off.len());
 }
 
+/// (slot, state, by control) of every change that `changes` is told.
+fn told(changes: &mut tokio::sync::broadcast::Receiver<miren_loader::Transition>) -> Vec<(u32, State, bool)> {
+    std::iter::from_fn(|| changes.try_recv().ok())
+        .map(|change| (change.slot, change.state, change.by == ChangedBy::Control))
+        .collect()
+}
+
+#[test]
+fn k7_every_change_is_told_to_whoever_listens_and_what_is_in_use_can_be_listed() {
+    for mode in [Mode::Kernel, Mode::Off] {
+        let lab = Lab::new();
+        let fast_path = lab.open(mode);
+        let mut events = fast_path.events().expect("events");
+        let stopped = begin(&fast_path, 1, ENDPOINT, State::Running);
+        let mut changes = fast_path.transitions();
+        let listed: Vec<_> = fast_path.in_use().iter().map(|last| (last.slot, last.state)).collect();
+        assert_eq!(listed, [(1, State::Running)], "{mode:?}");
+        fast_path.advance(1, stopped, State::Stopped).expect("advance");
+        fast_path.release(1, stopped).expect("release");
+        let victim = Victim::start();
+        occupy(&fast_path, 2, ENDPOINT, victim.pid(), State::Running);
+        victim.end();
+        run("an exit", events.next()).expect("a stream");
+        let expected = [
+            (1, State::Stopped, true),
+            (1, State::Free, true),
+            (2, State::Pending, true),
+            (2, State::Running, true),
+            (2, State::Dead, mode == Mode::Off),
+        ];
+        assert_eq!(told(&mut changes), expected, "{mode:?}");
+        let listed = fast_path.in_use();
+        assert_eq!((listed.len(), listed[0].slot, listed[0].state), (1, 2, State::Dead));
+        fast_path.remove().expect("remove");
+    }
+}
+
 #[test]
 fn k7_off_mode_takes_its_processes_up_again_after_a_restart() {
     let lab = Lab::new();
