@@ -30,6 +30,17 @@ pub fn since(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| ago(at, Timestamp::now()))
 }
 
+/// How long it took: `1.2 s`, `2m 03s`, `1h 02m`. Clocks may have been set back; that is no time at all.
+pub fn between(start: Timestamp, end: Timestamp) -> String {
+    let millis = (end.as_millisecond() - start.as_millisecond()).max(0);
+    let seconds = millis / 1000;
+    match seconds {
+        0..60 => format!("{seconds}.{} s", millis % 1000 / 100),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +66,23 @@ mod tests {
             assert_eq!(ago(at, now), text, "{seconds} seconds");
         }
         assert_eq!(since(None), "-");
+    }
+
+    #[test]
+    fn what_took_long_is_told_less_exactly() {
+        let start = Timestamp::from_second(1_000_000).unwrap();
+        let table = [
+            (-5_000, "0.0 s"),
+            (99, "0.0 s"),
+            (1_290, "1.2 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1m 00s"),
+            (123_000, "2m 03s"),
+            (3_720_000, "1h 02m"),
+        ];
+        for (millis, text) in table {
+            let end = Timestamp::from_millisecond(1_000_000_000 + millis).unwrap();
+            assert_eq!(between(start, end), text, "{millis} ms");
+        }
     }
 }

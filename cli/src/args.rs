@@ -66,8 +66,13 @@ pub struct AppOptions {
 pub enum Verb {
     /// Run everything in the foreground, with defaults, in one folder
     Dev(DevOptions),
-    /// Make the folder's app a new version, and move its traffic there
-    Deploy(verb::deploy::DeployOptions),
+    /// Make the folder's app a new version, and move its traffic there; or list, show, cancel deploys
+    Deploy(verb::deploy::DeployCommand),
+    /// Move an app's traffic back to an earlier version
+    Rollback(verb::rollback::RollbackOptions),
+    /// Environment variables: set, get, list, delete
+    #[command(subcommand)]
+    Env(verb::env::EnvVerb),
     /// Apps: list, status, versions, delete
     #[command(subcommand)]
     App(verb::app::AppVerb),
@@ -111,6 +116,42 @@ mod tests {
         let parsed = Arguments::try_parse_from(words).unwrap();
         assert_eq!(parsed.global.server, Server::Unix("/x.sock".into()));
         assert_eq!(parsed.global.format, Format::Json);
+    }
+
+    #[test]
+    fn a_deploy_is_asked_for_alone_or_looked_at_with_a_verb() {
+        let lines = [
+            "miren deploy",
+            "miren deploy -a shop -e A=1 --version shop-v1 --detach",
+            "miren deploy list -a shop",
+            "miren deploy show dep-1 --format json",
+            "miren --format json deploy cancel dep-1",
+        ];
+        for line in lines {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["miren deploy --detach list", "miren deploy shop", "miren deploy show"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn variables_are_needed_in_one_form_or_the_other() {
+        for line in [
+            "miren env set A=1",
+            "miren env set -e A=1",
+            "miren env set -S web A B=@f -e C=3",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "miren env set",
+            "miren env set PORT=1",
+            "miren env delete",
+            "miren env set -S Web A=1",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

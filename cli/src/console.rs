@@ -146,6 +146,7 @@ impl Console {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default() + 2;
         for (name, value) in fields {
             let name = format!("{name}:");
+            let value = value.replace('\n', &format!("\n{:width$}", ""));
             self.line(format!("{name:width$}{value}").trim_end())?;
         }
         Ok(())

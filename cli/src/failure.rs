@@ -71,6 +71,11 @@ impl Failure {
         Self::new(Exit::Usage, "usage", message)
     }
 
+    /// What was named does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotFound, "not_found", message)
+    }
+
     /// Ctrl-C. Whoever pressed it knows why, so nothing is said, and a stream of JSON documents just ends.
     pub fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "interrupted", "")

@@ -8,9 +8,11 @@ pub mod console;
 pub mod dev;
 pub mod failure;
 pub mod paths;
+pub mod prompt;
 pub mod table;
 pub mod upload;
 pub mod usage;
+pub mod variable;
 pub mod verb;
 
 use args::{Arguments, Verb};

@@ -19,6 +19,11 @@ pub fn of(collection: &str, name: &str) -> String {
     format!("{collection}/{}", encode(name))
 }
 
+/// `/v1/apps/NAME/part`.
+pub fn of_app(name: &str, part: &str) -> String {
+    format!("{}/{part}", of(APPS, name))
+}
+
 /// `path?key=value&…`, leaving out what has no value.
 pub fn with_query(path: &str, pairs: &[(&str, Option<String>)]) -> String {
     let mut text = path.to_owned();

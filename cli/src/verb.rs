@@ -8,9 +8,11 @@ use std::io::Write;
 
 pub mod app;
 pub mod deploy;
+pub mod env;
 pub mod fastpath;
 pub mod logs;
 pub mod pool;
+pub mod rollback;
 pub mod route;
 pub mod sandbox;
 pub mod version;
@@ -18,7 +20,9 @@ pub mod version;
 /// Runs any verb but `dev`.
 pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
-        Verb::Deploy(options) => return deploy::run(options, context).await,
+        Verb::Deploy(command) => return deploy::run(command, context).await,
+        Verb::Rollback(options) => return rollback::run(options, context).await,
+        Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,

@@ -8,7 +8,7 @@ use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::ApiError;
 use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::id::{AppName, PoolId, SandboxId};
+use miren_api::id::{AppName, DeployId, PoolId, SandboxId};
 use miren_api::resource::{App, Sandbox};
 use miren_api::routing::SandboxHint;
 use miren_sandbox::SandboxChange;
@@ -25,6 +25,7 @@ pub mod pool;
 pub mod spec;
 pub mod state;
 mod task;
+pub mod variables;
 pub mod view;
 
 pub use task::Task;
@@ -62,6 +63,11 @@ pub enum Command {
         request: DeployRequest,
         /// The same key means the same deploy.
         key: Option<String>,
+        reply: oneshot::Sender<Result<Deploy, ApiError>>,
+    },
+    /// End a deploy that has not switched traffic.
+    Cancel {
+        id: DeployId,
         reply: oneshot::Sender<Result<Deploy, ApiError>>,
     },
     /// Drain one sandbox; its pool replaces it.

@@ -1,6 +1,7 @@
 //! Decides which facts are kept in the store: what is saved, never live machines.
 
 use crate::app::crash::CrashRecord;
+use crate::app::variables::Variables;
 use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
 use miren_api::app_file::{Concurrency, Service};
@@ -73,7 +74,19 @@ pub struct VersionRecord {
     pub seq: u64,
     pub created_at: Timestamp,
     pub artifact: String,
+    /// What people set over the variables of its folder.
+    #[serde(default)]
+    pub variables: Variables,
     pub pools: BTreeMap<String, PoolId>,
+}
+
+/// What a deploy installs; settled when it is accepted, whatever is deployed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub artifact: String,
+    pub variables: Variables,
+    /// The version it installs again; none: it makes a new one.
+    pub version: Option<VersionId>,
 }
 
 /// A deploy as the API shows it, and what is needed to go on with it after a restart.
@@ -81,6 +94,9 @@ pub struct VersionRecord {
 pub struct DeployRecord {
     pub deploy: Deploy,
     pub request: DeployRequest,
+    /// Absent in records of releases in which a deploy always had its folder in the request.
+    #[serde(default)]
+    source: Option<Source>,
     /// When its sandboxes were asked for.
     pub starting_at: Option<Timestamp>,
     /// Generation of the snapshot that switched traffic to it.
@@ -219,6 +235,26 @@ impl Stored for SnapshotRecord {
 }
 
 impl DeployRecord {
+    /// A deploy that was just accepted.
+    pub fn new(deploy: Deploy, request: DeployRequest, source: Source) -> Self {
+        Self {
+            deploy,
+            request,
+            source: Some(source),
+            starting_at: None,
+            generation: None,
+        }
+    }
+
+    /// What it installs.
+    pub fn source(&self) -> Source {
+        self.source.clone().unwrap_or_else(|| Source {
+            artifact: self.request.artifact.clone().unwrap_or_default(),
+            variables: Variables::default().with(&self.request),
+            version: None,
+        })
+    }
+
     pub fn id(&self) -> &DeployId {
         &self.deploy.id
     }

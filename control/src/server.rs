@@ -28,6 +28,7 @@ mod proxies;
 mod refusal;
 mod routes;
 mod sandboxes;
+mod variables;
 
 pub use gate::Peers;
 pub use metrics::serve as serve_metrics;
@@ -85,7 +86,10 @@ fn resources() -> Router<Server> {
         .route("/v1/apps/{app}", get(apps::show).delete(apps::delete))
         .route("/v1/apps/{app}/versions", get(apps::versions))
         .route("/v1/apps/{app}/deploys", get(deploys::list).post(deploys::create))
+        .route("/v1/apps/{app}/rollback", post(deploys::rollback))
+        .route("/v1/apps/{app}/env", get(variables::list))
         .route("/v1/deploys/{id}", get(deploys::show))
+        .route("/v1/deploys/{id}/cancel", post(deploys::cancel))
         .route("/v1/deploys/{id}/events", get(deploys::events))
         .route("/v1/routes", get(routes::list))
         .route(

@@ -3,12 +3,11 @@
 use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
 use crate::table::{Cell, Table, Tone, or_dash};
-use crate::{Context, ago, app_folder, paths};
+use crate::{Context, ago, app_folder, paths, prompt};
 use clap::Subcommand;
 use miren_api::resource::{App, Health, Pool, Version, VersionStatus};
 use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
-use std::io::{BufRead, IsTerminal, Write};
 
 #[derive(Debug, Subcommand)]
 pub enum AppVerb {
@@ -55,7 +54,7 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
         }
         AppVerb::Versions(options) => {
             let name = app_folder::resolve(&options)?;
-            let path = format!("{}/versions", paths::of(paths::APPS, name.as_str()));
+            let path = paths::of_app(name.as_str(), "versions");
             let mut versions: Vec<Version> = context
                 .client()?
                 .list(&path)
@@ -85,7 +84,7 @@ async fn status(name: &AppName, context: &mut Context<'_>) -> Result<(), Failure
 }
 
 async fn delete(name: &AppName, force: bool, context: &mut Context<'_>) -> Result<(), Failure> {
-    if !force && !confirmed(name)? {
+    if !force && !confirmed(name).await? {
         return Err(Failure::failed(format!("app {name} was not deleted")).code("not_confirmed"));
     }
     let path = paths::of(paths::APPS, name.as_str());
@@ -103,24 +102,11 @@ async fn delete(name: &AppName, force: bool, context: &mut Context<'_>) -> Resul
     )
 }
 
-/// Asks on the terminal; without one there is nobody to ask, so `-f` is needed.
-fn confirmed(name: &AppName) -> Result<bool, Failure> {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Err(
-            Failure::usage(format!("deleting app {name} needs a yes, and stdin is not a terminal"))
-                .remedy(format!("miren app delete {name} -f")),
-        );
-    }
-    let mut prompt = std::io::stderr();
-    write!(
-        prompt,
-        "Delete app {name} with its routes, versions and sandboxes? [y/N] "
-    )?;
-    prompt.flush()?;
-    let mut answer = String::new();
-    input.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+/// Without a terminal there is nobody to ask, so `-f` is needed.
+async fn confirmed(name: &AppName) -> Result<bool, Failure> {
+    let remedy = format!("miren app delete {name} -f");
+    prompt::attended(&format!("deleting app {name} needs a yes"), &remedy)?;
+    prompt::yes(&format!("Delete app {name} with its routes, versions and sandboxes?")).await
 }
 
 fn table(apps: &[App]) -> Table {

@@ -1,55 +1,109 @@
-//! `miren deploy`: checks the folder, uploads it, and follows the deploy to its end.
+//! `miren deploy`: checks the folder and uploads it, or takes an earlier version, and follows the deploy to its end.
 
 use crate::app_folder::{self, AppFolder};
 use crate::archive::Listing;
 use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
-use crate::{Context, upload};
-use clap::Args;
-use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
+use crate::{Context, upload, variable};
+use clap::{Args, Subcommand};
+use miren_api::deploy::DeployRequest;
 use miren_api::settings::Bytes;
-use miren_api::{AppName, DeployId, PoolId, VersionId, app_file};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use miren_api::{AppName, Client, VersionId};
+use outcome::Watch;
 
 mod follow;
-#[cfg(test)]
-mod tests;
+mod history;
+pub mod outcome;
+
+/// `miren deploy` alone, or with a verb of its own.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DeployCommand {
+    #[command(subcommand)]
+    verb: Option<DeployVerb>,
+    #[command(flatten)]
+    options: DeployOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeployVerb {
+    /// The deploys of an app, newest first
+    List(AppOptions),
+    /// One deploy, step by step
+    Show {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Give up a deploy that has not moved any traffic yet
+    Cancel {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
 
 #[derive(Debug, Args)]
 pub struct DeployOptions {
     #[command(flatten)]
     app: AppOptions,
     /// An environment variable for every service; may be given several times
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable::pair)]
     env: Vec<(String, String)>,
+    /// An existing version of the app, instead of the folder
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
     /// Return once the deploy is accepted
     #[arg(long)]
     detach: bool,
 }
 
-/// What is printed in the end.
-#[derive(Serialize)]
-struct Summary<'d> {
-    app: &'d AppName,
-    version: Option<&'d VersionId>,
-    deploy: &'d DeployId,
-    seq: u64,
-    status: DeployStatus,
-    pool: Option<&'d PoolId>,
-    reused: bool,
-    urls: &'d [String],
-    /// From the start of this command.
-    duration_ms: u128,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'d str>,
+pub async fn run(command: DeployCommand, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    match command.verb {
+        Some(verb) => history::run(verb, context).await.map(|()| Exit::Done),
+        None => deploy(command.options, context).await,
+    }
 }
 
-pub async fn run(options: DeployOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    let began = Instant::now();
-    let folder = AppFolder::open(&options.app.dir)?;
-    let app = app_folder::resolve_in(&options.app, &folder)?;
+async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let watch = Watch::from_now(options.detach);
+    let client = context.client()?;
+    let (app, mut request) = match &options.version {
+        Some(version) => existing(&options.app, version, context)?,
+        None => uploaded(&options.app, &client, context).await?,
+    };
+    request.env = options
+        .env
+        .into_iter()
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
+    let accepted = client
+        .deploy(app.as_str(), &request, &outcome::idempotency_key())
+        .await
+        .doing(|| format!("deploying {app}"))?;
+    outcome::of(accepted, watch, &client, context).await
+}
+
+/// Nothing is read from the folder but the app's name, where that is not given.
+fn existing(
+    options: &AppOptions,
+    version: &str,
+    context: &mut Context<'_>,
+) -> Result<(AppName, DeployRequest), Failure> {
+    let app = app_folder::resolve(options)?;
+    context.console.note(&format!("Deploying {app} from version {version}"));
+    let request = DeployRequest {
+        version: Some(VersionId::from_text(version)),
+        ..DeployRequest::default()
+    };
+    Ok((app, request))
+}
+
+async fn uploaded(
+    options: &AppOptions,
+    client: &Client,
+    context: &mut Context<'_>,
+) -> Result<(AppName, DeployRequest), Failure> {
+    let folder = AppFolder::open(&options.dir)?;
+    let app = app_folder::resolve_in(options, &folder)?;
     let listing = Listing::of(&folder.root, &folder.file.include)
         .map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
     context.console.note(&format!(
@@ -57,118 +111,15 @@ pub async fn run(options: DeployOptions, context: &mut Context<'_>) -> Result<Ex
         folder.root.display(),
         size(&listing)
     ));
-
-    let client = context.client()?;
-    let artifact = upload::send(&client, listing, context.console)
+    let artifact = upload::send(client, listing, context.console)
         .await
         .doing(|| format!("uploading {app}"))?;
     context.console.detail(&format!("uploaded as {}", artifact.digest));
     let request = DeployRequest {
-        artifact: artifact.digest,
-        env: options.env.into_iter().collect::<BTreeMap<_, _>>(),
+        artifact: Some(artifact.digest),
+        ..DeployRequest::default()
     };
-    let key = format!("{:032x}", rand::random::<u128>());
-    let accepted = client
-        .deploy(app.as_str(), &request, &key)
-        .await
-        .doing(|| format!("deploying {app}"))?;
-    if options.detach {
-        return conclude(&accepted, began.elapsed(), context);
-    }
-    let ended = tokio::select! {
-        ended = follow::to_the_end(&client, accepted.clone(), context.console) => ended?,
-        _ = tokio::signal::ctrl_c() => {
-            let message = format!("deploy {} of {app} goes on without being watched", accepted.id);
-            return Err(Failure::interrupted_while(message).remedy(format!("miren app status -a {app}")));
-        }
-    };
-    conclude(&ended, began.elapsed(), context)
-}
-
-/// Prints the outcome. A deploy that did not succeed is one document in JSON too, and an exit code.
-fn conclude(deploy: &Deploy, took: Duration, context: &mut Context<'_>) -> Result<Exit, Failure> {
-    if context.console.is_json() {
-        context.console.document(&summary(deploy, took))?;
-    } else if let Some(failure) = failure(deploy) {
-        return Err(failure);
-    } else {
-        context.console.line(&sentence(deploy, took))?;
-        for url in &deploy.urls {
-            context.console.line(&format!("  {url}"))?;
-        }
-    }
-    if deploy.status == DeployStatus::Succeeded && deploy.urls.is_empty() {
-        context.console.note(&format!(
-            "{app} has no route yet\n  try: miren route set HOST {app}, or miren route set-default {app}",
-            app = deploy.app
-        ));
-    }
-    Ok(exit_of(deploy.status))
-}
-
-/// The exit code of a deploy that ended so, or is left to itself.
-fn exit_of(status: DeployStatus) -> Exit {
-    match status {
-        DeployStatus::Failed | DeployStatus::RolledBack => Exit::Failed,
-        DeployStatus::Superseded => Exit::Conflict,
-        _ => Exit::Done,
-    }
-}
-
-fn failure(deploy: &Deploy) -> Option<Failure> {
-    let why = deploy.error.as_deref().unwrap_or("the server gave no reason");
-    let failure = |code: &str, remedy: String| {
-        let message = format!(
-            "deploy {} of {} {}: {why}",
-            deploy.id,
-            deploy.app,
-            code.replace('_', " ")
-        );
-        Failure {
-            exit: exit_of(deploy.status),
-            code: code.to_owned(),
-            message,
-            remedy,
-        }
-    };
-    match deploy.status {
-        DeployStatus::Failed => Some(failure("failed", format!("miren logs -a {}", deploy.app))),
-        DeployStatus::RolledBack => Some(failure("rolled_back", format!("miren logs -a {}", deploy.app))),
-        DeployStatus::Superseded => Some(failure("superseded", format!("miren app versions -a {}", deploy.app))),
-        _ => None,
-    }
-}
-
-fn summary(deploy: &Deploy, took: Duration) -> Summary<'_> {
-    Summary {
-        app: &deploy.app,
-        version: deploy.version.as_ref(),
-        deploy: &deploy.id,
-        seq: deploy.seq,
-        status: deploy.status,
-        pool: deploy.pool.as_ref(),
-        reused: deploy.reused,
-        urls: &deploy.urls,
-        duration_ms: took.as_millis(),
-        error: deploy.error.as_deref(),
-    }
-}
-
-fn sentence(deploy: &Deploy, took: Duration) -> String {
-    let Deploy { app, id, .. } = deploy;
-    if !deploy.status.is_final() {
-        return format!("Deploy {id} of {app} accepted; it goes on without being watched");
-    }
-    let version = deploy.version.as_ref().map_or("(none)", VersionId::as_str);
-    let pool = if deploy.reused {
-        ", same sandboxes as before"
-    } else {
-        ""
-    };
-    format!(
-        "Deployed {app} as {version} in {:.1} s{pool}. All traffic goes to it.",
-        took.as_secs_f64()
-    )
+    Ok((app, request))
 }
 
 fn size(listing: &Listing) -> String {
@@ -178,11 +129,4 @@ fn size(listing: &Listing) -> String {
         small => Bytes(small),
     };
     format!("{} files, {bytes}", listing.files())
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
-    Ok((app_file::check_variable(key)?, value.to_owned()))
 }

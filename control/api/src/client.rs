@@ -1,6 +1,6 @@
 //! The typed client of the control API, over a Unix socket; used by the CLI and by the proxy.
 
-use crate::deploy::{Artifact, Deploy, DeployRequest};
+use crate::deploy::{Artifact, Deploy, DeployRequest, RollbackRequest};
 use crate::error::{ApiError, ErrorBody, ErrorCode};
 use crate::resource::Page;
 use eventsource_stream::Eventsource;
@@ -159,6 +159,17 @@ impl Client {
     /// Asks for a deploy; it goes on whether or not anybody watches.
     pub async fn deploy(&self, app: &str, request: &DeployRequest, key: &str) -> Result<Deploy, ClientError> {
         let path = format!("/v1/apps/{app}/deploys");
+        self.json(
+            self.request(Method::POST, &path)
+                .header("idempotency-key", key)
+                .json(request),
+        )
+        .await
+    }
+
+    /// Asks for an earlier version to serve again; otherwise as [`Self::deploy`].
+    pub async fn rollback(&self, app: &str, request: &RollbackRequest, key: &str) -> Result<Deploy, ClientError> {
+        let path = format!("/v1/apps/{app}/rollback");
         self.json(
             self.request(Method::POST, &path)
                 .header("idempotency-key", key)

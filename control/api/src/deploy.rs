@@ -6,15 +6,53 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Asks for a new version of an app to take its traffic.
+/// Asks for a version of an app to take its traffic: a folder as a new version, an earlier version again, or, with neither,
+/// what the newest deploy under way brings, else what serves, with other variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     /// Digest of an uploaded folder (`POST /v1/artifacts`). Its `.miren/app.toml` and `Procfile` say what runs.
-    pub artifact: String,
-    /// Environment variables for every service, over those of `app.toml`.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
+    /// An earlier version of the app, with its folder and its variables. Not together with `artifact`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionId>,
+    /// Variables for every service, over those of `app.toml`. Later deploys keep them; null takes one away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, Option<String>>,
+    /// The same for single services, over those for every service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_env: BTreeMap<String, BTreeMap<String, Option<String>>>,
+}
+
+/// Asks for an earlier version to serve again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// That version; otherwise the one that served before the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<VersionId>,
+}
+
+/// One environment variable of an app's active version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Variable {
+    pub name: String,
+    pub value: String,
+    /// Absent: every service has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    pub source: VariableSource,
+}
+
+/// Who set a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VariableSource {
+    /// The app's `app.toml`.
+    Config,
+    /// Somebody, with `miren env set` or `miren deploy -e`. Wins over the app's own.
+    Manual,
 }
 
 /// How far a deploy has come. `Succeeded` and the ones after it are final.

@@ -41,6 +41,13 @@ pub struct Demand {
     pub queued: u32,
 }
 
+impl Demand {
+    /// Requests that are there.
+    pub fn total(self) -> u64 {
+        u64::from(self.in_flight) + u64::from(self.queued)
+    }
+}
+
 /// Asks for a lease on every RUNNING sandbox of the pool of (version, service).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

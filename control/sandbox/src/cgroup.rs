@@ -111,6 +111,16 @@ impl Cgroups {
             .unwrap_or(0)
     }
 
+    /// Processor time that the processes of the sandbox have used, nanoseconds.
+    pub(crate) fn cpu_used(&self, sandbox: &str) -> Option<u64> {
+        let used = self.dirs(sandbox).filter_map(|dir| {
+            let version_1 = || fs::read_to_string(dir.join("cpuacct.usage")).ok()?.trim().parse().ok();
+            let version_2 = || Some(field(&fs::read_to_string(dir.join("cpu.stat")).ok()?, "usage_usec")? * 1_000);
+            version_1().or_else(version_2)
+        });
+        used.max()
+    }
+
     /// Removes the empty groups of a sandbox.
     pub(crate) fn remove(&self, sandbox: &str) -> io::Result<()> {
         self.dirs(sandbox).try_for_each(|dir| remove_group(&dir))

@@ -26,6 +26,7 @@ pub struct NodeConfig {
     /// Limits where a service names none.
     pub defaults: Resources,
     pub logs: LogLimits,
+    pub health: HealthChecks,
     /// The executable that calls [`crate::helper_main_if_asked`].
     pub helper: PathBuf,
 }
@@ -49,6 +50,7 @@ impl NodeConfig {
             quarantine: Duration::from_secs(3),
             defaults: default_resources(),
             logs: LogLimits::default(),
+            health: HealthChecks::default(),
             helper: PathBuf::from("/proc/self/exe"),
         }
     }
@@ -60,6 +62,24 @@ fn default_resources() -> Resources {
         memory: Some(Bytes(512 << 20)),
         cpu: None,
         pids: Some(512),
+    }
+}
+
+/// How a sandbox that is RUNNING is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChecks {
+    /// Pause between two checks.
+    pub interval: Duration,
+    /// Failures in a row after which it is given up.
+    pub failures: u32,
+}
+
+impl Default for HealthChecks {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            failures: 3,
+        }
     }
 }
 

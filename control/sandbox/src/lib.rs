@@ -18,7 +18,7 @@ mod readable;
 mod registry;
 mod sandboxes;
 
-pub use config::{LogLimits, NodeConfig};
+pub use config::{HealthChecks, LogLimits, NodeConfig};
 pub use embedded::helper_main_if_asked;
 pub use network::{Subnet, SubnetError};
 pub use order::{Facts, Known, SandboxChange, StartOrder};

@@ -16,6 +16,7 @@ mod boot;
 pub(crate) mod clean;
 mod end;
 mod listening;
+mod live;
 mod ready;
 mod retire;
 
@@ -193,14 +194,6 @@ impl Sandbox {
         let change = self.end().await;
         self.node.announce(change);
         self.clean_up(ended).await;
-    }
-
-    async fn serve(&mut self) -> Stage {
-        let Some(life) = &self.life else { return Stage::Ended };
-        tokio::select! {
-            () = life.ended(&self.node.fast_path) => Stage::Ended,
-            Some(command) = self.commands.recv() => self.retire(command),
-        }
     }
 
     /// Moves the word down and announces it, unless the sandbox has ended meanwhile.

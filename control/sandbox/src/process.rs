@@ -86,6 +86,12 @@ impl Process {
         status.is_ok_and(|status| handles(&status, signal))
     }
 
+    /// Whether a signal or a tracer has stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| is_stopped(&stat))
+    }
+
     /// Whether every thread of it has exited.
     pub(crate) fn has_exited(&self) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
@@ -103,6 +109,12 @@ impl AsFd for Process {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+/// Field 3 of `/proc/PID/stat`.
+fn is_stopped(stat: &str) -> bool {
+    let after_name = stat.rfind(')').map_or("", |end| &stat[end + 1..]);
+    after_name.trim_start().starts_with(['T', 't'])
 }
 
 /// Looks into the three signal masks of the text of `/proc/PID/status`.
@@ -156,6 +168,12 @@ mod tests {
         assert!(handles(&status("0000000000004000"), Signal::SIGTERM));
         assert!(!handles(&status("0000000000000000"), Signal::SIGTERM));
         assert!(handles(&status("0"), Signal::SIGHUP) && handles(&status("0"), Signal::SIGPIPE));
+    }
+
+    #[test]
+    fn only_state_t_is_stopped() {
+        assert!(is_stopped("17 (sleep) T 1 17") && is_stopped("17 (a) S) t 1 17"));
+        assert!(!is_stopped("17 (T) S 1 17") && !is_stopped("cut"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Decides which deaths are crashes, and how long a pool waits after them (ADR 0006).
+//! Decides which deaths are crashes, and how long a pool waits after them (ADRs 0006 and 0007).
 
 use crate::clock::{later, since};
 use jiff::Timestamp;
@@ -12,10 +12,9 @@ mod tests;
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 /// Longest wait.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(15 * 60);
-/// A healthy run at least this long, and at least as long as the last wait, ends a row of crashes.
+/// A healthy run at least this long, and at least as long as the last wait, ends a row of crashes. A sandbox that ends by
+/// itself before that ended early.
 pub const HEALTHY_RUN: Duration = Duration::from_secs(2 * 60);
-/// A sandbox that ends by itself within this time of becoming RUNNING ended early.
-pub const EARLY: Duration = Duration::from_secs(10);
 /// Early ends in a row that are replaced at once: a single fault of a good program is no crash loop.
 pub const EARLY_FORGIVEN: u32 = 2;
 
@@ -51,7 +50,7 @@ impl CrashRecord {
         self.last_reason.clone_from(&death.reason);
         let is_crash = match death.ran_for {
             None => true,
-            Some(ran_for) if ran_for < EARLY && !death.survived && ended_by_itself(death) => {
+            Some(ran_for) if ran_for < healthy_after(self.count) && !death.survived && ended_by_itself(death) => {
                 self.early += 1;
                 self.early > EARLY_FORGIVEN
             }

@@ -38,18 +38,27 @@ pub struct Plan {
     pub wake: Option<Timestamp>,
 }
 
+/// What is asked of a pool from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// What proxies need of it, or will once its deploy has switched.
+    pub demand: Demand,
+    /// A deploy waits for it: it has at least one sandbox, whatever the demand.
+    pub deploying: bool,
+}
+
 /// Plans one pool from its own sandboxes, whatever version they were started for.
-pub fn plan(pool: &PoolRecord, seen: &[&SandboxRecord], demand: Demand, now: Timestamp) -> Plan {
+pub fn plan(pool: &PoolRecord, seen: &[&SandboxRecord], wanted: Wanted, now: Timestamp) -> Plan {
     let living: Vec<&SandboxRecord> = seen.iter().copied().filter(|sandbox| sandbox.counts()).collect();
     if pool.is_retiring() {
         return retire(&living);
     }
-    let mut plan = size(pool, demand, now);
-    let wanted = plan.desired as usize;
-    if living.len() < wanted {
-        grow(&mut plan, pool, seen, wanted - living.len(), now);
+    let mut plan = size(pool, wanted, now);
+    let desired = plan.desired as usize;
+    if living.len() < desired {
+        grow(&mut plan, pool, seen, desired - living.len(), now);
     } else {
-        shrink(&mut plan, living.clone(), wanted);
+        shrink(&mut plan, living.clone(), desired);
     }
     let healthy_at = healthy_at(pool, &living);
     plan.wake = earliest(plan.wake, healthy_at.filter(|at| *at > now));
@@ -73,13 +82,33 @@ pub fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp>
 }
 
 /// Smallest size that all versions referring to the pool are content with.
-pub fn floor(pool: &PoolRecord) -> u32 {
-    let of = |concurrency: &Concurrency| match concurrency {
-        Concurrency::Fixed { count } => *count,
-        Concurrency::Auto { min, .. } => (*min).max(1),
+fn floor(pool: &PoolRecord, wanted: Wanted) -> u32 {
+    let nothing_to_do = Wanted {
+        demand: Demand::default(),
+        ..wanted
     };
-    let floors = pool.references.iter().map(|reference| of(&reference.concurrency));
-    floors.max().unwrap_or(0)
+    let floors = pool.references.iter();
+    floors
+        .map(|reference| needed(&reference.concurrency, nothing_to_do))
+        .max()
+        .unwrap_or(0)
+}
+
+/// How many sandboxes a service with this concurrency needs: `clamp(ceil(requests / requests_per_instance), min, max)`.
+pub fn needed(concurrency: &Concurrency, wanted: Wanted) -> u32 {
+    match *concurrency {
+        Concurrency::Fixed { count } => count,
+        Concurrency::Auto {
+            requests_per_instance,
+            min,
+            max,
+            ..
+        } => {
+            let busy = wanted.demand.total().div_ceil(u64::from(requests_per_instance.max(1)));
+            let floor = min.max(u32::from(wanted.deploying));
+            u32::try_from(busy).unwrap_or(u32::MAX).min(max).max(floor)
+        }
+    }
 }
 
 /// Concurrent requests one of its sandboxes takes.
@@ -93,24 +122,22 @@ pub fn capacity(pool: &PoolRecord) -> u32 {
 }
 
 /// Grows at once, shrinks after less has been enough for `scale_down_delay`.
-fn size(pool: &PoolRecord, demand: Demand, now: Timestamp) -> Plan {
-    let floor = floor(pool);
+fn size(pool: &PoolRecord, wanted: Wanted, now: Timestamp) -> Plan {
+    let floor = floor(pool, wanted);
     let mut plan = Plan {
         desired: floor,
         ..Plan::default()
     };
-    let Some(Concurrency::Auto {
-        requests_per_instance,
-        scale_down_delay,
-        max,
-        ..
-    }) = pool.newest().map(|reference| reference.concurrency)
+    let newest = pool.newest().map(|reference| reference.concurrency);
+    let Some(
+        concurrency @ Concurrency::Auto {
+            scale_down_delay, max, ..
+        },
+    ) = newest
     else {
         return plan;
     };
-    let requests = u64::from(demand.in_flight) + u64::from(demand.queued);
-    let needed = u32::try_from(requests.div_ceil(u64::from(requests_per_instance.max(1)))).unwrap_or(u32::MAX);
-    let needed = needed.min(max).max(floor);
+    let needed = needed(&concurrency, wanted).max(floor);
     plan.desired = needed;
     let ceiling = max.max(floor);
     if needed < pool.desired.min(ceiling) {

@@ -1,5 +1,6 @@
 //! Decides what a deployed folder runs: its services, their environment, and the hash that two equal specs share.
 
+use super::variables::Variables;
 use crate::record::{PoolRecord, SandboxRecord};
 use miren_api::app_file::{self, APP_FILE, Concurrency, PROCFILE, Service};
 use miren_api::{ApiError, ErrorCode};
@@ -25,18 +26,11 @@ struct Hashed<'a> {
     spec: Service,
 }
 
-/// The services of an unpacked folder with the deploy's variables over their own.
+/// The services of an unpacked folder with `variables` over their own.
 ///
 /// # Errors
-/// `invalid_config` with every problem of its settings; `invalid_value` for a variable that cannot be set.
-pub fn read(folder: &Path, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, Service>, ApiError> {
-    for name in env.keys() {
-        app_file::check_variable(name).map_err(|why| {
-            ApiError::new(ErrorCode::InvalidValue, why)
-                .field("env")
-                .remedy("leave it out or choose another name")
-        })?;
-    }
+/// `invalid_config` with every problem of its settings.
+pub fn read(folder: &Path, variables: &Variables) -> Result<BTreeMap<String, Service>, ApiError> {
     let app_file = text(&folder.join(APP_FILE))?;
     let procfile = text(&folder.join(PROCFILE))?;
     let parsed = app_file::parse(app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
@@ -44,8 +38,8 @@ pub fn read(folder: &Path, env: &BTreeMap<String, String>) -> Result<BTreeMap<St
             .remedy(format!("correct {APP_FILE} or {PROCFILE} and deploy again"))
     })?;
     let mut services = parsed.services;
-    for service in services.values_mut() {
-        service.env.extend(env.clone());
+    for (name, service) in &mut services {
+        variables.apply(name, &mut service.env);
     }
     Ok(services)
 }

@@ -154,6 +154,9 @@ impl Task {
             Command::Deploy { request, key, reply } => {
                 let _ = reply.send(self.accept(request, key).await);
             }
+            Command::Cancel { id, reply } => {
+                let _ = reply.send(self.cancel(&id).await);
+            }
             Command::StopSandbox { id, reply } => {
                 let _ = reply.send(self.stop_sandbox(&id));
             }

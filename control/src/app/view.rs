@@ -102,11 +102,7 @@ fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView 
             app: record.app.clone(),
             service: record.service.clone(),
             spec_hash: record.spec_hash.clone(),
-            versions: record
-                .references
-                .iter()
-                .map(|reference| reference.version.clone())
-                .collect(),
+            versions: versions_of(record),
             desired: record.desired,
             current: u32::try_from(current).unwrap_or(u32::MAX),
             ready: state.ready(&record.id),
@@ -121,6 +117,17 @@ fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView 
         capacity: pool::capacity(record),
         last_failure: record.crash.last_reason.clone(),
     }
+}
+
+/// The versions that refer to a pool; one that is deployed again refers twice for a while.
+fn versions_of(record: &PoolRecord) -> Vec<VersionId> {
+    let mut versions: Vec<VersionId> = Vec::new();
+    for reference in &record.references {
+        if !versions.contains(&reference.version) {
+            versions.push(reference.version.clone());
+        }
+    }
+    versions
 }
 
 fn sandbox(record: &SandboxRecord, node: &str) -> Sandbox {

@@ -5,9 +5,11 @@ use super::apps::ask;
 use super::extract::{Body, Parameters};
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
+use crate::app::variables::Variables;
 use crate::app::{Command, spec};
 use crate::ledger;
 use crate::record::{BY_APP, DeployRecord, Stored, decode};
+use crate::routing::Routed;
 use crate::store::{Key, Selection, Store, StoreError, Watch};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -15,8 +17,8 @@ use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, StreamExt, stream};
-use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::id::AppName;
+use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, RollbackRequest};
+use miren_api::id::{AppName, VersionId};
 use miren_api::resource::Page;
 use miren_api::{ApiError, ErrorCode};
 use std::convert::Infallible;
@@ -40,10 +42,74 @@ pub async fn create(
     let app = AppName::parse(&app)
         .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("app name {app:?} {why}")).field("app"))?;
     let key = idempotency_key(&headers)?;
-    check(&server, &request).await?;
-    let handle = server.control.apps.get_or_make(&app)?;
+    if let Some(artifact) = &request.artifact {
+        check(&server, artifact).await?;
+    }
+    let handle = match request.artifact {
+        Some(_) => server.control.apps.get_or_make(&app)?,
+        None => server.control.apps.get(app.as_str())?,
+    };
     let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
     Ok(Json(deploy))
+}
+
+/// Lets an earlier version serve again; a deploy like any other.
+#[utoipa::path(post, path = "/v1/apps/{app}/rollback", tag = "deploys",
+    params(("app" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same key and body mean the same deploy.")),
+    request_body = RollbackRequest,
+    responses((status = 200, body = Deploy), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
+pub async fn rollback(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+    Body(RollbackRequest { to }): Body<RollbackRequest>,
+) -> Result<Json<Deploy>, Refusal> {
+    let key = idempotency_key(&headers)?;
+    let handle = server.control.apps.get(&app)?;
+    let app = AppName::from_text(&app);
+    let routed = server.control.apps.world.routing.now();
+    let version = match to {
+        Some(version) if Some(&version) == routed.active(&app) => {
+            let message = format!("version {version} is the one that serves {app}");
+            return Err(ApiError::new(ErrorCode::Conflict, message).field("to").into());
+        }
+        Some(version) => version,
+        None => before(&server, &app, &routed).await?,
+    };
+    let request = DeployRequest {
+        version: Some(version),
+        ..DeployRequest::default()
+    };
+    let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
+    Ok(Json(deploy))
+}
+
+/// The version that served before the active one.
+async fn before(server: &Server, app: &AppName, routed: &Routed) -> Result<VersionId, ApiError> {
+    let store = &server.control.apps.world.store;
+    let deploys: Vec<DeployRecord> = ledger::list(&**store, Selection::Index(BY_APP, app.to_string())).await?;
+    let (installed, active) = (routed.installed(app), routed.active(app));
+    let served = deploys
+        .into_iter()
+        .map(|record| record.deploy)
+        .filter(|deploy| deploy.status == DeployStatus::Succeeded && deploy.seq < installed)
+        .filter(|deploy| deploy.version.as_ref() != active);
+    let last = served.max_by_key(|deploy| deploy.seq).and_then(|deploy| deploy.version);
+    last.ok_or_else(|| {
+        let message = format!("no version of {app} served before the active one");
+        ApiError::new(ErrorCode::NotFound, message).remedy(format!("miren app versions -a {app}"))
+    })
+}
+
+/// Calls a deploy off that has not switched traffic.
+#[utoipa::path(post, path = "/v1/deploys/{id}/cancel", tag = "deploys", params(("id" = String, Path)),
+    responses((status = 200, body = Deploy), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
+pub async fn cancel(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Deploy>, Refusal> {
+    let Deploy { id, app, .. } = find(&server, &id).await?;
+    let handle = server.control.apps.get(app.as_str())?;
+    Ok(Json(ask(&handle, |reply| Command::Cancel { id, reply }).await?))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -60,19 +126,19 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// B1: everything that can be wrong with a folder is said before anything is made.
-async fn check(server: &Server, request: &DeployRequest) -> Result<(), ApiError> {
+/// B1: everything that can be wrong with a folder is said before anything is made, the app included.
+async fn check(server: &Server, artifact: &str) -> Result<(), ApiError> {
     let artifacts = server.control.artifacts.clone();
-    let request = request.clone();
+    let digest = artifact.to_owned();
     let checked = tokio::task::spawn_blocking(move || {
-        if !artifacts.has(&request.artifact) {
-            let message = format!("there is no artifact {:?}", request.artifact);
+        if !artifacts.has(&digest) {
+            let message = format!("there is no artifact {digest:?}");
             return Err(ApiError::new(ErrorCode::NotFound, message)
                 .field("artifact")
                 .remedy("upload the folder with POST /v1/artifacts and use the digest it answers"));
         }
-        let folder = spec::folder(artifacts.folder(), &request.artifact);
-        spec::read(&folder, &request.env).map(drop)
+        let folder = spec::folder(artifacts.folder(), &digest);
+        spec::read(&folder, &Variables::default()).map(drop)
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     checked.await.map_err(failed)?

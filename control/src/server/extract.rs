@@ -87,6 +87,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Paramet
 mod tests {
     use super::*;
     use miren_api::deploy::DeployRequest;
+    use miren_api::resource::RouteRequest;
 
     fn refused(body: &str) -> ApiError {
         parse::<DeployRequest>(body.as_bytes()).unwrap_err()
@@ -100,7 +101,7 @@ mod tests {
             Some("env.A")
         );
         assert_eq!(refused(r#"{"artefact": "a"}"#).field.as_deref(), Some("artefact"));
-        assert_eq!(refused("{}").field.as_deref(), Some("artifact"));
+        assert_eq!(parse::<RouteRequest>(b"{}").unwrap_err().field.as_deref(), Some("app"));
         assert_eq!(refused("nonsense").field, None);
         assert!(refused(r#"{"artifact": "a"} more"#).message.contains("trailing"));
     }

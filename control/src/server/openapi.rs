@@ -1,6 +1,6 @@
 //! Decides how the API describes itself.
 
-use super::{apps, artifacts, deploys, fastpath, health, logs, pools, proxies, routes, sandboxes};
+use super::{apps, artifacts, deploys, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -23,6 +23,9 @@ use utoipa::OpenApi;
         deploys::list,
         deploys::show,
         deploys::events,
+        deploys::rollback,
+        deploys::cancel,
+        variables::list,
         routes::list,
         routes::show,
         routes::set,

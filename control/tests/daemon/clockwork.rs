@@ -6,11 +6,13 @@ use crate::node::{fixed, folder, web};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::AppName;
+use miren_api::lease::{AcquireRequest, Demand};
 use miren_api::resource::{Pool, SandboxState};
 use miren_control::app::{AppHandle, Command};
 use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
 use miren_control::control::{Control, Parts};
+use miren_control::leasing;
 use miren_control::ledger;
 use miren_control::record::DeployRecord;
 use std::io::Cursor;
@@ -52,7 +54,7 @@ impl Clockwork {
     async fn ask(&self, app_toml: &str) -> Deploy {
         let artifact = self.control.artifacts.store(Cursor::new(folder(app_toml))).unwrap();
         let request = DeployRequest {
-            artifact: artifact.digest,
+            artifact: Some(artifact.digest),
             ..DeployRequest::default()
         };
         let (reply, answer) = oneshot::channel();
@@ -148,4 +150,31 @@ async fn records_of_ended_sandboxes_are_forgotten_after_an_hour() {
     assert_eq!(listed(), 2);
     node.pass(SECOND * 20).await;
     assert_eq!(listed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_nobody_asks_for_scales_to_zero_and_the_first_request_starts_it_again() {
+    let node = Clockwork::start().await;
+    let deploy = node.ask(&web("./one")).await;
+    node.pass(SECOND).await;
+    assert_eq!(node.deploy(&deploy).await.status, DeployStatus::Succeeded);
+    node.pass(SECOND * 880).await;
+    assert_eq!((node.pool().ready, node.pool().desired), (1, 1));
+    node.pass(SECOND * 60).await;
+    assert_eq!((node.pool().ready, node.pool().desired), (0, 0));
+    assert!(node.machine.alive().is_empty());
+    let request = AcquireRequest {
+        proxy: "p1".into(),
+        version: node.deploy(&deploy).await.version.unwrap(),
+        service: "web".into(),
+        demand: Demand {
+            in_flight: 0,
+            queued: 1,
+        },
+        wait_ms: 10_000,
+        dropped: Vec::new(),
+    };
+    let granted = leasing::acquire(&node.control.apps, request).await.unwrap();
+    assert_eq!(granted.leases.len(), 1);
+    assert_eq!((node.pool().ready, node.pool().crash_count), (1, 0));
 }

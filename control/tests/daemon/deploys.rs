@@ -174,7 +174,7 @@ async fn the_same_idempotency_key_is_the_same_deploy() {
     let node = Node::start().await;
     let artifact = node.upload(&web("./one")).await.digest;
     let request = DeployRequest {
-        artifact,
+        artifact: Some(artifact),
         ..DeployRequest::default()
     };
     let first = node.client.deploy("shop", &request, "key-1").await.unwrap();
@@ -182,7 +182,7 @@ async fn the_same_idempotency_key_is_the_same_deploy() {
     let again = node.client.deploy("shop", &request, "key-1").await.unwrap();
     assert_eq!((first.id.clone(), first.seq), (again.id, again.seq));
     let mut other = request.clone();
-    other.env.insert("A".into(), "1".into());
+    other.env.insert("A".into(), Some("1".into()));
     assert_eq!(
         refusal(node.client.deploy("shop", &other, "key-1").await).code,
         ErrorCode::Conflict

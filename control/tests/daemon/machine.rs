@@ -114,6 +114,11 @@ impl Machine {
         self.tables.lock().unwrap().started.clone()
     }
 
+    /// What a living sandbox runs.
+    pub fn command(&self, id: &SandboxId) -> String {
+        self.tables.lock().unwrap().running[id].order.service.command.clone()
+    }
+
     pub fn environment(&self, id: &SandboxId) -> BTreeMap<String, String> {
         self.tables.lock().unwrap().running[id].order.env.clone()
     }

@@ -8,3 +8,4 @@ mod machine;
 mod memory;
 mod node;
 mod store;
+mod versions;

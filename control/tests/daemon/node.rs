@@ -99,7 +99,7 @@ impl Node {
     /// Asks for a deploy of a folder with this `app.toml`.
     pub async fn ask(&self, app: &str, app_toml: &str) -> Deploy {
         let request = DeployRequest {
-            artifact: self.upload(app_toml).await.digest,
+            artifact: Some(self.upload(app_toml).await.digest),
             ..DeployRequest::default()
         };
         let key = format!("{:016x}", rand::random::<u64>());

@@ -20,9 +20,9 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Bytes of a status line; more is no HTTP.
 const STATUS_LINE: u64 = 1024;
 
-/// Why the last probe failed.
+/// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
-enum Unready {
+pub(super) enum Unready {
     #[error("{0}")]
     Connect(io::Error),
     #[error("GET {path} was answered with {status}")]
@@ -94,7 +94,8 @@ async fn listens(endpoint: SocketAddr, health_path: Option<&str>, limit: Duratio
     }
 }
 
-async fn probe(endpoint: SocketAddr, health_path: Option<&str>) -> Result<(), Unready> {
+/// Asks once whether it is ready; with a path by HTTP, else by connecting.
+pub(super) async fn probe(endpoint: SocketAddr, health_path: Option<&str>) -> Result<(), Unready> {
     let stream = within_probe(TcpStream::connect(endpoint))
         .await
         .map_err(Unready::Connect)?;

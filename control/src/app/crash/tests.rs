@@ -77,10 +77,30 @@ fn the_third_early_end_in_a_row_is_a_crash() {
 }
 
 #[test]
+fn b3_an_app_that_dies_every_61_s_is_backed_off_further_each_time() {
+    let mut crash = CrashRecord::default();
+    let mut now = 0;
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        assert!(!crash.note_healthy(Duration::from_secs(61)));
+        let death = Death {
+            created_at: at(now),
+            ..ran(61, 1)
+        };
+        now += 62;
+        crash.note(&death, at(now));
+        let wait = crash.cooldown(at(now)).unwrap_or_default().as_secs();
+        waits.push(wait);
+        now += i64::try_from(wait).unwrap() + 1;
+    }
+    assert_eq!(waits, [0, 0, 10, 20, 40, 80]);
+}
+
+#[test]
 fn an_end_after_a_while_or_beside_a_survivor_is_replaced_at_once() {
     let mut crash = CrashRecord::default();
     for _ in 0..5 {
-        assert!(!crash.note(&ran(11, 1), at(0)));
+        assert!(!crash.note(&ran(121, 1), at(0)));
         assert!(!crash.note(
             &Death {
                 survived: true,

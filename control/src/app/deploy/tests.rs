@@ -1,6 +1,8 @@
 //! One test for each arrow of the deploy machine, and for each thing that must not be one.
 
 use super::*;
+use crate::app::variables::Variables;
+use crate::record::Source;
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId};
 
@@ -22,25 +24,28 @@ fn at(seconds: i64) -> Timestamp {
 
 /// Deploy number 2 of an app whose number 1 serves.
 fn deploy(status: DeployStatus) -> DeployRecord {
-    DeployRecord {
-        deploy: Deploy {
-            id: DeployId::from_text("dep-2"),
-            app: AppName::from_text("shop"),
-            version: None,
-            seq: 2,
-            status,
-            pool: None,
-            reused: false,
-            urls: Vec::new(),
-            started_at: at(0),
-            finished_at: None,
-            error: None,
-            steps: Vec::new(),
-        },
-        request: DeployRequest::default(),
-        starting_at: Some(at(0)),
-        generation: None,
-    }
+    let deploy = Deploy {
+        id: DeployId::from_text("dep-2"),
+        app: AppName::from_text("shop"),
+        version: None,
+        seq: 2,
+        status,
+        pool: None,
+        reused: false,
+        urls: Vec::new(),
+        started_at: at(0),
+        finished_at: None,
+        error: None,
+        steps: Vec::new(),
+    };
+    let source = Source {
+        artifact: "sha256:aa".into(),
+        variables: Variables::default(),
+        version: None,
+    };
+    let mut record = DeployRecord::new(deploy, DeployRequest::default(), source);
+    record.starting_at = Some(at(0));
+    record
 }
 
 fn seen(installed: u64, pools: &[(u32, u32)]) -> Seen {
@@ -60,10 +65,9 @@ fn seen(installed: u64, pools: &[(u32, u32)]) -> Seen {
 }
 
 fn published(status: DeployStatus) -> DeployRecord {
-    DeployRecord {
-        generation: Some(7),
-        ..deploy(status)
-    }
+    let mut record = deploy(status);
+    record.generation = Some(7);
+    record
 }
 
 #[test]

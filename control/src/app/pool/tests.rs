@@ -10,7 +10,7 @@ use miren_sandbox::Facts;
 struct Stage {
     pool: PoolRecord,
     sandboxes: Vec<SandboxRecord>,
-    demand: Demand,
+    wanted: Wanted,
     now: Timestamp,
 }
 
@@ -34,7 +34,7 @@ impl Stage {
         Self {
             pool,
             sandboxes: Vec::new(),
-            demand: Demand::default(),
+            wanted: Wanted::default(),
             now,
         }
     }
@@ -98,7 +98,9 @@ impl Stage {
             ["stopped", number] => self.living(number).state = SandboxState::Stopped,
             ["killed", number] => self.die(number, 137),
             ["exits", number] => self.die(number, 1),
-            ["demand", requests] => self.demand.in_flight = requests.parse().unwrap(),
+            ["demand", requests] => self.wanted.demand.in_flight = requests.parse().unwrap(),
+            ["waiting", requests] => self.wanted.demand.queued = requests.parse().unwrap(),
+            ["deploying", what] => self.wanted.deploying = *what == "on",
             ["after", seconds] => self.now = later(self.now, Duration::from_secs(seconds.parse().unwrap())),
             other => panic!("{other:?}"),
         }
@@ -109,7 +111,7 @@ impl Stage {
         if let Some(ran) = longest_run(&seen, self.now) {
             self.pool.crash.note_healthy(ran);
         }
-        let plan = plan(&self.pool, &seen, self.demand, self.now);
+        let plan = plan(&self.pool, &seen, self.wanted, self.now);
         self.pool.desired = plan.desired;
         self.pool.low_since = plan.low_since;
         let mut said: Vec<String> = plan.actions.iter().map(|action| self.carry_out(action)).collect();
@@ -173,9 +175,8 @@ fn a_fixed_pool_has_its_number_and_replaces_the_dead_at_once() {
 
 #[test]
 fn a_hundred_kills_of_the_only_sandbox_are_each_replaced_at_once() {
-    script("auto 10 0 20 => start 0");
     let round = "running 0 => -\nafter 1 => -\nkilled 0 => start 0\n";
-    script(&format!("auto 10 0 20 => start 0\n{}", round.repeat(100)));
+    script(&format!("auto 10 1 20 => start 0\n{}", round.repeat(100)));
 }
 
 #[test]
@@ -234,9 +235,10 @@ fn r3_a_pool_without_versions_drains_and_its_deaths_are_no_crashes() {
 }
 
 #[test]
-fn an_auto_pool_keeps_one_and_grows_with_demand_up_to_its_maximum() {
+fn an_auto_pool_starts_one_for_its_deploy_and_grows_with_demand_up_to_its_maximum() {
     script(
-        "auto 10 0 3 => start 0
+        "auto 10 0 3 => -
+         deploying on => start 0
          running 0 => -
          demand 10 => -
          demand 11 => start 1
@@ -249,7 +251,7 @@ fn an_auto_pool_keeps_one_and_grows_with_demand_up_to_its_maximum() {
 #[test]
 fn an_auto_pool_shrinks_only_after_less_has_been_enough_for_its_delay() {
     script(
-        "auto 10 0 5 => start 0
+        "auto 10 1 5 => start 0
          demand 30 => start 1, start 2
          running 0 1 2 => -
          demand 0 => wake 60
@@ -286,5 +288,42 @@ fn a_number_is_free_again_only_when_its_sandbox_has_ended() {
          forget 1 => drain 0
          fixed 1 => start 1
          stopped 0 => -",
+    );
+}
+
+#[test]
+fn a_pool_nobody_asks_scales_to_zero_after_its_delay_and_starts_again_for_the_first_who_waits() {
+    script(
+        "deploying on => -
+         auto 10 0 5 => start 0
+         running 0 => -
+         deploying off => wake 60
+         after 59 => wake 1
+         after 1 => drain 0
+         stopped 0 => -
+         waiting 1 => start 0",
+    );
+}
+
+#[test]
+fn a_burst_of_a_hundred_first_requests_starts_no_more_than_its_share() {
+    script(
+        "auto 10 0 20 => -
+         waiting 100 => start 0, start 1, start 2, start 3, start 4, start 5, start 6, start 7
+         running 0 1 2 3 4 5 6 7 => start 8, start 9
+         running 8 9 => -",
+    );
+}
+
+#[test]
+fn b3_zero_is_no_way_around_the_back_off() {
+    script(
+        "auto 10 0 5 => -
+         waiting 1 => start 0
+         exits 0 => wake 10
+         waiting 0 => wake 10
+         after 60 => -
+         waiting 1 => start 0
+         exits 0 => wake 20",
     );
 }

@@ -32,28 +32,26 @@ fn b1_a_folder_with_a_mistake_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join(".miren")).unwrap();
     std::fs::write(folder.path().join(APP_FILE), "[services.web]\ncomand = \"x\"\n").unwrap();
-    let error = read(folder.path(), &BTreeMap::new()).unwrap_err();
+    let error = read(folder.path(), &Variables::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidConfig);
     assert!(error.message.contains("app.toml:2"), "{error}");
 }
 
 #[test]
-fn the_deploys_variables_win_and_reserved_ones_are_refused() {
+fn the_variables_people_set_win() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(PROCFILE), "web: ./serve\n").unwrap();
-    let env = BTreeMap::from([("A".to_owned(), "2".to_owned())]);
-    assert_eq!(read(folder.path(), &env).unwrap()["web"].env["A"], "2");
-    let reserved = BTreeMap::from([("PORT".to_owned(), "1".to_owned())]);
-    assert_eq!(
-        read(folder.path(), &reserved).unwrap_err().code,
-        ErrorCode::InvalidValue
-    );
+    let variables = Variables {
+        all: BTreeMap::from([("A".to_owned(), "2".to_owned())]),
+        ..Variables::default()
+    };
+    assert_eq!(read(folder.path(), &variables).unwrap()["web"].env["A"], "2");
 }
 
 #[test]
 fn an_app_file_that_is_a_link_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc/hostname", folder.path().join(PROCFILE)).unwrap();
-    let error = read(folder.path(), &BTreeMap::new()).unwrap_err();
+    let error = read(folder.path(), &Variables::default()).unwrap_err();
     assert!(error.message.contains("is not a file"), "{error}");
 }

@@ -23,8 +23,7 @@ impl Task {
         self.ledger.put(&self.state.app);
         let in_flight: Vec<u64> = self.state.deploys.keys().copied().collect();
         for seq in in_flight {
-            self.finish(seq, DeployStatus::Failed, Some("the app was deleted".into()))
-                .await;
+            self.end(seq, DeployStatus::Failed, Some("the app was deleted".into()));
         }
         if self.commit().await {
             self.withdraw().await;

@@ -2,21 +2,23 @@
 
 use super::{Recent, Task, WRITE_AGAIN};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
-use crate::app::{spec, view};
+use crate::app::{pool, spec, view};
 use crate::clock::later;
 use crate::ledger;
 use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, Stored, VersionRecord};
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
-use miren_api::app_file::{Concurrency, Service};
+use miren_api::app_file::Service;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
-use miren_api::id::{DeployId, PoolId, SandboxId, VersionId};
+use miren_api::id::{DeployId, PoolId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod cancel;
 mod failure;
+mod source;
 
 /// Idempotency keys remembered per app.
 const KEYS: usize = 100;
@@ -31,6 +33,7 @@ impl Task {
         if let Some(earlier) = self.earlier(&request, key.as_deref()).await? {
             return Ok(earlier);
         }
+        let source = self.source(&request).await?;
         let seq = self.state.app.next_seq;
         let now = self.world.clock.now();
         let deploy = Deploy {
@@ -47,12 +50,7 @@ impl Task {
             error: None,
             steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
         };
-        let record = DeployRecord {
-            deploy: deploy.clone(),
-            request: request.clone(),
-            starting_at: None,
-            generation: None,
-        };
+        let record = DeployRecord::new(deploy.clone(), request.clone(), source);
         self.state.app.next_seq += 1;
         self.ledger.put(&self.state.app);
         self.ledger.put(&record);
@@ -127,8 +125,8 @@ impl Task {
     }
 
     fn seen(&self, record: &DeployRecord) -> Seen {
-        let version = record.deploy.version.as_ref();
-        let refers = |pool: &&PoolRecord| pool.references.iter().any(|claim| Some(&claim.version) == version);
+        let seq = record.deploy.seq;
+        let refers = |pool: &&PoolRecord| pool.references.iter().any(|claim| claim.seq == seq);
         let pools: Vec<&PoolRecord> = self.state.pools.values().filter(refers).collect();
         Seen {
             installed: self.world.routing.now().installed(&self.state.app.name),
@@ -138,21 +136,14 @@ impl Task {
                 .max()
                 .unwrap_or_default(),
             pools: pools.iter().map(|pool| self.pool_seen(record, pool)).collect(),
-            acknowledged: self.acknowledged.contains(&record.deploy.seq),
+            acknowledged: self.acknowledged.contains(&seq),
             old_serving: self.state.unwanted(),
         }
     }
 
     fn pool_seen(&self, record: &DeployRecord, pool: &PoolRecord) -> PoolSeen {
-        let own = pool
-            .references
-            .iter()
-            .find(|claim| Some(&claim.version) == record.deploy.version.as_ref());
-        let wanted = match own.map(|claim| claim.concurrency) {
-            Some(Concurrency::Fixed { count }) => count,
-            Some(Concurrency::Auto { min, .. }) => min.max(1),
-            None => 0,
-        };
+        let own = pool.references.iter().find(|claim| claim.seq == record.deploy.seq);
+        let wanted = own.map_or(0, |claim| pool::needed(&claim.concurrency, self.wanted(pool)));
         PoolSeen {
             service: pool.service.clone(),
             ready: self.state.ready(&pool.id),
@@ -184,52 +175,43 @@ impl Task {
         let Some(record) = self.state.deploys.get(&seq) else {
             return;
         };
-        let request = record.request.clone();
-        let folder = spec::folder(&self.world.artifacts, &request.artifact);
-        let env = request.env.clone();
-        let read = tokio::task::spawn_blocking(move || spec::read(&folder, &env)).await;
-        let services = match read {
-            Ok(Ok(services)) => services,
-            Ok(Err(error)) => return self.finish(seq, DeployStatus::Failed, Some(error.message)).await,
-            Err(error) => return self.finish(seq, DeployStatus::Failed, Some(error.to_string())).await,
+        let source = record.source();
+        let prepared = async { Ok((self.services(&source).await?, self.version(seq, &source).await?)) };
+        let prepared: Result<_, ApiError> = prepared.await;
+        let (services, mut version) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.finish(seq, DeployStatus::Failed, Some(error.message)).await,
         };
         self.note(seq, DeployStatus::Staging, "making the version".into());
-        let version = VersionId::generate(&self.state.app.name);
         let mut pools = BTreeMap::new();
         let mut reused = Vec::new();
         for (name, service) in services {
             let claim = Reference {
-                version: version.clone(),
+                version: version.id.clone(),
                 seq,
                 concurrency: service.concurrency,
             };
-            let (pool, is_reused) = self.claim(&request.artifact, &name, service, claim);
+            let (pool, is_reused) = self.claim(&source.artifact, &name, service, claim);
             reused.extend(is_reused.then(|| pool.clone()));
             pools.insert(name, pool);
         }
-        self.record_version(seq, version, &pools, &reused);
+        version.pools = pools;
+        self.record_version(seq, &version, &reused);
     }
 
-    fn record_version(&mut self, seq: u64, id: VersionId, pools: &BTreeMap<String, PoolId>, reused: &[PoolId]) {
+    fn record_version(&mut self, seq: u64, version: &VersionRecord, reused: &[PoolId]) {
         let now = self.world.clock.now();
-        let main = view::main_pool(pools).cloned();
+        let main = view::main_pool(&version.pools).cloned();
         let Some(record) = self.state.deploys.get_mut(&seq) else {
             return;
         };
-        record.deploy.version = Some(id.clone());
+        record.deploy.version = Some(version.id.clone());
         record.deploy.reused = main.as_ref().is_some_and(|pool| reused.contains(pool));
         record.deploy.pool = main;
         record.starting_at = Some(now);
-        let artifact = record.request.artifact.clone();
-        self.ledger.put(&VersionRecord {
-            id: id.clone(),
-            app: self.state.app.name.clone(),
-            seq,
-            created_at: now,
-            artifact,
-            pools: pools.clone(),
-        });
-        let message = format!("version {id}: {} pools, {} of them reused", pools.len(), reused.len());
+        self.ledger.put(version);
+        let (id, pools) = (&version.id, version.pools.len());
+        let message = format!("version {id}: {pools} pools, {} of them reused", reused.len());
         self.note(seq, DeployStatus::Starting, message);
     }
 
@@ -311,22 +293,25 @@ impl Task {
         }
     }
 
-    /// Ends a deploy. One that failed or was overtaken takes its claims back; what serves is not touched.
-    pub(super) async fn finish(&mut self, seq: u64, status: DeployStatus, error: Option<String>) {
-        let Some(record) = self.state.deploys.get(&seq).cloned() else {
+    /// Ends a deploy as it turned out; one that failed says what its sandbox wrote last.
+    async fn finish(&mut self, seq: u64, status: DeployStatus, error: Option<String>) {
+        let Some(record) = self.state.deploys.get(&seq) else {
             return;
         };
-        let installed = self.world.routing.now().active(&self.state.app.name).cloned();
-        if status != DeployStatus::Succeeded && record.deploy.version != installed {
-            let changed = self
-                .state
-                .drop_references(|version, _| Some(version) == record.deploy.version.as_ref());
-            self.put_pools(&changed);
-        }
         let error = match (error, status) {
-            (Some(error), DeployStatus::Failed) => Some(self.with_log(&record, error).await),
+            (Some(error), DeployStatus::Failed) => Some(self.with_log(record, error).await),
             (error, _) => error,
         };
+        self.end(seq, status, error);
+    }
+
+    /// Ends a deploy. One that failed or was overtaken takes its claims back; what serves is not touched.
+    pub(super) fn end(&mut self, seq: u64, status: DeployStatus, error: Option<String>) {
+        let installed = self.world.routing.now().installed(&self.state.app.name);
+        if status != DeployStatus::Succeeded && seq != installed {
+            let changed = self.state.drop_references(|_, of| of == seq);
+            self.put_pools(&changed);
+        }
         self.world.metrics.deploys.with_label_values(&[status.as_str()]).inc();
         let now = self.world.clock.now();
         if let Some(record) = self.state.deploys.get_mut(&seq) {

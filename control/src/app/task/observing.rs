@@ -74,8 +74,12 @@ impl Task {
     fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
         self.introduce(after);
         let was_unasked = before.counts() && !self.draining.contains(&after.id);
-        if after.state == SandboxState::Dead && was_unasked && may_be_crash {
+        if matches!(after.state, SandboxState::Dead | SandboxState::Draining) && was_unasked && may_be_crash {
             self.note_death(after);
+        }
+        if after.state == SandboxState::Draining && was_unasked {
+            // It failed its health checks: its leases are closed and waited for as in any drain.
+            self.drain(&after.id, after.reason.as_deref().unwrap_or("it is not healthy"));
         }
         if after.state.is_terminal() {
             self.world.owners.lock().remove(&after.id);
@@ -118,7 +122,11 @@ impl Task {
         let death = Death {
             created_at: sandbox.created_at,
             ran_for: sandbox.running_at.map(|running| since(ended_at, running)),
-            exit_code: sandbox.facts.exit_code,
+            // One that was given up has no status, and it was its own doing.
+            exit_code: sandbox
+                .facts
+                .exit_code
+                .or((sandbox.state == SandboxState::Draining).then_some(0)),
             reason: sandbox.reason.clone(),
             survived,
         };

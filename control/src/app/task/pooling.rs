@@ -1,13 +1,14 @@
 //! Decides how a pool's plan is carried out: saved first, then started or drained.
 
 use super::{Task, WRITE_AGAIN};
-use crate::app::pool::{self, Action, Plan};
+use crate::app::pool::{self, Action, Plan, Wanted};
 use crate::app::spec;
 use crate::clock::later;
 use crate::record::{PoolRecord, SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use miren_api::id::{PoolId, SandboxId};
+use miren_api::lease::Demand;
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
 use miren_sandbox::Facts;
@@ -42,8 +43,8 @@ impl Task {
     }
 
     fn plan_pool(&mut self, id: &PoolId, now: Timestamp) -> Option<Plan> {
-        let demand = self.world.desk.total_demand(id);
         let mut record = self.state.pools.get(id)?.clone();
+        let asked = self.wanted(&record);
         let members = self.state.members(id);
         let ran = pool::longest_run(&members, now);
         let mut changed = ran.is_some_and(|ran_for| record.crash.note_healthy(ran_for));
@@ -52,7 +53,7 @@ impl Task {
             ..record.clone()
         };
         let wanted = if self.stopping.is_some() { &stopped } else { &record };
-        let plan = pool::plan(wanted, &members, demand, now);
+        let plan = pool::plan(wanted, &members, asked, now);
         changed |= (plan.desired, plan.low_since) != (record.desired, record.low_since);
         if changed {
             record.desired = plan.desired;
@@ -61,6 +62,31 @@ impl Task {
             self.state.pools.insert(id.clone(), record);
         }
         Some(plan)
+    }
+
+    /// What proxies and deploys want of a pool. One that a deploy prepares is to take over what its service does now.
+    pub(super) fn wanted(&self, pool: &PoolRecord) -> Wanted {
+        let desk = &self.world.desk;
+        let own = desk.total_demand(&pool.id);
+        let waits = |seq: u64| {
+            self.state
+                .deploys
+                .get(&seq)
+                .is_some_and(|deploy| deploy.starting_at.is_some())
+        };
+        let deploying = pool.references.iter().any(|reference| waits(reference.seq));
+        let of_service = self.state.pools.values().filter(|other| other.service == pool.service);
+        let most = |most: Demand, other: Demand| match most.total() < other.total() {
+            true => other,
+            false => most,
+        };
+        Wanted {
+            demand: match deploying {
+                true => of_service.map(|other| desk.total_demand(&other.id)).fold(own, most),
+                false => own,
+            },
+            deploying,
+        }
     }
 
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {

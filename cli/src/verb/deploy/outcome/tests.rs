@@ -46,12 +46,3 @@ fn only_success_and_a_detached_deploy_exit_with_0() {
         assert_eq!(failure(&deploy(status)).is_some(), exit != 0, "{status:?}");
     }
 }
-
-#[test]
-fn variables_of_the_system_and_malformed_ones_are_refused() {
-    assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
-    assert_eq!(variable("A="), Ok(("A".into(), String::new())));
-    for wrong in ["A", "=b", "1A=b", "PORT=1", "MIREN_APP=x"] {
-        assert!(variable(wrong).is_err(), "{wrong}");
-    }
-}
