@@ -15,11 +15,13 @@ use hdrhistogram::Histogram;
 use http::{HeaderValue, Method, Uri};
 use tokio::sync::Semaphore;
 
+mod check;
 mod report;
 mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use check::{Check, Seen};
 pub use report::{Failure, Latency, Report};
 
 use report::Tally;
@@ -47,6 +49,8 @@ pub struct Options {
     pub connections: usize,
     /// A request without a whole answer after this long has failed.
     pub timeout: Duration,
+    /// What an answer of 2xx must be besides.
+    pub check: Option<Check>,
 }
 
 impl Options {
@@ -62,6 +66,7 @@ impl Options {
             duration: None,
             connections: 64,
             timeout: Duration::from_secs(10),
+            check: None,
         })
     }
 

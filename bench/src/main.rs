@@ -106,6 +106,7 @@ fn run_load(arguments: LoadArguments, json: bool) -> anyhow::Result<bool> {
         duration: arguments.duration,
         connections: arguments.connections,
         timeout: arguments.timeout,
+        check: None,
     })?;
     let stop = load.stopper();
     std::thread::spawn(move || ending.wait().map(|_| stop()));

@@ -1,21 +1,27 @@
-//! Decides what a proxy that asks for leases gets: those of every RUNNING sandbox, a wait for the first one, or a reason.
+//! Decides what a proxy that asks for leases gets: its share of every RUNNING sandbox, a wait for the first one, or a reason.
 
 use crate::app::view::PoolView;
 use crate::app::{AppHandle, AppView, Command};
 use crate::apps::Apps;
+use crate::lease::{Ask, Changes, Granted, Leased};
 use miren_api::id::{AppName, PoolId};
 use miren_api::lease::{
-    ACQUIRE_WAIT_MAX, AcquireRequest, AcquireResponse, LEASE_TTL, Lease, LeaseKey, RenewRequest, RenewResponse,
+    ACQUIRE_WAIT_MAX, AcquireRequest, AcquireResponse, HeldLease, LEASE_TTL, Lease, LeaseKey, RenewRequest,
+    RenewResponse,
 };
 use miren_api::resource::{PoolState, Sandbox};
 use miren_api::{ApiError, ErrorCode};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// When a proxy that waited in vain may ask again, in seconds.
 const ASK_AGAIN: u64 = 1;
+/// How often it is looked whether time has freed a share: a proxy has been absent for long enough, or it is another's turn.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers with leases, or with why there are none.
 pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResponse, ApiError> {
@@ -26,8 +32,10 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
     let wait = Duration::from_millis(request.wait_ms).min(ACQUIRE_WAIT_MAX);
     let until = Instant::now() + wait;
     let mut view = handle.view.clone();
+    let mut changes = apps.world.desk.changes();
     let mut waited = false;
     loop {
+        changes.seen();
         let seen = view.borrow_and_update().clone();
         let pool = seen
             .pool_of(&request.version, &request.service)
@@ -35,23 +43,37 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
         if !waited {
             report_demand(apps, &handle, &request, &pool.pool.id);
         }
-        let leases = grant(apps, &seen, pool, &request.proxy);
-        if !leases.is_empty() {
+        let found = grant(apps, &seen, pool, &request);
+        if found.is_answer() {
             return Ok(AcquireResponse {
                 pool: pool.pool.id.clone(),
-                leases,
+                leases: found.leases,
                 ttl_ms: millis(LEASE_TTL),
+                answer: found.answer,
             });
         }
         if pool.pool.state == PoolState::Cooldown {
             return Err(crashed(apps, pool, waited));
         }
         waited = true;
-        match tokio::time::timeout_at(until, view.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(no_such_version(&request)),
-            Err(_) => return Err(waited_in_vain(pool, wait)),
+        let next = next(&mut view, &mut changes, found.is_shared_out);
+        match tokio::time::timeout_at(until, next).await {
+            Ok(true) => {}
+            Ok(false) => return Err(no_such_version(&request)),
+            Err(_) => return Err(waited_in_vain(pool, wait, found.is_shared_out)),
         }
+    }
+}
+
+/// Waits until there may be another answer: the app has changed, or, when others have all there is, a share is given
+/// back. False when the app is gone.
+async fn next(view: &mut watch::Receiver<Arc<AppView>>, changes: &mut Changes, is_shared_out: bool) -> bool {
+    if !is_shared_out {
+        return view.changed().await.is_ok();
+    }
+    tokio::select! {
+        changed = view.changed() => changed.is_ok(),
+        () = changes.next(LOOK_AGAIN) => true,
     }
 }
 
@@ -61,19 +83,68 @@ fn report_demand(apps: &Apps, handle: &AppHandle, request: &AcquireRequest, pool
     let _ = handle.commands.try_send(Command::Replan);
 }
 
-fn grant(apps: &Apps, view: &AppView, pool: &PoolView, proxy: &str) -> Vec<Lease> {
+/// What there is for a proxy now.
+struct Found {
+    leases: Vec<Lease>,
+    /// Number of the answer that has them.
+    answer: u64,
+    /// One of them was taken away whole: the proxy has to know.
+    has_ended: bool,
+    /// There are RUNNING sandboxes, and other proxies have all of them.
+    is_shared_out: bool,
+}
+
+impl Found {
+    fn is_answer(&self) -> bool {
+        self.has_ended || self.leases.iter().any(|lease| lease.capacity > 0)
+    }
+}
+
+fn grant(apps: &Apps, view: &AppView, pool: &PoolView, request: &AcquireRequest) -> Found {
     let mut leases: BTreeMap<LeaseKey, Lease> = view
         .running(&pool.pool.id)
-        .filter_map(|sandbox| lease(sandbox, pool.capacity))
+        .filter_map(lease)
         .filter(|lease| apps.world.executor.is_running(lease.key))
         .map(|lease| (lease.key, lease))
         .collect();
-    let keys: Vec<LeaseKey> = leases.keys().copied().collect();
-    let granted = apps.world.desk.grant(proxy, &keys);
-    granted.iter().filter_map(|key| leases.remove(key)).collect()
+    let need = each(
+        request.demand.in_flight.saturating_add(request.demand.queued),
+        leases.len(),
+    );
+    let asks: Vec<Ask> = leases
+        .keys()
+        .map(|key| Ask {
+            key: *key,
+            capacity: pool.capacity,
+            // Whoever asks wants one at least.
+            need: need.max(1),
+        })
+        .collect();
+    let (answer, granted) = apps.world.desk.grant(&request.proxy, &asks);
+    let with_share = |granted: &Granted| {
+        let lease = leases.remove(&granted.key)?;
+        Some(Lease {
+            capacity: granted.share,
+            ..lease
+        })
+    };
+    Found {
+        has_ended: granted
+            .iter()
+            .any(|granted| granted.share == 0 && granted.before > Some(0)),
+        is_shared_out: !asks.is_empty(),
+        leases: granted.iter().filter_map(with_share).collect(),
+        answer,
+    }
 }
 
-fn lease(sandbox: &Sandbox, capacity: u32) -> Option<Lease> {
+/// A part of what a proxy has for a pool: it spreads it over the sandboxes evenly.
+fn each(of_pool: u32, sandboxes: usize) -> u32 {
+    of_pool.div_ceil(u32::try_from(sandboxes).unwrap_or(u32::MAX).max(1))
+}
+
+/// A lease on a sandbox, before it is known how much of it.
+fn lease(sandbox: &Sandbox) -> Option<Lease> {
     Some(Lease {
         key: LeaseKey {
             slot: sandbox.slot?,
@@ -81,32 +152,61 @@ fn lease(sandbox: &Sandbox, capacity: u32) -> Option<Lease> {
         },
         sandbox: sandbox.id.clone(),
         endpoint: SocketAddr::new(sandbox.ip?, sandbox.port?),
-        capacity,
+        capacity: 0,
     })
 }
 
-/// Renews what a proxy holds, and takes in what it needs.
+/// Renews what a proxy holds, and takes in what it needs and how much it uses.
 pub fn renew(apps: &Apps, request: &RenewRequest) -> RenewResponse {
     let desk = &apps.world.desk;
-    let owners: BTreeMap<PoolId, AppName> = request
+    let held: Vec<(HeldLease, Option<Leased>)> = request
         .held
         .iter()
-        .filter_map(|key| desk.known(*key))
-        .map(|leased| (leased.pool, leased.app))
+        .map(|held| (*held, desk.known(held.key())))
         .collect();
+    let mut owners: BTreeMap<&PoolId, (&AppName, usize)> = BTreeMap::new();
+    for leased in held.iter().filter_map(|(_, leased)| leased.as_ref()) {
+        owners.entry(&leased.pool).or_insert((&leased.app, 0)).1 += 1;
+    }
+    let mut queued: BTreeMap<&PoolId, u32> = BTreeMap::new();
     for needed in &request.demand {
         desk.demand(&request.proxy, &needed.pool, needed.demand);
-        if let Some(handle) = owners.get(&needed.pool).and_then(|app| apps.get(app.as_str()).ok()) {
+        let Some((app, sandboxes)) = owners.get(&needed.pool) else {
+            continue;
+        };
+        queued.insert(&needed.pool, each(needed.demand.queued, *sandboxes));
+        if let Ok(handle) = apps.get(app.as_str()) {
             // A full queue means that a plan is about to be made anyway.
             let _ = handle.commands.try_send(Command::Replan);
         }
     }
-    let (renewed, lost) = desk.renew(&request.proxy, &request.held, |key| apps.world.executor.is_running(key));
+    let capacities: BTreeMap<&PoolId, u32> = owners
+        .iter()
+        .filter_map(|(pool, (app, _))| Some((*pool, capacity(apps, app, pool)?)))
+        .collect();
+    let ask = |(held, leased): &(HeldLease, Option<Leased>)| {
+        let pool = &leased.as_ref()?.pool;
+        let ask = Ask {
+            key: held.key(),
+            capacity: *capacities.get(pool)?,
+            need: held.in_flight.saturating_add(queued.get(pool).copied().unwrap_or(0)),
+        };
+        apps.world.executor.is_running(ask.key).then_some(ask)
+    };
+    let asks: Vec<(HeldLease, Option<Ask>)> = held.iter().map(|held| (held.0, ask(held))).collect();
+    let (renewed, lost) = desk.renew(&request.proxy, &asks);
     RenewResponse {
         renewed,
         lost,
         ttl_ms: millis(LEASE_TTL),
     }
+}
+
+/// Concurrent requests that one sandbox of a pool takes; none when there is no such pool any more.
+fn capacity(apps: &Apps, app: &AppName, pool: &PoolId) -> Option<u32> {
+    let handle = apps.get(app.as_str()).ok()?;
+    let view = handle.view.borrow();
+    view.pools.get(pool).map(|pool| pool.capacity)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -133,7 +233,11 @@ fn crashed(apps: &Apps, pool: &PoolView, waited: bool) -> ApiError {
     ApiError::new(code, format!("{what}: {why}")).retry_after(seconds)
 }
 
-fn waited_in_vain(pool: &PoolView, wait: Duration) -> ApiError {
-    let message = format!("no sandbox of {} is RUNNING after {wait:?}", pool.pool.id);
+fn waited_in_vain(pool: &PoolView, wait: Duration, is_shared_out: bool) -> ApiError {
+    let pool = &pool.pool.id;
+    let message = match is_shared_out {
+        true => format!("other proxies had every share of {pool} for {wait:?}"),
+        false => format!("no sandbox of {pool} is RUNNING after {wait:?}"),
+    };
     ApiError::new(ErrorCode::WaitTimeout, message).retry_after(ASK_AGAIN)
 }

@@ -3,7 +3,8 @@
 use futures_util::Stream;
 use miren_api::client::Event;
 use miren_api::lease::{
-    AcquireRequest, AcquireResponse, Demand, LeaseKey, PoolDemand, ReleaseRequest, RenewRequest, RenewResponse,
+    AcquireRequest, AcquireResponse, Demand, HeldLease, LeaseKey, PoolDemand, ReleaseRequest, ReleasedLease,
+    RenewRequest, RenewResponse,
 };
 use miren_api::routing::ProxyAck;
 use miren_api::{ApiError, Client, ClientError, ErrorCode, Server};
@@ -53,7 +54,7 @@ impl Control {
         within(ask.wait + ANSWER, self.client.post("/v1/leases/acquire", &request)).await
     }
 
-    pub async fn renew(&self, held: Vec<LeaseKey>, demand: Vec<PoolDemand>) -> Result<RenewResponse, ClientError> {
+    pub async fn renew(&self, held: Vec<HeldLease>, demand: Vec<PoolDemand>) -> Result<RenewResponse, ClientError> {
         let request = RenewRequest {
             proxy: self.proxy.clone(),
             held,
@@ -62,7 +63,7 @@ impl Control {
         within(ANSWER, self.client.post("/v1/leases/renew", &request)).await
     }
 
-    pub async fn release(&self, leases: Vec<LeaseKey>) -> Result<(), ClientError> {
+    pub async fn release(&self, leases: Vec<ReleasedLease>) -> Result<(), ClientError> {
         let request = ReleaseRequest {
             proxy: self.proxy.clone(),
             leases,

@@ -2,7 +2,9 @@
 //!
 //! Leases are kept per target, that is per (version, service): versions never share one. What decides whether a sandbox may
 //! be used is its slot word, read before and after each permit is taken. The time limit of a lease is control's means
-//! against dead proxies; while control is away, leases whose word says RUNNING go on serving (I7).
+//! against dead proxies; while control is away, leases whose word says RUNNING go on serving (I7), also those that were
+//! kept on disk by the process before this one. How many requests a lease is for is control's word alone: the proxies of a
+//! node share each sandbox.
 
 use crate::control::Control;
 use crate::metrics::Metrics;
@@ -15,14 +17,19 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use store::Kept;
+use tokio::sync::{Notify, mpsc};
 
 mod acquire;
 mod conns;
 mod entry;
+pub(crate) mod file;
 mod keep;
 mod pool;
 mod queue;
+mod renew;
+mod stall;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +37,7 @@ pub use conns::{Conn, ConnSet};
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
 pub use pool::{Pool, Tried, Waited, Waiter};
+pub use store::LeaseStore;
 
 /// How much may wait, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +61,10 @@ pub(crate) struct Shared {
     held: Mutex<Vec<Arc<Lease>>>,
     /// Leases nobody uses any more, on their way back to control.
     finished: mpsc::UnboundedSender<Arc<Lease>>,
+    /// Leases that may be used came, went or changed: what is kept on disk is out of date.
+    changed: Notify,
+    /// Control has to be told what is held, now.
+    renew_now: Notify,
 }
 
 /// All pools of this proxy. Cheap to clone.
@@ -73,6 +85,8 @@ impl Leases {
             metrics,
             held: Mutex::default(),
             finished,
+            changed: Notify::new(),
+            renew_now: Notify::new(),
         });
         let leases = Self {
             pools: Arc::default(),
@@ -117,11 +131,34 @@ impl Leases {
         }
     }
 
-    /// As [`Leases::refresh`], for every pool in use.
+    /// As [`Leases::refresh`], for every pool in use, after control was told what is held: it may be another process that
+    /// knows nothing of it.
     pub fn refresh_all(&self) {
-        for pool in self.pools.load().values() {
-            pool.refresh();
+        self.shared.renew_now.notify_one();
+    }
+
+    /// Takes over what the process before this one kept on disk, as far as it is RUNNING and `table` leads to it. Control
+    /// takes them for this proxy's when they are renewed, which is tried at once.
+    pub fn restore(&self, store: &LeaseStore, table: &RouteTable) {
+        for kept in store.load() {
+            let mut targets = table.targets();
+            let target = targets.find(|target| target.version == kept.version && target.service == kept.service);
+            if let Some(target) = target {
+                self.pool(target).restore(kept);
+            }
         }
+        let count = self.shared.held.lock().len();
+        if count > 0 {
+            tracing::info!(count, "serving under kept leases until control answers");
+            self.shared.renew_now.notify_one();
+        }
+    }
+
+    /// The leases that may be used, as they are kept on disk.
+    fn kept(&self) -> Vec<Kept> {
+        let mut kept: Vec<Kept> = self.pools.load().values().filter_map(|pool| pool.kept()).collect();
+        kept.sort_by(|a, b| (&a.version, &a.service).cmp(&(&b.version, &b.service)));
+        kept
     }
 
     /// Somebody says the word of `key` changed: looks at it.
@@ -133,7 +170,7 @@ impl Leases {
 
     /// Gives every lease back: this process sends nothing more. Control then need not wait for it.
     pub async fn give_back(&self) {
-        let keys = self.shared.held().iter().map(|lease| lease.key).collect();
+        let keys = self.shared.held().iter().map(|lease| lease.released()).collect();
         if let Err(error) = self.shared.control.release(keys).await {
             tracing::debug!(%error, "leases could not be given back; they expire");
         }

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub upstream_new: IntCounter,
     pub upstream_reused: IntCounter,
     pub retries: IntCounter,
+    pub stalled: IntCounter,
+    pub rests: IntCounter,
     pub answers_overdue: IntCounter,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
@@ -115,6 +117,14 @@ impl Metrics {
             upstream_new: upstream.with_label_values(&["new"]),
             upstream_reused: upstream.with_label_values(&["reused"]),
             retries: declare.counter("retries_total", "Attempts after the first one of a request.")?,
+            stalled: declare.counter(
+                "stalled_requests_total",
+                "Requests taken from a sandbox that answered nothing for long, to be sent to another one.",
+            )?,
+            rests: declare.counter(
+                "sandbox_rests_total",
+                "Times a sandbox got no further requests for a while since it answered nothing.",
+            )?,
             answers_overdue: declare.counter(
                 "answers_overdue_total",
                 "Connections cut since no answer began in time.",

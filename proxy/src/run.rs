@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::edge;
 use crate::error::StartError;
 use crate::gate::{Class, Gate};
-use crate::lease::{Leases, WaitLimits};
+use crate::lease::{LeaseStore, Leases, WaitLimits};
 use crate::metrics::Metrics;
 use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::{self, Slots};
@@ -116,7 +116,11 @@ impl Prepared {
             store,
             metrics: Arc::clone(&metrics),
         };
+        let kept = LeaseStore::new(&self.config.data_dir);
         let begun = follower.begin().await;
+        if let (None, Some(table)) = (&begun, &*routing.table()) {
+            leases.restore(&kept, table);
+        }
 
         let gate = Arc::new(Gate::default());
         let (close, closed) = watch::channel(false);
@@ -129,7 +133,7 @@ impl Prepared {
         let edge = edge::serve(&self.config, parts, self.http, closed)?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(keeper.run(self.events));
+        tasks.spawn(keeper.run(self.events, kept));
         tasks.spawn(follower.run(begun));
         tasks.spawn(tell_when_ready(Arc::clone(&routing), ready));
         let admin = Admin {

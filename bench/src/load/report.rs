@@ -14,7 +14,7 @@ use serde::Serialize;
 /// Failures told one by one; further ones are only counted.
 const FAILURES_TOLD: usize = 100;
 
-/// One request that failed: an answer outside 2xx, or none.
+/// One request that failed: an answer outside 2xx, one that its check refused, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// When it was meant to leave, from the start of the load.
@@ -31,7 +31,7 @@ pub struct Failure {
 impl Failure {
     fn of(at: Duration, outcome: anyhow::Result<Answer>) -> Self {
         let (status, code, error) = match outcome {
-            Ok(answer) => (Some(answer.status), answer.code, None),
+            Ok(answer) => (Some(answer.status), answer.code, answer.wrong),
             Err(error) => (None, None, Some(format!("{error:#}"))),
         };
         Self {
@@ -40,6 +40,18 @@ impl Failure {
             code,
             error,
         }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map(|status| format!("status {status}"));
+        let why: Vec<&str> = [&status, &self.code, &self.error]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        write!(out, "at {} ms: {}", self.at_ms, why.join(", "))
     }
 }
 
@@ -88,12 +100,7 @@ impl fmt::Display for Report {
         ]);
         write!(out, "{table}")?;
         for failure in &self.failures {
-            let why = match (failure.status, &failure.code, &failure.error) {
-                (Some(status), Some(code), _) => format!("status {status}, {code}"),
-                (Some(status), None, _) => format!("status {status}"),
-                (None, _, error) => error.clone().unwrap_or_default(),
-            };
-            write!(out, "\nfailed at {} ms: {why}", failure.at_ms)?;
+            write!(out, "\nfailed {failure}")?;
         }
         Ok(())
     }
@@ -103,6 +110,8 @@ impl fmt::Display for Report {
 pub(super) struct Answer {
     pub status: u16,
     pub code: Option<String>,
+    /// Why the check refused it.
+    pub wrong: Option<String>,
 }
 
 /// The running count.
@@ -139,7 +148,9 @@ impl Tally {
 
     /// Books the outcome of the request that was meant to leave at `at`; whether it was in order.
     pub fn book(&self, at: Duration, outcome: anyhow::Result<Answer>) -> bool {
-        let fine = outcome.as_ref().is_ok_and(|answer| (200..300).contains(&answer.status));
+        let fine = outcome
+            .as_ref()
+            .is_ok_and(|answer| (200..300).contains(&answer.status) && answer.wrong.is_none());
         let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(answer) = &outcome {
             *details.statuses.entry(answer.status).or_default() += 1;

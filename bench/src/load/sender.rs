@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::report::Answer;
-use super::{HIGHEST_US, Options, Shared, Timetable, empty_histogram};
+use super::{HIGHEST_US, Options, Seen, Shared, Timetable, empty_histogram};
 
 type Connection = http1::SendRequest<Full<Bytes>>;
 
@@ -67,20 +67,39 @@ impl Sender {
     /// One request and its whole answer; nothing is tried twice.
     async fn exchange(&mut self) -> anyhow::Result<Answer> {
         let mut connection = self.connected().await?;
+        let sent = Instant::now();
         let response = connection
             .send_request(self.request()?)
             .await
             .context("waiting for the answer")?;
-        let answer = Answer {
+        let mut answer = Answer {
             status: response.status().as_u16(),
             code: response
                 .headers()
                 .get("x-miren-error")
                 .and_then(|code| Some(code.to_str().ok()?.to_owned())),
+            wrong: None,
         };
-        let mut body = response.into_body();
+        // Kept only for whoever wants to see it: a load without a check reads answers of any size.
+        let check = self.options.check.as_ref().filter(|_| response.status().is_success());
+        let (mut body, mut kept) = (response.into_body(), Vec::new());
         while let Some(frame) = body.frame().await {
-            frame.context("reading the answer's body")?;
+            let frame = frame.context("reading the answer's body")?;
+            if let (Some(_), Some(piece)) = (check, frame.data_ref()) {
+                kept.extend_from_slice(piece);
+            }
+        }
+        if let Some(check) = check {
+            let (status, body) = (answer.status, &kept[..]);
+            let received = Instant::now();
+            answer.wrong = check
+                .judge(&Seen {
+                    sent,
+                    received,
+                    status,
+                    body,
+                })
+                .err();
         }
         self.connection = Some(connection);
         Ok(answer)

@@ -89,6 +89,25 @@ fn other_statuses_and_broken_connections_fail_and_are_told_with_their_time() {
 }
 
 #[test]
+fn an_answer_that_its_check_refuses_has_failed_for_the_reason_given() {
+    let address = server(|n| Some(if n == 3 { 500 } else { 200 }));
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let check = Check::new(move |seen| {
+        assert!(seen.sent <= seen.received && seen.status == 200 && seen.body == b"ok");
+        match count.fetch_add(1, Ordering::SeqCst) {
+            7 => Err("the eighth is not wanted".to_owned()),
+            _ => Ok(()),
+        }
+    });
+    let mut options = options(address, 200.0, 100);
+    (options.connections, options.check) = (1, Some(check));
+    let report = Load::start(options).unwrap().wait().unwrap();
+    assert_eq!((report.requests, report.failed), (20, 2), "{report}");
+    let told = report.failures[1].to_string();
+    assert!(told.ends_with("status 200, the eighth is not wanted"), "{told}");
+}
+
+#[test]
 fn a_request_without_an_answer_fails_when_its_time_is_up() {
     let address = server(|_| {
         thread::sleep(Duration::from_secs(5));

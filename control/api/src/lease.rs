@@ -20,6 +20,17 @@ pub struct LeaseKey {
     pub generation: u64,
 }
 
+impl LeaseKey {
+    /// As it is given back by a proxy that knows the answers up to `answer`.
+    pub fn released(self, answer: u64) -> ReleasedLease {
+        ReleasedLease {
+            slot: self.slot,
+            generation: self.generation,
+            answer,
+        }
+    }
+}
+
 /// The right to send up to `capacity` concurrent requests to one sandbox generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
@@ -28,7 +39,7 @@ pub struct Lease {
     pub sandbox: SandboxId,
     #[schema(value_type = String)]
     pub endpoint: SocketAddr,
-    /// Concurrent requests this proxy may have in flight to it.
+    /// Concurrent requests this proxy may have in flight to it: its share of what the sandbox takes.
     pub capacity: u32,
 }
 
@@ -48,7 +59,7 @@ impl Demand {
     }
 }
 
-/// Asks for a lease on every RUNNING sandbox of the pool of (version, service).
+/// Asks for a lease on every RUNNING sandbox of the pool of (version, service). What the proxy holds on it goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcquireRequest {
@@ -65,12 +76,41 @@ pub struct AcquireRequest {
     pub dropped: Vec<LeaseKey>,
 }
 
-/// Every lease the proxy has on that pool from now on; never empty.
+/// Every lease the proxy has on that pool from now on, each with its share; never empty.
+///
+/// The capacity of a sandbox is shared by the proxies that have a lease on it. A lease whose share was taken away whole
+/// stays, with capacity 0; one that would begin with nothing is left out, and a caller that would have nothing else waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AcquireResponse {
     pub pool: PoolId,
     pub leases: Vec<Lease>,
     pub ttl_ms: u64,
+    /// Number of this answer, higher than that of every earlier one; goes with a lease that is given back.
+    #[serde(default)]
+    pub answer: u64,
+}
+
+/// A lease a proxy holds, and what it makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldLease {
+    pub slot: u32,
+    pub generation: u64,
+    /// Requests in flight under it.
+    pub in_flight: u32,
+    /// What it takes its share to be; 0 when it sends nothing more. A control that knows nothing of the lease, because it
+    /// was restarted, grants no more than that.
+    #[serde(default)]
+    pub capacity: u32,
+}
+
+impl HeldLease {
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            slot: self.slot,
+            generation: self.generation,
+        }
+    }
 }
 
 /// Renews everything a proxy holds, in one request, with its demand per pool.
@@ -78,7 +118,7 @@ pub struct AcquireResponse {
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     pub proxy: String,
-    pub held: Vec<LeaseKey>,
+    pub held: Vec<HeldLease>,
     #[serde(default)]
     pub demand: Vec<PoolDemand>,
 }
@@ -91,12 +131,49 @@ pub struct PoolDemand {
     pub demand: Demand,
 }
 
+/// A lease that goes on, with the share it has from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenewedLease {
+    pub slot: u32,
+    pub generation: u64,
+    /// Concurrent requests this proxy may have in flight to it; what is above runs out. 0: none until it is told more.
+    pub capacity: u32,
+}
+
+impl RenewedLease {
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            slot: self.slot,
+            generation: self.generation,
+        }
+    }
+}
+
 /// Which leases go on. A lease on a sandbox that is not RUNNING is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RenewResponse {
-    pub renewed: Vec<LeaseKey>,
+    pub renewed: Vec<RenewedLease>,
     pub lost: Vec<LeaseKey>,
     pub ttl_ms: u64,
+}
+
+/// A lease that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleasedLease {
+    pub slot: u32,
+    pub generation: u64,
+    /// Highest number of an answer that granted it. One that is on its way granted it again: then it goes on.
+    pub answer: u64,
+}
+
+impl ReleasedLease {
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            slot: self.slot,
+            generation: self.generation,
+        }
+    }
 }
 
 /// Gives leases back: no request of this proxy is in flight to them any more.
@@ -104,5 +181,5 @@ pub struct RenewResponse {
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
     pub proxy: String,
-    pub leases: Vec<LeaseKey>,
+    pub leases: Vec<ReleasedLease>,
 }

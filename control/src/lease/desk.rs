@@ -1,18 +1,21 @@
-//! Decides how leases are asked for and waited on: one short lock over the tables, nothing called while it is held.
+//! Decides how leases are asked for, waited on and rebalanced: one short lock over the tables, nothing called while it is
+//! held.
 
-use super::{LeaseTable, ProxyTable};
+use super::{Ask, Effects, Granted, LeaseTable, ProxyTable};
 use crate::clock::{Clock, later};
 use jiff::Timestamp;
 use miren_api::id::{AppName, PoolId, SandboxId};
-use miren_api::lease::{Demand, LEASE_TTL, LeaseKey};
+use miren_api::lease::{Demand, HeldLease, LEASE_TTL, LeaseKey, ReleasedLease, RenewedLease};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// How often leases that nobody renewed are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How many tells a stream may be behind before it is told everything again.
+const TELLS: usize = 1024;
 
 /// What a slot's generation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +25,38 @@ pub struct Leased {
     pub pool: PoolId,
 }
 
+/// A proxy should ask again for its leases of a pool: its share is another one. A hint, told over the proxy's stream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tell {
+    pub proxy: String,
+    pub pool: PoolId,
+}
+
 #[derive(Default)]
 struct Tables {
     leases: LeaseTable,
     proxies: ProxyTable,
     sandboxes: HashMap<LeaseKey, Leased>,
     demand: BTreeMap<(PoolId, String), (Demand, Timestamp)>,
-    /// Before this moment proxies may hold leases of an earlier process that they have not renewed yet.
-    trusted_from: Option<Timestamp>,
+    /// Number of the last answer with grants.
+    answer: u64,
+}
+
+impl Tables {
+    /// The number of the next answer. They go on rising when control is restarted: time has passed meanwhile.
+    fn next_answer(&mut self, now: Timestamp) -> u64 {
+        let by_time = u64::try_from(now.as_microsecond()).unwrap_or_default();
+        self.answer = by_time.max(self.answer + 1);
+        self.answer
+    }
+
+    fn tells(&self, effects: Effects) -> BTreeSet<Tell> {
+        let known = |(key, proxy): (LeaseKey, String)| {
+            let pool = self.sandboxes.get(&key)?.pool.clone();
+            Some(Tell { proxy, pool })
+        };
+        effects.told.into_iter().filter_map(known).collect()
+    }
 }
 
 /// Where proxies get and give back their leases. Cheap to clone.
@@ -38,6 +65,7 @@ pub struct Desk {
     tables: Arc<Mutex<Tables>>,
     /// Counts changes that somebody may be waiting for.
     changed: watch::Sender<u64>,
+    tells: broadcast::Sender<Tell>,
     clock: Clock,
 }
 
@@ -46,28 +74,58 @@ impl Desk {
         Self {
             tables: Arc::default(),
             changed: watch::Sender::new(0),
+            tells: broadcast::channel(TELLS).0,
             clock,
         }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
-        let now = self.clock.now();
-        let outcome = change(&mut self.tables.lock(), now);
+        let outcome = self.apply(change);
         self.changed.send_modify(|count| *count += 1);
+        outcome
+    }
+
+    /// As [`Desk::change`], for what nobody waits for unless it frees a share.
+    fn apply<T>(&self, change: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
+        let now = self.clock.now();
+        let (outcome, freed, tells) = {
+            let mut tables = self.tables.lock();
+            let absent = tables.proxies.absent(now);
+            tables.leases.set_absent(absent);
+            let outcome = change(&mut tables, now);
+            let effects = tables.leases.take_effects();
+            (outcome, effects.freed, tables.tells(effects))
+        };
+        if freed {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        for tell in tells {
+            // No receiver means that no proxy follows: it asks for everything when it does.
+            let _ = self.tells.send(tell);
+        }
         outcome
     }
 
     /// Waits until `done` is true of the tables; asked again after each change, and at least every [`SWEEP`].
     async fn wait(&self, mut done: impl FnMut(&mut Tables, Timestamp) -> bool) {
-        let mut changed = self.changed.subscribe();
+        let mut changes = self.changes();
         loop {
-            changed.mark_unchanged();
-            if done(&mut self.tables.lock(), self.clock.now()) {
+            changes.seen();
+            if self.apply(&mut done) {
                 return;
             }
-            // The sender lives in self; a timeout only lets time itself be seen to pass.
-            let _ = tokio::time::timeout(SWEEP, changed.changed()).await;
+            changes.next(SWEEP).await;
         }
+    }
+
+    /// Tells of every change from now on that may let somebody have what he waits for.
+    pub fn changes(&self) -> Changes {
+        Changes(self.changed.subscribe())
+    }
+
+    /// Which proxies should ask again, from now on.
+    pub fn tells(&self) -> broadcast::Receiver<Tell> {
+        self.tells.subscribe()
     }
 
     /// A sandbox has its slot: says what a lease on it is about.
@@ -79,48 +137,78 @@ impl Desk {
         self.tables.lock().sandboxes.get(&key).cloned()
     }
 
-    /// Grants leases on those of `keys` that are not closed.
-    pub fn grant(&self, proxy: &str, keys: &[LeaseKey]) -> Vec<LeaseKey> {
-        self.change(|tables, now| {
+    /// Grants leases on those that are neither closed nor over, with the number of the answer they are for. A share of 0
+    /// that there was no lease before is none.
+    pub fn grant(&self, proxy: &str, asks: &[Ask]) -> (u64, Vec<Granted>) {
+        self.apply(|tables, now| {
             tables.proxies.sign(proxy, now);
-            let granted = keys.iter().filter(|key| tables.leases.grant(proxy, **key, now));
-            granted.copied().collect()
+            let answer = tables.next_answer(now);
+            tables.leases.begin_answer(answer);
+            let living = asks.iter().filter(|ask| tables.sandboxes.contains_key(&ask.key));
+            let granted = living.filter_map(|ask| tables.leases.grant(proxy, *ask, now));
+            let granted = granted.filter(|granted| granted.share > 0 || granted.before.is_some());
+            (answer, granted.collect())
         })
     }
 
-    /// Gives leases back.
-    pub fn release(&self, proxy: &str, keys: &[LeaseKey]) {
+    /// Gives leases back, unless they were granted again by an answer that the proxy has not seen yet.
+    pub fn give_back(&self, proxy: &str, leases: &[ReleasedLease]) {
         self.change(|tables, now| {
             tables.proxies.sign(proxy, now);
-            for key in keys {
-                tables.leases.release(proxy, *key);
+            for lease in leases {
+                tables.leases.give_back(proxy, lease.key(), lease.answer, now);
             }
         });
     }
 
-    /// Renews what is known and `running`, re-creating leases of an earlier process; the rest is lost.
-    ///
-    /// A lease on a draining generation is lost too, but stays held: requests are still in flight under it.
-    pub fn renew(
-        &self,
-        proxy: &str,
-        held: &[LeaseKey],
-        running: impl Fn(LeaseKey) -> bool,
-    ) -> (Vec<LeaseKey>, Vec<LeaseKey>) {
-        let alive: Vec<(LeaseKey, bool)> = held.iter().map(|key| (*key, running(*key))).collect();
+    /// Takes leases back that are of no use.
+    pub fn release(&self, proxy: &str, keys: &[LeaseKey]) {
         self.change(|tables, now| {
             tables.proxies.sign(proxy, now);
-            let renewed = |(key, alive): &(LeaseKey, bool)| {
-                let known = tables.sandboxes.contains_key(key);
-                if known && !*alive {
-                    tables.leases.hold(proxy, *key, now);
+            for key in keys {
+                tables.leases.release(proxy, *key, now);
+            }
+        });
+    }
+
+    /// Renews what is known and RUNNING, re-creating leases of an earlier process; the rest is lost. With each lease comes
+    /// what it is asked for; none when its sandbox is not RUNNING.
+    ///
+    /// A lease on a draining generation is lost too, but stays held: requests are still in flight under it.
+    pub fn renew(&self, proxy: &str, held: &[(HeldLease, Option<Ask>)]) -> (Vec<RenewedLease>, Vec<LeaseKey>) {
+        let (mut renewed, mut lost) = (Vec::new(), Vec::new());
+        self.apply(|tables, now| {
+            tables.proxies.sign(proxy, now);
+            for (lease, ask) in held {
+                let key = lease.key();
+                let is_known = tables.sandboxes.contains_key(&key);
+                let ask = ask.filter(|_| is_known);
+                match ask.and_then(|ask| tables.leases.renew(proxy, *lease, ask, now)) {
+                    Some(granted) => renewed.push(RenewedLease {
+                        slot: key.slot,
+                        generation: key.generation,
+                        capacity: granted.share,
+                    }),
+                    None => {
+                        lost.push(key);
+                        if is_known {
+                            tables.leases.hold(proxy, *lease, now);
+                        }
+                    }
                 }
-                known && *alive && tables.leases.grant(proxy, *key, now)
-            };
-            let (renewed, lost): (Vec<_>, Vec<_>) = alive.into_iter().partition(renewed);
-            let keys = |of: Vec<(LeaseKey, bool)>| of.into_iter().map(|(key, _)| key).collect();
-            (keys(renewed), keys(lost))
-        })
+            }
+        });
+        (renewed, lost)
+    }
+
+    /// Requests in flight to a generation, from all proxies, as they last reported.
+    pub fn in_flight(&self, key: LeaseKey) -> u32 {
+        self.tables.lock().leases.in_flight(key)
+    }
+
+    /// How many proxies have a lease on a generation.
+    pub fn holders(&self, key: LeaseKey) -> usize {
+        self.tables.lock().leases.holders(key)
     }
 
     /// Closes a generation to new leases; the future resolves when no proxy has one any more.
@@ -128,14 +216,14 @@ impl Desk {
         self.change(|tables, _| tables.leases.close(key));
         let desk = self.clone();
         async move {
-            desk.wait(|tables, now| tables.trusted_from.is_none_or(|from| now >= from) && tables.leases.is_idle(key))
+            desk.wait(|tables, now| tables.leases.is_trusted(now) && tables.leases.is_idle(key))
                 .await;
         }
     }
 
     /// Until then "no lease" is not taken for an answer: an earlier process may have given some.
     pub fn trust_from(&self, at: Timestamp) {
-        self.tables.lock().trusted_from = Some(at);
+        self.tables.lock().leases.trust_from(at);
     }
 
     /// A generation is over.
@@ -188,7 +276,7 @@ impl Desk {
         self.wait(|tables, now| {
             let (waited_for, silent) = tables.proxies.lagging(generation, published, now);
             for proxy in silent {
-                tables.leases.drop_proxy(&proxy);
+                tables.leases.drop_proxy(&proxy, now);
             }
             waited_for.is_empty()
         })
@@ -199,10 +287,10 @@ impl Desk {
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            self.change(|tables, now| {
+            self.apply(|tables, now| {
                 tables.leases.expire(now);
                 for proxy in tables.proxies.expire(now) {
-                    tables.leases.drop_proxy(&proxy);
+                    tables.leases.drop_proxy(&proxy, now);
                 }
                 tables.demand.retain(|_, (_, at)| now < later(*at, LEASE_TTL));
             });
@@ -213,6 +301,28 @@ impl Desk {
     pub fn counts(&self) -> (usize, usize) {
         let tables = self.tables.lock();
         (tables.leases.len(), tables.proxies.len())
+    }
+}
+
+/// What [`Desk::changes`] returns.
+pub struct Changes(watch::Receiver<u64>);
+
+impl Changes {
+    /// What was changed so far is known.
+    pub fn seen(&mut self) {
+        self.0.mark_unchanged();
+    }
+
+    /// Whether something has changed since.
+    #[cfg(test)]
+    pub fn are_new(&self) -> bool {
+        self.0.has_changed().unwrap_or(false)
+    }
+
+    /// Resolves at the next change, or after `at_most`: then only time has passed.
+    pub async fn next(&mut self, at_most: Duration) {
+        // The sender lives as long as whoever waits.
+        let _ = tokio::time::timeout(at_most, self.0.changed()).await;
     }
 }
 

@@ -1,9 +1,9 @@
 //! Decides which proxies are alive, and whether all of them serve a snapshot.
 
-use super::{ACK_LIMIT, SILENCE};
+use super::{ABSENCE, ACK_LIMIT, SILENCE};
 use crate::clock::{later, since};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most proxies remembered at once: a node has one, two during its upgrade.
 const PROXIES_MAX: usize = 64;
@@ -58,6 +58,13 @@ impl ProxyTable {
         if let Some(proxy) = self.proxies.get_mut(id) {
             proxy.acknowledged = proxy.acknowledged.max(generation);
         }
+    }
+
+    /// Proxies that have followed nothing and said nothing for [`ABSENCE`].
+    pub fn absent(&self, now: Timestamp) -> BTreeSet<String> {
+        let quiet = |proxy: &Proxy| proxy.streams == 0 && since(now, proxy.last_sign) >= ABSENCE;
+        let absent = self.proxies.iter().filter(|(_, proxy)| quiet(proxy));
+        absent.map(|(id, _)| id.clone()).collect()
     }
 
     /// Removes proxies that follow nothing and have been silent; returns them.

@@ -4,50 +4,17 @@ use super::*;
 use crate::clock::Clock;
 use jiff::Timestamp;
 use miren_api::id::{AppName, PoolId, SandboxId};
-use miren_api::lease::{Demand, LeaseKey};
+use miren_api::lease::{Demand, HeldLease, LeaseKey, RENEW_INTERVAL};
 use std::time::Duration;
+
+mod random;
+mod shares;
 
 const ONE: LeaseKey = LeaseKey { slot: 1, generation: 1 };
 const NEXT: LeaseKey = LeaseKey { slot: 1, generation: 2 };
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
-}
-
-#[test]
-fn a_lease_holds_for_its_ttl_and_longer_when_renewed() {
-    let mut table = LeaseTable::default();
-    assert!(table.grant("a", ONE, at(0)));
-    table.expire(at(29));
-    assert!(!table.is_idle(ONE));
-    table.grant("a", ONE, at(20));
-    table.expire(at(49));
-    assert_eq!(table.holders(ONE), 1);
-    table.expire(at(50));
-    assert!(table.is_idle(ONE));
-}
-
-#[test]
-fn k5_leases_of_one_generation_say_nothing_about_the_next() {
-    let mut table = LeaseTable::default();
-    table.grant("a", ONE, at(0));
-    table.close(ONE);
-    assert!(!table.grant("b", ONE, at(0)), "closed");
-    assert!(table.grant("b", NEXT, at(0)));
-    table.forget(ONE);
-    assert_eq!((table.holders(ONE), table.holders(NEXT)), (0, 1));
-}
-
-#[test]
-fn a_gone_proxy_takes_only_its_own_leases_along() {
-    let mut table = LeaseTable::default();
-    for proxy in ["a", "b"] {
-        table.grant(proxy, ONE, at(0));
-        table.grant(proxy, NEXT, at(0));
-    }
-    table.drop_proxy("a");
-    table.release("b", NEXT);
-    assert_eq!((table.holders(ONE), table.holders(NEXT)), (1, 0));
 }
 
 #[test]
@@ -91,6 +58,36 @@ fn strangers_cannot_make_the_table_grow() {
     assert_eq!((known, proxies.len()), (64, 64));
 }
 
+/// What one proxy asks of a sandbox that takes 10 requests.
+fn ask(key: LeaseKey, need: u32) -> Ask {
+    Ask {
+        key,
+        capacity: 10,
+        need,
+    }
+}
+
+fn held(key: LeaseKey, in_flight: u32, capacity: u32) -> HeldLease {
+    HeldLease {
+        slot: key.slot,
+        generation: key.generation,
+        in_flight,
+        capacity,
+    }
+}
+
+fn grant(desk: &Desk, proxy: &str) -> Vec<u32> {
+    let (_, granted) = desk.grant(proxy, &[ask(ONE, 1)]);
+    granted.into_iter().map(|granted| granted.share).collect()
+}
+
+/// Renews leases on these, RUNNING or not; returns what goes on and what is lost.
+fn renew(desk: &Desk, proxy: &str, keys: &[LeaseKey], is_running: bool) -> (Vec<LeaseKey>, Vec<LeaseKey>) {
+    let asked = |key: &LeaseKey| (held(*key, 1, 10), is_running.then_some(ask(*key, 1)));
+    let (renewed, lost) = desk.renew(proxy, &keys.iter().map(asked).collect::<Vec<_>>());
+    (renewed.iter().map(|lease| lease.key()).collect(), lost)
+}
+
 fn desk() -> Desk {
     let desk = Desk::new(Clock::of_runtime(at(0)));
     let leased = Leased {
@@ -110,28 +107,50 @@ async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> Option<T> {
 #[tokio::test(start_paused = true)]
 async fn r6_renewal_of_a_dead_or_unknown_sandbox_fails() {
     let desk = desk();
-    desk.grant("a", &[ONE]);
+    grant(&desk, "a");
     assert_eq!(
-        desk.renew("a", &[ONE, NEXT], |_| true),
+        renew(&desk, "a", &[ONE, NEXT], true),
         (vec![ONE], vec![NEXT]),
         "nobody knows the second"
     );
     assert_eq!(
-        desk.renew("a", &[ONE], |_| false),
+        renew(&desk, "a", &[ONE], false),
         (vec![], vec![ONE]),
         "its word is not RUNNING"
     );
     desk.forget(ONE);
-    assert_eq!(desk.renew("a", &[ONE], |_| true), (vec![], vec![ONE]));
+    assert_eq!(renew(&desk, "a", &[ONE], true), (vec![], vec![ONE]));
+    assert!(grant(&desk, "a").is_empty(), "it is over");
+    assert_eq!(desk.counts().0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_a_renewal_once_the_generation_is_closed_is_lost_and_stays_held() {
+    let desk = desk();
+    grant(&desk, "a");
+    let idle = desk.close(ONE);
+    let renewing = async {
+        for _ in 0..4 {
+            tokio::time::sleep(RENEW_INTERVAL).await;
+            assert_eq!(renew(&desk, "a", &[ONE], true), (vec![], vec![ONE]));
+        }
+    };
+    let _connected = desk.connect("a");
+    tokio::select! {
+        () = desk.sweep() => {}
+        () = idle => panic!("requests are in flight under it"),
+        () = renewing => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
     let desk = desk();
-    desk.grant("a", &[ONE]);
-    desk.grant("b", &[ONE]);
+    for proxy in ["a", "b", "a", "b"] {
+        grant(&desk, proxy);
+    }
     let idle = tokio::spawn(desk.close(ONE));
-    assert!(desk.grant("c", &[ONE]).is_empty(), "closed");
+    assert!(grant(&desk, "c").is_empty(), "closed");
     desk.release("a", &[ONE]);
     assert!(within(1, desk.close(ONE)).await.is_none(), "b still has one");
     desk.release("b", &[ONE]);
@@ -142,7 +161,7 @@ async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
 async fn a_lost_lease_on_a_draining_sandbox_stays_held_until_it_is_given_back() {
     let desk = desk();
     let idle = desk.close(ONE);
-    assert_eq!(desk.renew("a", &[ONE], |_| false), (vec![], vec![ONE]));
+    assert_eq!(renew(&desk, "a", &[ONE], false), (vec![], vec![ONE]));
     let mut idle = Box::pin(idle);
     assert!(within(1, &mut idle).await.is_none(), "requests are in flight under it");
     desk.release("a", &[ONE]);
@@ -162,7 +181,7 @@ async fn i7_after_a_restart_no_lease_is_no_answer_before_proxies_could_renew() {
 async fn a_silent_proxy_loses_its_leases_and_holds_nothing_up() {
     let desk = desk();
     let _connected = desk.connect("frozen").unwrap();
-    desk.grant("frozen", &[ONE]);
+    grant(&desk, "frozen");
     assert!(within(4, desk.acknowledged(2)).await.is_none());
     assert!(within(6, desk.acknowledged(2)).await.is_some());
     assert_eq!(desk.counts().0, 0);
@@ -180,4 +199,90 @@ async fn demand_is_summed_over_proxies_and_fades_with_them() {
     assert_eq!(desk.total_demand(&PoolId::from_text("pool-2")), demand(0, 0));
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(desk.total_demand(&pool), demand(4, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_proxies_report_is_summed_over_those_that_have_a_lease() {
+    let desk = desk();
+    grant(&desk, "a");
+    assert_eq!((desk.in_flight(ONE), desk.holders(ONE)), (0, 1), "nothing reported yet");
+    let report = |proxy: &str, in_flight| desk.renew(proxy, &[(held(ONE, in_flight, 10), Some(ask(ONE, in_flight)))]);
+    report("a", 3);
+    report("b", 4);
+    report("b", 2);
+    assert_eq!((desk.in_flight(ONE), desk.holders(ONE)), (5, 2));
+    desk.release("a", &[ONE]);
+    assert_eq!((desk.in_flight(ONE), desk.holders(ONE)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_others_are_told_over_their_streams_and_whoever_waits_is_woken() {
+    let desk = desk();
+    let mut tells = desk.tells();
+    grant(&desk, "a");
+    assert!(grant(&desk, "b").is_empty(), "a has all");
+    let told = |proxy: &str| Tell {
+        proxy: proxy.to_owned(),
+        pool: PoolId::from_text("pool-1"),
+    };
+    assert_eq!(tells.try_recv(), Ok(told("a")));
+    let mut changes = desk.changes();
+    assert_eq!(grant(&desk, "a"), [5]);
+    assert!(changes.are_new(), "b may have the rest");
+    assert_eq!(tells.try_recv(), Ok(told("b")));
+    assert_eq!(grant(&desk, "b"), [5]);
+    desk.release("a", &[ONE]);
+    assert_eq!(tells.try_recv(), Ok(told("b")));
+    assert!(tells.try_recv().is_err(), "nobody else");
+    let _connected = desk.connect("a");
+    changes.seen();
+    grant(&desk, "b");
+    assert!(!changes.are_new(), "b got more, which frees nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_proxy_keeps_no_share_that_the_next_one_needs() {
+    let desk = desk();
+    drop(desk.connect("killed"));
+    grant(&desk, "killed");
+    let _connected = desk.connect("next").unwrap();
+    assert!(grant(&desk, "next").is_empty(), "it may have lost only its stream");
+    tokio::time::advance(ABSENCE).await;
+    let needs = |need| desk.grant("next", &[ask(ONE, need)]).1[0].share;
+    assert_eq!(
+        needs(1),
+        6,
+        "its own 1, half of the 9 that nobody needs, and what is odd"
+    );
+    assert_eq!(needs(10), 10);
+}
+
+#[test]
+fn a_proxy_is_absent_soon_after_its_stream_ended_unless_it_speaks() {
+    let mut proxies = ProxyTable::default();
+    proxies.connected("a", at(0));
+    assert!(proxies.absent(at(100)).is_empty(), "it follows");
+    proxies.disconnected("a", at(100));
+    assert!(proxies.absent(at(100)).is_empty());
+    assert!(proxies.absent(at(101)).contains("a"));
+    proxies.sign("a", at(102));
+    assert!(proxies.absent(at(102)).is_empty());
+}
+
+#[test]
+fn r5_a_lease_granted_again_by_an_answer_under_way_is_not_taken_back_by_an_earlier_release() {
+    let desk = desk();
+    let ask = [Ask {
+        key: ONE,
+        capacity: 10,
+        need: 1,
+    }];
+    let (first, _) = desk.grant("a", &ask);
+    // Another version of the app uses the same sandbox; its answer has not arrived when the first one's lease is given back.
+    let (second, _) = desk.grant("a", &ask);
+    assert!(second > first);
+    desk.give_back("a", &[ONE.released(first)]);
+    assert_eq!(desk.holders(ONE), 1, "the drain of its sandbox would not wait for it");
+    desk.give_back("a", &[ONE.released(second)]);
+    assert_eq!(desk.holders(ONE), 0);
 }

@@ -4,7 +4,7 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::refusal::Refusal;
 use crate::app::Hint;
-use crate::lease::Connected;
+use crate::lease::{Connected, Tell};
 use crate::routing::Routed;
 use crate::{apps::Apps, leasing};
 use axum::Json;
@@ -61,10 +61,12 @@ pub async fn stream(
     // Subscribed before the first snapshot is read: no hint about a later one is missed.
     let feed = Feed {
         hints: world.hints.subscribe(),
+        tells: world.desk.tells(),
         routed: world.routing.follow(),
         apps: Arc::clone(&server.control.apps),
         pending: VecDeque::new(),
         begun: false,
+        proxy: follower.proxy,
         _connected: connected,
     };
     let events = stream::unfold(feed, Feed::next);
@@ -76,9 +78,12 @@ pub async fn stream(
 struct Feed {
     routed: watch::Receiver<Routed>,
     hints: broadcast::Receiver<Hint>,
+    /// For every proxy.
+    tells: broadcast::Receiver<Tell>,
     apps: Arc<Apps>,
     pending: VecDeque<Event>,
     begun: bool,
+    proxy: String,
     _connected: Connected,
 }
 
@@ -103,6 +108,10 @@ impl Feed {
                 Err(broadcast::error::RecvError::Lagged(_)) => self.everything()?,
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
+            told = told(&mut self.tells, &self.proxy) => match told? {
+                Some(tell) => event(&Hint::Pool(tell.pool))?,
+                None => self.everything()?,
+            },
         };
         Some((Ok(event), self))
     }
@@ -119,6 +128,18 @@ impl Feed {
         let pools = views.iter().flat_map(|view| view.pools.keys().cloned());
         self.pending = pools.filter_map(|pool| event(&Hint::Pool(pool))).collect();
         self.snapshot()
+    }
+}
+
+/// The next tell for `proxy`. The inner none: some were missed; the outer one: there will be no more.
+async fn told(tells: &mut broadcast::Receiver<Tell>, proxy: &str) -> Option<Option<Tell>> {
+    loop {
+        match tells.recv().await {
+            Ok(tell) if tell.proxy == proxy => return Some(Some(tell)),
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return Some(None),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        }
     }
 }
 
@@ -140,7 +161,7 @@ pub async fn acknowledge(State(server): State<Server>, Body(ack): Body<ProxyAck>
     Ok(Json(ack))
 }
 
-/// Leases on every RUNNING sandbox of a version's service; waits for the first one.
+/// Leases on every RUNNING sandbox of a version's service, each with this proxy's share; waits for the first one.
 #[utoipa::path(post, path = "/v1/leases/acquire", tag = "proxies", request_body = AcquireRequest,
     responses((status = 200, body = AcquireResponse), (status = 404, body = miren_api::error::ErrorBody),
         (status = 503, body = miren_api::error::ErrorBody)))]
@@ -176,6 +197,11 @@ pub async fn release(
     Body(request): Body<ReleaseRequest>,
 ) -> Result<Json<ReleaseRequest>, Refusal> {
     check_id(&request.proxy)?;
-    server.control.apps.world.desk.release(&request.proxy, &request.leases);
+    server
+        .control
+        .apps
+        .world
+        .desk
+        .give_back(&request.proxy, &request.leases);
     Ok(Json(request))
 }

@@ -4,7 +4,7 @@ use crate::node::{Node, eventually, fixed, refusal, web};
 use miren_api::ErrorCode;
 use miren_api::deploy::DeployStatus;
 use miren_api::id::{SandboxId, VersionId};
-use miren_api::lease::{AcquireRequest, AcquireResponse, Demand, RenewRequest, RenewResponse};
+use miren_api::lease::{AcquireRequest, AcquireResponse, Demand, HeldLease, RenewRequest, RenewResponse};
 use miren_api::resource::{PoolState, Sandbox, SandboxState};
 use miren_api::routing::RoutingSnapshot;
 use std::collections::BTreeSet;
@@ -76,17 +76,23 @@ async fn r6_a_lease_is_lost_with_its_sandbox_and_the_next_one_is_waited_for() {
     let deploy = node.succeed("shop", &web("./one")).await;
     let request = ask(&deploy.version.unwrap(), 10_000);
     let held: AcquireResponse = node.client.post("/v1/leases/acquire", &request).await.unwrap();
+    let key = held.leases[0].key;
     let renew = RenewRequest {
         proxy: "p1".into(),
-        held: vec![held.leases[0].key],
+        held: vec![HeldLease {
+            slot: key.slot,
+            generation: key.generation,
+            in_flight: 1,
+            capacity: held.leases[0].capacity,
+        }],
         demand: Vec::new(),
     };
     let kept: RenewResponse = node.client.post("/v1/leases/renew", &renew).await.unwrap();
-    assert_eq!(kept.renewed, renew.held);
+    assert_eq!((kept.renewed[0].key(), kept.renewed[0].capacity), (key, 10));
     node.machine().hold("./one");
     node.machine().crash(&held.leases[0].sandbox, 137);
     let lost: RenewResponse = node.client.post("/v1/leases/renew", &renew).await.unwrap();
-    assert_eq!(lost.lost, renew.held);
+    assert_eq!(lost.lost, [key]);
     let (client, path) = (node.client.clone(), "/v1/leases/acquire");
     let waiting = tokio::spawn(async move { client.post::<AcquireResponse>(path, &request).await });
     eventually("a replacement is starting", async || {
@@ -206,14 +212,17 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
     assert_eq!((snapshot.generation, snapshot.routes.len()), (generation, 1));
     let renew = RenewRequest {
         proxy: "p1".into(),
-        held: vec![miren_api::lease::LeaseKey {
+        held: vec![HeldLease {
             slot: key.slot.unwrap(),
             generation: key.generation.unwrap(),
+            in_flight: 1,
+            capacity: 7,
         }],
         demand: Vec::new(),
     };
     let renewed: RenewResponse = node.client.post("/v1/leases/renew", &renew).await.unwrap();
-    assert_eq!(renewed.renewed, renew.held, "the lease is made again");
+    assert_eq!(renewed.renewed[0].key(), renew.held[0].key(), "the lease is made again");
+    assert_eq!(renewed.renewed[0].capacity, 7, "with the share it had");
 }
 
 #[tokio::test]

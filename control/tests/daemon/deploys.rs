@@ -256,7 +256,7 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
 
     let release = ReleaseRequest {
         proxy: "p1".into(),
-        leases: vec![held.leases[0].key],
+        leases: vec![held.leases[0].key.released(held.answer)],
     };
     let _: ReleaseRequest = node.client.post("/v1/leases/release", &release).await.unwrap();
     eventually("the old sandbox is gone", async || match node.machine().alive().len() {

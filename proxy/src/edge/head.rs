@@ -41,6 +41,16 @@ pub(super) fn is_websocket(head: &RequestHeader) -> bool {
         .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// Whether a request may be sent twice: that changes nothing more than once, and there is no body to have again.
+pub(super) fn is_repeatable(head: &RequestHeader) -> bool {
+    let has_body = head.headers.contains_key(header::TRANSFER_ENCODING)
+        || head
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    head.method.is_idempotent() && !has_body && !is_websocket(head)
+}
+
 /// The id of a request: its own if the peer is trusted, else a new one.
 pub(super) fn request_id(head: &RequestHeader, trusted: bool) -> HeaderValue {
     let own = head

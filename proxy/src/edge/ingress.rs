@@ -211,6 +211,7 @@ impl ProxyHttp for Ingress {
             session.set_keepalive(None);
             return self.refuse(session, reason.into(), request).await;
         }
+        request.tried.repeatable = head::is_repeatable(session.req_header());
         if session.req_header().uri.path() == HEALTH_PATH {
             request.status = 200;
             answer::text(session, "ok\n", &request.id).await?;
@@ -277,7 +278,8 @@ impl ProxyHttp for Ingress {
         }
         request.conn = upstream::conn(digest);
         if let Some(conn) = &request.conn {
-            conn.await_answer(self.rules.timeouts.upstream_first_byte);
+            let movable = request.attempts == 1 && request.tried.repeatable;
+            conn.ask(self.rules.timeouts.upstream_first_byte, movable);
         }
         Ok(())
     }
@@ -331,8 +333,10 @@ impl ProxyHttp for Ingress {
         }
         request.answered = true;
         request.status = response.status.as_u16();
-        if let Some(conn) = &request.conn {
-            conn.answered();
+        if let Some(took) = request.conn.as_ref().and_then(|conn| conn.answered())
+            && let Some(permit) = &request.permit
+        {
+            permit.answered(took);
         }
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
             request.tunnel = Some(self.parts.gate.enter(Class::Tunnel));

@@ -68,11 +68,14 @@ impl Pool {
             },
             dropped: dropped.clone(),
         };
+        self.exchanges.fetch_add(1, Ordering::SeqCst);
         let result = self.shared.control.acquire(ask).await;
         self.shared.metrics.acquires.inc();
-        match result {
-            Ok(response) => {
-                if self.install(response) {
+        let installed = result.map(|response| self.install(response));
+        self.exchanges.fetch_add(1, Ordering::SeqCst);
+        match installed {
+            Ok(is_new) => {
+                if is_new {
                     pause.reset();
                 }
             }
@@ -88,7 +91,7 @@ impl Pool {
     }
 
     /// Takes over what control granted; says whether a lease is new.
-    fn install(&self, response: AcquireResponse) -> bool {
+    pub(super) fn install(&self, response: AcquireResponse) -> bool {
         *self.id.lock() = Some(response.pool);
         self.draining.store(false, Ordering::SeqCst);
         let before = self.open.load_full();
@@ -100,9 +103,11 @@ impl Pool {
                 .find(|lease| lease.key == granted.key && !lease.is_closed());
             if let Some(lease) = known {
                 lease.set_capacity(granted.capacity);
+                lease.granted_by(response.answer);
                 open.push(Arc::clone(lease));
             } else if self.shared.slots.is_running(granted.key) {
                 let lease = Arc::new(Lease::new(granted));
+                lease.granted_by(response.answer);
                 open.push(Arc::clone(&lease));
                 fresh.push(lease);
             }
@@ -119,9 +124,16 @@ impl Pool {
         if self.retired.load(Ordering::SeqCst) {
             self.close_leases();
         }
-        let room: u32 = self.open.load().iter().map(|lease| lease.room()).sum();
-        self.queue.call(room as usize);
+        self.shared.changed.notify_one();
+        self.call_for_room();
         !fresh.is_empty()
+    }
+
+    /// Calls as many of those who wait as there is room for.
+    pub(super) fn call_for_room(&self) {
+        let open = self.open.load();
+        let room = open.iter().map(|lease| lease.room()).fold(0, u32::saturating_add);
+        self.queue.call(room as usize);
     }
 
     /// What an acquire that failed means for those who wait.

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Conn {
     opened: Instant,
-    /// Microseconds after `opened` at which an answer must have begun; 0 while none is awaited.
+    /// Microseconds after `opened` when the request was sent, and at which an answer must have begun; 0 while none is awaited.
+    asked: AtomicU64,
     answer_due: AtomicU64,
+    /// Whether the request that waits may be sent to another sandbox instead.
+    movable: AtomicBool,
     timed_out: AtomicBool,
 }
 
@@ -33,9 +36,18 @@ impl Conn {
     fn new() -> Self {
         Self {
             opened: Instant::now(),
+            asked: AtomicU64::new(0),
             answer_due: AtomicU64::new(0),
+            movable: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
         }
+    }
+
+    /// A request is sent, and its answer must begin within `limit` from now.
+    pub fn ask(&self, limit: Duration, movable: bool) {
+        self.asked.store(self.micros(Instant::now()).max(1), Ordering::Relaxed);
+        self.movable.store(movable, Ordering::Relaxed);
+        self.await_answer(limit);
     }
 
     /// An answer must begin within `limit` from now. Asked again, the time begins anew.
@@ -44,9 +56,14 @@ impl Conn {
             .store(self.micros(Instant::now() + limit).max(1), Ordering::Relaxed);
     }
 
-    /// The answer began, or nobody waits for it any more.
-    pub fn answered(&self) {
+    /// The answer began, or nobody waits for it any more. How long it took; none when that was told before.
+    pub fn answered(&self) -> Option<Duration> {
         self.answer_due.store(0, Ordering::Relaxed);
+        self.movable.store(false, Ordering::Relaxed);
+        match self.asked.swap(0, Ordering::Relaxed) {
+            0 => None,
+            asked => Some(self.opened.elapsed().saturating_sub(Duration::from_micros(asked))),
+        }
     }
 
     /// Whether this connection was cut because no answer began in time.
@@ -57,6 +74,14 @@ impl Conn {
     fn is_overdue(&self, now: Instant) -> bool {
         let due = self.answer_due.load(Ordering::Relaxed);
         due != 0 && self.micros(now) >= due
+    }
+
+    /// Whether its request may go elsewhere, and has waited for `patience`.
+    fn is_stuck(&self, patience: Duration, now: Instant) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        asked != 0
+            && self.movable.load(Ordering::Relaxed)
+            && Duration::from_micros(self.micros(now).saturating_sub(asked)) >= patience
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -99,6 +124,19 @@ impl ConnSet {
         for (fd, conn) in overdue {
             conn.answered();
             conn.timed_out.store(true, Ordering::Release);
+            cut_one(*fd);
+            cut += 1;
+        }
+        cut
+    }
+
+    /// Cuts the connections whose requests have waited for `patience` and may go elsewhere, while `may` says so.
+    pub fn cut_stuck(&self, patience: Duration, now: Instant, may: impl Fn() -> bool) -> u32 {
+        let open = self.open.lock();
+        let stuck = open.conns.iter().filter(|(_, conn)| conn.is_stuck(patience, now));
+        let mut cut = 0;
+        for (fd, conn) in stuck.take_while(|_| may()) {
+            conn.answered();
             cut_one(*fd);
             cut += 1;
         }

@@ -2,12 +2,15 @@
 
 use super::conns::ConnSet;
 use super::pool::Pool;
+use super::stall::{self, Silence};
 use crate::slots::Slots;
-use miren_api::lease::LeaseKey;
+use miren_api::SandboxId;
+use miren_api::lease::{LeaseKey, ReleasedLease};
 use miren_loader::State;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Keys of kept connections: a number is never used again.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -16,6 +19,7 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct Lease {
     pub key: LeaseKey,
+    pub sandbox: SandboxId,
     pub endpoint: SocketAddr,
     /// Key of the connections made under this lease: no other lease ever gets one of them (I6).
     pub serial: u64,
@@ -23,6 +27,9 @@ pub struct Lease {
     in_flight: AtomicU32,
     closed: AtomicBool,
     finished: AtomicBool,
+    /// Highest number of an answer of control's that granted it.
+    answer: AtomicU64,
+    silence: Silence,
     conns: Arc<ConnSet>,
 }
 
@@ -30,12 +37,15 @@ impl Lease {
     pub(crate) fn new(granted: &miren_api::lease::Lease) -> Self {
         Self {
             key: granted.key,
+            sandbox: granted.sandbox.clone(),
             endpoint: granted.endpoint,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             capacity: AtomicU32::new(granted.capacity),
             in_flight: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            answer: AtomicU64::new(0),
+            silence: Silence::default(),
             conns: Arc::default(),
         }
     }
@@ -85,15 +95,52 @@ impl Lease {
 
     /// Requests that could be let in now.
     pub fn room(&self) -> u32 {
+        self.capacity().saturating_sub(self.in_flight())
+    }
+
+    /// Its share is another one. What is in flight above it runs out.
+    pub(super) fn set_capacity(&self, capacity: u32) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// Control granted it, or another lease on the same generation, with this answer.
+    pub(super) fn granted_by(&self, answer: u64) {
+        self.answer.fetch_max(answer, Ordering::Relaxed);
+    }
+
+    /// The lease as it is given back.
+    pub(super) fn released(&self) -> ReleasedLease {
+        self.key.released(self.answer.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
+    /// Whether a request had better go elsewhere: its sandbox answered nothing lately. After a rest it is tried with one
+    /// request at a time, and only with such as could still go elsewhere.
+    pub(super) fn is_avoided(&self, repeatable: bool) -> bool {
+        let silence = &self.silence;
+        silence.is_suspect() && (!repeatable || self.in_flight() > 0 || silence.rests(stall::now_us()))
+    }
+
+    /// Requests it may be used for at a time: none once it is closed.
+    pub(super) fn capacity(&self) -> u32 {
         if self.is_closed() {
             0
         } else {
-            self.capacity.load(Ordering::Relaxed).saturating_sub(self.in_flight())
+            self.capacity.load(Ordering::Relaxed)
         }
     }
 
-    pub(super) fn set_capacity(&self, capacity: u32) {
-        self.capacity.store(capacity, Ordering::Relaxed);
+    /// The lease as control grants it and as it is kept on disk.
+    pub(super) fn granted(&self) -> miren_api::lease::Lease {
+        miren_api::lease::Lease {
+            key: self.key,
+            sandbox: self.sandbox.clone(),
+            endpoint: self.endpoint,
+            capacity: self.capacity(),
+        }
     }
 
     pub fn conns(&self) -> &Arc<ConnSet> {
@@ -119,6 +166,12 @@ impl Permit {
 
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// The answer to the request began after `took`.
+    pub fn answered(&self, took: Duration) {
+        self.lease.silence.answered(stall::now_us());
+        self.pool.pace.note(took);
     }
 
     /// Where the sandbox is now; `None` when its slot belongs to another generation.

@@ -1,16 +1,23 @@
-//! What keeps leases true: looking at the words, renewing, giving back.
+//! What keeps leases true: looking at the words, giving back, writing down.
 
 use super::entry::Lease;
+use super::store::{Kept, LeaseStore};
 use super::{LeaseKey, Leases, Shared};
-use miren_api::lease::RENEW_INTERVAL;
+use miren_api::lease::ReleasedLease;
 use miren_loader::{ProxyEvents, State};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How often every word is looked at, should a hint have been lost, and how exact time limits on answers are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often stalled requests are looked for: half the least silence that counts as a stall.
+const STALL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Least time between two writes of the leases: changes in between are written together.
+const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The tasks behind [`Leases`].
 #[derive(Debug)]
@@ -24,13 +31,15 @@ impl Keeper {
         Self { leases, to_release }
     }
 
-    /// Runs until it is dropped. `events` are the kernel's hints, where there are any.
-    pub async fn run(self, events: Option<ProxyEvents>) {
+    /// Runs until it is dropped. `events` are the kernel's hints, where there are any; leases are kept in `store`.
+    pub async fn run(self, events: Option<ProxyEvents>, store: LeaseStore) {
         let Self { leases, to_release } = self;
         tokio::join!(
             look_at_all(&leases.shared),
+            move_stuck(&leases),
             listen(&leases, events),
-            renew(&leases),
+            leases.keep_renewed(),
+            write(&leases, store),
             release(&leases.shared, to_release)
         );
     }
@@ -56,10 +65,35 @@ impl Shared {
                 }
             }
         }
+        self.end(lease);
+    }
+
+    /// Lets no further request in under a lease.
+    pub(super) fn end(&self, lease: &Arc<Lease>) {
         if lease.close() {
             self.metrics.leases_closed.inc();
+            self.changed.notify_one();
         }
         self.finish_if_idle(lease);
+    }
+
+    /// Takes finished leases out of what is held. Returns those to give back: of a generation that is held under another
+    /// lease too, that one knows of every answer from now on.
+    fn take_out(&self, finished: &[Arc<Lease>]) -> Vec<ReleasedLease> {
+        let serials: HashSet<u64> = finished.iter().map(|lease| lease.serial).collect();
+        let mut held = self.held.lock();
+        held.retain(|lease| !serials.contains(&lease.serial));
+        let mut released: BTreeMap<LeaseKey, ReleasedLease> = BTreeMap::new();
+        for lease in finished {
+            let last = lease.released();
+            let mut others = held.iter().filter(|other| other.key == lease.key).peekable();
+            if others.peek().is_none() {
+                let known = released.entry(lease.key).or_insert(last);
+                known.answer = known.answer.max(last.answer);
+            }
+            others.for_each(|other| other.granted_by(last.answer));
+        }
+        released.into_values().collect()
     }
 
     /// Gives a closed lease back once nothing is in flight under it.
@@ -88,6 +122,16 @@ async fn look_at_all(shared: &Shared) {
     }
 }
 
+/// A stalled sandbox makes no event: that nothing happens is seen by looking.
+async fn move_stuck(leases: &Leases) {
+    let mut tick = tokio::time::interval(STALL_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let now = tick.tick().await;
+        leases.pools.load().values().for_each(|pool| pool.move_stuck(now));
+    }
+}
+
 /// The kernel's hints: a word changed, some microseconds ago.
 async fn listen(leases: &Leases, events: Option<ProxyEvents>) {
     let Some(mut events) = events else { return };
@@ -100,32 +144,24 @@ async fn listen(leases: &Leases, events: Option<ProxyEvents>) {
     tracing::warn!("the kernel's stream of exits ended; slot words are looked at every {LOOK_INTERVAL:?} instead");
 }
 
-/// Tells control which leases are in use and how much. What control calls lost takes no further request.
-///
-/// When control does not answer, leases go on: their words are the truth.
-async fn renew(leases: &Leases) {
-    let mut tick = tokio::time::interval(RENEW_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.tick().await;
+/// Writes the leases that may be used to disk when they have changed, off the path of requests.
+async fn write(leases: &Leases, store: LeaseStore) {
+    let mut written: Option<Vec<Kept>> = None;
     loop {
-        tick.tick().await;
-        let held = leases.shared.held();
-        let keys: HashSet<LeaseKey> = held.iter().map(|lease| lease.key).collect();
-        let demand = leases.demand();
-        if keys.is_empty() && demand.is_empty() {
+        leases.shared.changed.notified().await;
+        let kept = leases.kept();
+        if written.as_ref() == Some(&kept) {
             continue;
         }
-        match leases.shared.control.renew(keys.into_iter().collect(), demand).await {
-            Ok(answer) => {
-                for lease in held.iter().filter(|lease| answer.lost.contains(&lease.key)) {
-                    if lease.close() {
-                        leases.shared.metrics.leases_closed.inc();
-                    }
-                    leases.shared.finish_if_idle(lease);
-                }
+        let (store, content) = (store.clone(), kept.clone());
+        match tokio::task::spawn_blocking(move || store.save(content)).await {
+            Ok(Ok(())) => written = Some(kept),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "leases cannot be kept on disk; a restart without control would have none");
             }
-            Err(error) => tracing::debug!(%error, "leases could not be renewed; RUNNING sandboxes go on serving"),
+            Err(error) => tracing::error!(%error, "keeping the leases failed"),
         }
+        tokio::time::sleep(WRITE_INTERVAL).await;
     }
 }
 
@@ -133,22 +169,13 @@ async fn renew(leases: &Leases) {
 async fn release(shared: &Shared, mut to_release: mpsc::UnboundedReceiver<Arc<Lease>>) {
     let mut finished = Vec::new();
     while to_release.recv_many(&mut finished, 256).await > 0 {
-        let serials: HashSet<u64> = finished.iter().map(|lease| lease.serial).collect();
-        let still_held: HashSet<LeaseKey> = {
-            let mut held = shared.held.lock();
-            held.retain(|lease| !serials.contains(&lease.serial));
-            held.iter().map(|lease| lease.key).collect()
-        };
-        let keys: Vec<LeaseKey> = finished
-            .drain(..)
-            .map(|lease| lease.key)
-            .filter(|key| !still_held.contains(key))
-            .collect();
-        if keys.is_empty() {
+        let released = shared.take_out(&finished);
+        finished.clear();
+        if released.is_empty() {
             continue;
         }
         // Not retried: control forgets a lease that is not renewed.
-        if let Err(error) = shared.control.release(keys).await {
+        if let Err(error) = shared.control.release(released).await {
             tracing::debug!(%error, "leases could not be given back; they expire");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::entry::{Lease, Permit};
 use super::queue::{Queue, Ticket};
+use super::stall::{self, Pace};
 use super::{LeaseKey, Shared};
 use crate::metrics::PoolMetrics;
 use crate::refusal::{Reason, Refusal};
@@ -13,7 +14,7 @@ use miren_loader::State;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 pub struct Pool {
     pub target: Arc<Target>,
     pub metrics: PoolMetrics,
+    pub(super) pace: Pace,
     pub(super) shared: Arc<Shared>,
     pub(super) open: ArcSwap<Vec<Arc<Lease>>>,
     pub(super) queue: Queue,
@@ -39,6 +41,8 @@ pub struct Pool {
     pub(super) asked_to_refresh: AtomicBool,
     /// Ends its pause.
     pub(super) nudge: Notify,
+    /// Acquires begun and answered together: odd while one is under way.
+    pub(super) exchanges: AtomicU64,
 }
 
 /// How waiting for room ended.
@@ -61,6 +65,8 @@ pub struct Tried {
     pub any: Vec<LeaseKey>,
     /// Those where nobody accepted the connection: there is no use in trying again at once.
     pub refused: Vec<LeaseKey>,
+    /// Whether the request may be sent again even if it was received.
+    pub repeatable: bool,
 }
 
 /// What a waiting request brings along.
@@ -76,6 +82,7 @@ impl Pool {
     pub(super) fn new(target: Arc<Target>, shared: Arc<Shared>) -> Self {
         Self {
             metrics: shared.metrics.pool(target.app.as_str()),
+            pace: Pace::default(),
             queue: Queue::new(shared.limits.requests, shared.limits.bytes),
             target,
             shared,
@@ -87,6 +94,7 @@ impl Pool {
             acquiring: AtomicBool::new(false),
             asked_to_refresh: AtomicBool::new(false),
             nudge: Notify::new(),
+            exchanges: AtomicU64::new(0),
         }
     }
 
@@ -142,7 +150,7 @@ impl Pool {
     fn take(self: &Arc<Self>, tried: &Tried, never: &[LeaseKey]) -> Option<Permit> {
         let open = self.open.load();
         if tried.any.is_empty() {
-            return self.take_among(&open);
+            return self.take_among(&open, tried.repeatable);
         }
         let without = |keys: &[LeaseKey]| -> Vec<_> {
             open.iter()
@@ -152,20 +160,49 @@ impl Pool {
         };
         let others = without(&tried.any);
         if others.is_empty() {
-            self.take_among(&without(never))
+            self.take_among(&without(never), tried.repeatable)
         } else {
-            self.take_among(&others)
+            self.take_among(&others, tried.repeatable)
         }
     }
 
-    fn take_among(self: &Arc<Self>, leases: &[Arc<Lease>]) -> Option<Permit> {
+    fn take_among(self: &Arc<Self>, leases: &[Arc<Lease>], repeatable: bool) -> Option<Permit> {
         let preferred = match leases {
             [] => return None,
             [only] => return self.try_lease(only),
             many => less_loaded_of_two(many),
         };
-        self.try_lease(preferred)
-            .or_else(|| leases.iter().find_map(|lease| self.try_lease(lease)))
+        let answering = |lease: &&Arc<Lease>| !lease.is_avoided(repeatable);
+        let preferred = std::iter::once(preferred).filter(answering);
+        let others = leases.iter().filter(answering);
+        // One that is avoided is better than none: it may be that the whole service is slow.
+        let mut order = preferred.chain(others).chain(leases);
+        order.find_map(|lease| self.try_lease(lease))
+    }
+
+    /// Takes requests that can go elsewhere away from sandboxes that have stalled.
+    pub(super) fn move_stuck(&self, now: Instant) {
+        let open = self.open.load();
+        let [_, _, ..] = open.as_slice() else { return };
+        let Some(patience) = self.pace.patience() else { return };
+        for lease in open.iter().filter(|lease| lease.in_flight() > 0) {
+            let since_us = stall::now_us();
+            let goes_elsewhere = |other: &&Arc<Lease>| other.key != lease.key && other.room() > 0;
+            let others = || open.iter().filter(goes_elsewhere).any(|other| !other.is_avoided(true));
+            if !lease.silence().is_longer_than(patience, since_us) || !others() {
+                continue;
+            }
+            let cut = lease.conns().cut_stuck(patience, now.into_std(), || self.pace.spend());
+            if cut == 0 {
+                continue;
+            }
+            self.shared.metrics.stalled.inc_by(cut.into());
+            if lease.silence().stalled(cut, since_us) {
+                self.shared.metrics.rests.inc();
+                tracing::warn!(sandbox = %lease.sandbox, app = %self.target.app, ?patience,
+                    "answers nothing: its requests go elsewhere, and it rests");
+            }
+        }
     }
 
     fn try_lease(self: &Arc<Self>, lease: &Arc<Lease>) -> Option<Permit> {
@@ -197,6 +234,7 @@ impl Pool {
     pub fn drop_lease(self: &Arc<Self>, lease: &Arc<Lease>) {
         if lease.close() {
             self.dropped.lock().push(lease.key);
+            self.shared.changed.notify_one();
             self.metrics.leases_dropped.inc();
             self.open.rcu(|open| {
                 open.iter()
@@ -220,6 +258,7 @@ impl Pool {
             lease.close();
             self.shared.finish_if_idle(lease);
         }
+        self.shared.changed.notify_one();
     }
 
     /// Whether a sandbox may take requests, now or when one of those it has ends.

@@ -2,6 +2,7 @@
 
 use super::entry::Lease;
 use super::queue::Queue;
+use super::store::{Kept, LeaseStore};
 use crate::refusal::Reason;
 use crate::slots::Slots;
 use miren_api::SandboxId;
@@ -170,4 +171,64 @@ fn a_call_that_comes_before_the_wait_is_not_lost() {
             task.await.unwrap();
         }
     });
+}
+
+fn kept() -> Vec<Kept> {
+    let lease = miren_api::lease::Lease {
+        key: LeaseKey { slot: 3, generation: 4 },
+        sandbox: SandboxId::from_text("sb-1"),
+        endpoint: "10.88.0.3:3000".parse().unwrap(),
+        capacity: 5,
+    };
+    vec![Kept {
+        pool: miren_api::PoolId::from_text("pool-1"),
+        version: miren_api::VersionId::from_text("shop-v1"),
+        service: "web".into(),
+        leases: vec![lease],
+    }]
+}
+
+#[test]
+fn the_leases_kept_last_are_loaded_and_a_file_that_cannot_be_used_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LeaseStore::new(folder.path());
+    assert_eq!(store.load(), [], "none yet");
+    store.save(Vec::new()).unwrap();
+    store.save(kept()).unwrap();
+    assert_eq!(store.load(), kept());
+    let file = folder.path().join("leases");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for damaged in [
+        "",
+        &text[1..],
+        &text[..text.len() - 1],
+        &text.replace("10.88", "10.89"),
+        "miren-leases 2 x\n{}",
+    ] {
+        std::fs::write(&file, damaged).unwrap();
+        assert_eq!(store.load(), [], "{damaged}");
+    }
+    store.save(kept()).unwrap();
+    assert_eq!(store.load(), kept(), "damage does not last");
+}
+
+#[test]
+fn k5_leases_of_an_earlier_boot_say_nothing_about_the_slots_of_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LeaseStore::new(folder.path());
+    store.save(kept()).unwrap();
+    assert_eq!(store.after_boot().load(), []);
+}
+
+#[test]
+fn a_share_that_shrinks_lets_nobody_in_until_what_is_above_it_has_run_out() {
+    let table = table();
+    let lease = table.lease(2);
+    assert!(lease.enter(&table.slots) && lease.enter(&table.slots));
+    lease.set_capacity(1);
+    assert_eq!(lease.room(), 0);
+    lease.leave();
+    assert!(!lease.enter(&table.slots), "one is in flight");
+    lease.leave();
+    assert!(lease.enter(&table.slots));
 }

@@ -8,7 +8,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::Stream;
 use miren_api::error::ErrorBody;
-use miren_api::lease::{AcquireRequest, AcquireResponse, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse};
+use miren_api::lease::{
+    AcquireRequest, AcquireResponse, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
+    RenewedLease,
+};
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
 use miren_api::{ApiError, ErrorCode, PoolId};
 use parking_lot::Mutex;
@@ -31,6 +34,11 @@ pub struct Inner {
     pub released: Vec<LeaseKey>,
     pub acknowledged: Vec<u64>,
     pub lost: Vec<LeaseKey>,
+    pub renewals: Vec<RenewRequest>,
+    /// Whether renewals wait for their answer.
+    pub holds_renewals: bool,
+    /// What renewals answer as capacity; what the proxy says it has when there is nothing here.
+    pub shares: HashMap<LeaseKey, u32>,
 }
 
 pub struct Shared {
@@ -177,23 +185,44 @@ fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
             pool,
             leases,
             ttl_ms: 30_000,
+            answer: 1,
         })
         .into_response(),
     )
 }
 
 async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewRequest>) -> Json<RenewResponse> {
-    let lost = shared.inner.lock().lost.clone();
-    let (lost, renewed) = request.held.into_iter().partition(|key| lost.contains(key));
+    let mut changed = shared.changed.subscribe();
+    shared.inner.lock().renewals.push(request.clone());
+    while shared.inner.lock().holds_renewals {
+        changed.changed().await.unwrap();
+    }
+    let inner = shared.inner.lock();
+    let (lost, renewed): (Vec<HeldLease>, Vec<HeldLease>) = request
+        .held
+        .into_iter()
+        .partition(|held| inner.lost.contains(&held.key()));
+    let share = |held: &HeldLease| inner.shares.get(&held.key()).copied().unwrap_or(held.capacity);
     Json(RenewResponse {
-        renewed,
-        lost,
+        renewed: renewed
+            .iter()
+            .map(|held| RenewedLease {
+                slot: held.slot,
+                generation: held.generation,
+                capacity: share(held),
+            })
+            .collect(),
+        lost: lost.iter().map(HeldLease::key).collect(),
         ttl_ms: 30_000,
     })
 }
 
 async fn release(State(shared): State<Arc<Shared>>, Json(request): Json<ReleaseRequest>) -> Json<()> {
-    shared.inner.lock().released.extend(request.leases);
+    shared
+        .inner
+        .lock()
+        .released
+        .extend(request.leases.iter().map(|lease| lease.key()));
     Json(())
 }
 

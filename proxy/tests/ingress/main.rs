@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod control;
+mod kept;
 mod leases;
 mod lifecycle;
 mod limits;

@@ -333,6 +333,10 @@ impl Task {
 
     /// The sandbox that tells why a deploy's time was not enough. One that ended says so in its own reason, log included.
     fn culprit(&self, record: &DeployRecord) -> Option<SandboxId> {
+        let mut pools = self.state.pools.values();
+        if pools.any(|pool| self.boot_failure(record, pool).is_some()) {
+            return None;
+        }
         let mut sandboxes = self.state.sandboxes();
         let waited_for = sandboxes.find(|sandbox| {
             sandbox.state == SandboxState::Pending && Some(&sandbox.version) == record.deploy.version.as_ref()

@@ -1,0 +1,275 @@
+//! Several proxies on one node: they share what a sandbox takes, through crashes of theirs and restarts of control.
+
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::node::{Node, PATIENCE, eventually, folder, refusal, web};
+use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use miren_api::client::Event;
+use miren_api::deploy::DeployRequest;
+use miren_api::id::{AppName, VersionId};
+use miren_api::lease::{
+    AcquireRequest, AcquireResponse, Demand, HeldLease, LeaseKey, RENEW_INTERVAL, ReleaseRequest, RenewRequest,
+    RenewResponse,
+};
+use miren_api::resource::Sandbox;
+use miren_api::{Client, ClientError, ErrorCode};
+use miren_control::app::Command;
+use miren_control::artifact::Artifacts;
+use miren_control::clock::Clock;
+use miren_control::control::{Control, Parts};
+use miren_control::leasing;
+use std::io::Cursor;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+fn ask(proxy: &str, version: &VersionId, queued: u32, wait_ms: u64) -> AcquireRequest {
+    AcquireRequest {
+        proxy: proxy.into(),
+        version: version.clone(),
+        service: "web".into(),
+        demand: Demand { in_flight: 0, queued },
+        wait_ms,
+        dropped: Vec::new(),
+    }
+}
+
+/// A renewal of one lease, with what the proxy takes its share to be.
+fn renewal(proxy: &str, key: LeaseKey, in_flight: u32, capacity: u32) -> RenewRequest {
+    RenewRequest {
+        proxy: proxy.into(),
+        held: vec![HeldLease {
+            slot: key.slot,
+            generation: key.generation,
+            in_flight,
+            capacity,
+        }],
+        demand: Vec::new(),
+    }
+}
+
+/// One that follows control and speaks its API.
+struct Proxy {
+    name: &'static str,
+    client: Client,
+    version: VersionId,
+    events: Pin<Box<dyn Stream<Item = Result<Event, ClientError>> + Send>>,
+}
+
+impl Proxy {
+    async fn follow(node: &Node, name: &'static str, version: &VersionId) -> Self {
+        let path = format!("/v1/proxy/stream?proxy={name}");
+        let mut events = Box::pin(node.client.events(&path, None).await.unwrap());
+        let first = events.next().await.unwrap().unwrap();
+        assert_eq!(first.name, "snapshot");
+        Self {
+            name,
+            client: node.client.clone(),
+            version: version.clone(),
+            events,
+        }
+    }
+
+    async fn try_acquire(&self, queued: u32, wait_ms: u64) -> Result<AcquireResponse, ClientError> {
+        let request = ask(self.name, &self.version, queued, wait_ms);
+        self.client.post("/v1/leases/acquire", &request).await
+    }
+
+    /// Its share of the one sandbox there is.
+    async fn acquire(&self) -> u32 {
+        self.try_acquire(1, 10_000).await.unwrap().leases[0].capacity
+    }
+
+    /// Asks until its share is this.
+    async fn becomes(&self, wanted: u32, queued: u32) {
+        let what = format!("{} has {wanted}", self.name);
+        eventually(&what, async || match self.try_acquire(queued, 0).await {
+            Ok(held) if held.leases[0].capacity == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    async fn renew(&self, key: LeaseKey, in_flight: u32, capacity: u32) -> RenewResponse {
+        let request = renewal(self.name, key, in_flight, capacity);
+        self.client.post("/v1/leases/renew", &request).await.unwrap()
+    }
+
+    async fn release(&self, key: LeaseKey) {
+        let request = ReleaseRequest {
+            proxy: self.name.into(),
+            leases: vec![key.released(u64::MAX)],
+        };
+        let _: ReleaseRequest = self.client.post("/v1/leases/release", &request).await.unwrap();
+    }
+
+    /// Waits until it is told to ask again.
+    async fn told(&mut self) {
+        let told = async {
+            loop {
+                let event = self.events.next().await.unwrap().unwrap();
+                if event.name == "pool" {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("not told");
+    }
+}
+
+/// A node with one sandbox that takes `capacity` requests.
+async fn node(capacity: u32) -> (Node, VersionId, LeaseKey) {
+    let node = Node::start().await;
+    let sizes = format!("mode = \"auto\"\nrequests_per_instance = {capacity}\nmax_instances = 1\n");
+    let app_toml = format!("{}[services.web.concurrency]\n{sizes}", web("./one"));
+    let deploy = node.succeed("shop", &app_toml).await;
+    let sandbox = &node.sandboxes("shop", miren_api::resource::SandboxState::Running).await[0];
+    let key = key(sandbox);
+    (node, deploy.version.unwrap(), key)
+}
+
+fn key(sandbox: &Sandbox) -> LeaseKey {
+    LeaseKey {
+        slot: sandbox.slot.unwrap(),
+        generation: sandbox.generation.unwrap(),
+    }
+}
+
+/// Two proxies that have half of a sandbox for 10 requests each.
+async fn halves(node: &Node, version: &VersionId) -> (Proxy, Proxy) {
+    let mut first = Proxy::follow(node, "first", version).await;
+    let second = Proxy::follow(node, "second", version).await;
+    assert_eq!(first.acquire().await, 10, "all of it");
+    let (shares, ()) = tokio::join!(second.acquire(), async {
+        first.told().await;
+        assert_eq!(first.acquire().await, 5);
+    });
+    assert_eq!(shares, 5, "woken when the first one knew that it has less");
+    (first, second)
+}
+
+#[tokio::test]
+async fn two_proxies_share_what_a_sandbox_takes_and_the_last_one_has_it_all() {
+    let (node, version, key) = node(10).await;
+    let (mut first, second) = halves(&node, &version).await;
+    let desk = &node.control.apps.world.desk;
+    let (one, other) = (first.renew(key, 3, 5).await, second.renew(key, 4, 5).await);
+    assert_eq!((one.renewed[0].capacity, other.renewed[0].capacity), (5, 5));
+    assert_eq!((desk.in_flight(key), desk.holders(key)), (7, 2));
+    second.release(key).await;
+    first.told().await;
+    assert_eq!(first.acquire().await, 10);
+    assert_eq!((desk.in_flight(key), desk.holders(key)), (3, 1));
+}
+
+#[tokio::test]
+async fn i7_what_a_killed_proxy_had_is_there_for_the_one_that_needs_it() {
+    let (node, version, _) = node(10).await;
+    let (first, second) = halves(&node, &version).await;
+    drop(second);
+    first.becomes(10, 10).await;
+}
+
+#[tokio::test]
+async fn who_finds_every_share_taken_waits_for_one_and_is_told_why_in_vain() {
+    let (node, version, key) = node(1).await;
+    let first = Proxy::follow(&node, "first", &version).await;
+    let second = Proxy::follow(&node, "second", &version).await;
+    assert_eq!(first.acquire().await, 1);
+    let refused = refusal(second.try_acquire(1, 50).await);
+    assert_eq!(refused.code, ErrorCode::WaitTimeout);
+    assert!(refused.message.contains("other proxies"), "{refused:?}");
+    let (share, ()) = tokio::join!(second.acquire(), first.release(key));
+    assert_eq!(share, 1);
+}
+
+#[tokio::test]
+async fn i7_after_a_restart_of_control_leases_are_renewed_as_they_were_and_stay_shared() {
+    let (node, version, key) = node(10).await;
+    drop(halves(&node, &version).await);
+    let node = Node::on(node.kill()).await;
+    node.running("shop", 1).await;
+    let first = Proxy::follow(&node, "first", &version).await;
+    let second = Proxy::follow(&node, "second", &version).await;
+    let renewed = first.renew(key, 1, 5).await;
+    assert_eq!((renewed.renewed[0].capacity, renewed.lost.len()), (5, 0));
+    assert_eq!(first.acquire().await, 5, "the other one may not have been heard of yet");
+    let renewed = second.renew(key, 1, 5).await;
+    assert_eq!((renewed.renewed[0].capacity, renewed.lost.len()), (5, 0));
+    assert_eq!((first.acquire().await, second.acquire().await), (5, 5));
+}
+
+/// A control whose clock is the runtime's, without sockets, and the version of `shop` that runs on it.
+async fn paused() -> (Arc<Control>, VersionId, tempfile::TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
+    let machine = Machine::new(clock.clone());
+    let parts = Parts {
+        store: Arc::new(Memory::new(1000)),
+        executor: Arc::new(machine.clone()),
+        artifacts: Artifacts::open(place.path(), 1 << 20).unwrap(),
+        clock,
+        node: "test".into(),
+    };
+    let news = machine.attach();
+    let (control, known) = Control::load(parts).await.unwrap();
+    control.activate(known, news).await;
+    tokio::spawn(Arc::clone(&control).background());
+    let request = DeployRequest {
+        artifact: Some(
+            control
+                .artifacts
+                .store(Cursor::new(folder(&web("./one"))))
+                .unwrap()
+                .digest,
+        ),
+        ..DeployRequest::default()
+    };
+    let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
+    let (reply, answer) = oneshot::channel();
+    let deploy = Command::Deploy {
+        request,
+        key: None,
+        reply,
+    };
+    app.commands.send(deploy).await.ok().unwrap();
+    answer.await.unwrap().unwrap();
+    let mut view = app.view.clone();
+    let version = loop {
+        let seen = view.borrow_and_update().clone();
+        let pool = seen.pools.values().find(|pool| pool.pool.ready == 1);
+        match pool.and_then(|pool| pool.pool.versions.first().cloned()) {
+            Some(version) => break version,
+            None => view.changed().await.unwrap(),
+        }
+    };
+    (control, version, place)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r6_a_proxy_that_renews_nothing_loses_its_share_after_the_ttl_and_the_other_has_it_all() {
+    let (control, version, _place) = paused().await;
+    let desk = &control.apps.world.desk;
+    let _following = ["first", "second"].map(|proxy| desk.connect(proxy).unwrap());
+    let acquire = async |proxy: &str| {
+        let held = leasing::acquire(&control.apps, ask(proxy, &version, 1, 0)).await.ok()?;
+        Some((held.leases[0].key, held.leases[0].capacity))
+    };
+    let (key, all) = acquire("first").await.unwrap();
+    assert_eq!((all, acquire("second").await), (10, None));
+    assert_eq!(acquire("first").await, Some((key, 5)));
+    assert_eq!(acquire("second").await, Some((key, 5)));
+    let mut tells = desk.tells();
+    let renew = || leasing::renew(&control.apps, &renewal("first", key, 1, 5)).renewed[0].capacity;
+    for _ in 0..2 {
+        tokio::time::sleep(RENEW_INTERVAL).await;
+        assert_eq!(renew(), 5, "the other one may still renew");
+    }
+    tokio::time::sleep(RENEW_INTERVAL - Duration::from_secs(1)).await;
+    assert!(tells.try_recv().is_err());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(tells.try_recv().unwrap().proxy, "first");
+    assert_eq!((renew(), desk.holders(key)), (10, 1));
+}

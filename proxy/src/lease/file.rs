@@ -1,0 +1,52 @@
+//! How a file is kept that is whole or not there: a header with its layout and checksum, written beside and renamed.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// The content of a file: `header`, which names the layout, then a checksum and a line end, then `value`.
+pub fn encode(header: &str, value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let body = serde_json::to_vec(value)?;
+    let mut file = format!("{header}{}\n", checksum(&body)).into_bytes();
+    file.extend_from_slice(&body);
+    Ok(file)
+}
+
+/// What [`encode`] was given; an error says what is wrong with the file.
+pub fn decode<T: DeserializeOwned>(header: &str, file: &[u8]) -> Result<T, String> {
+    let end = file
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or("has no header line")?;
+    let (first_line, body) = (&file[..end], &file[end + 1..]);
+    let expected = first_line
+        .strip_prefix(header.as_bytes())
+        .ok_or("is of another layout")?;
+    if expected != checksum(body).as_bytes() {
+        return Err("does not match its checksum".into());
+    }
+    serde_json::from_slice(body).map_err(|error| format!("cannot be decoded: {error}"))
+}
+
+/// Writes a new file so that a later rename cannot bring up an empty one.
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Puts `new` in the place of `current`, for good.
+pub fn replace(new: &Path, current: &Path) -> io::Result<()> {
+    fs::rename(new, current)?;
+    match current.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn checksum(body: &[u8]) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,117 @@
+//! How leases are renewed: what is held and how much it is used goes to control, and its share of each comes back.
+
+use super::pool::Pool;
+use super::store::Kept;
+use super::{LeaseKey, Leases};
+use miren_api::lease::{AcquireResponse, HeldLease, RENEW_INTERVAL, RenewResponse};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Leases {
+    /// Renews at times, and at once when control is there again; then every pool asks for what is new.
+    pub(super) async fn keep_renewed(&self) {
+        let mut tick = tokio::time::interval(RENEW_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tick.tick().await;
+        loop {
+            let is_time = tokio::select! {
+                _ = tick.tick() => true,
+                () = self.shared.renew_now.notified() => false,
+            };
+            self.renew().await;
+            if !is_time {
+                // Only now: an acquire of leases that control does not know would be taken for that of a newcomer.
+                tick.reset();
+                self.pools.load().values().for_each(Pool::refresh);
+            }
+        }
+    }
+
+    /// Tells control which leases are in use and how much. What control calls lost takes no further request.
+    ///
+    /// When control does not answer, leases go on: their words are the truth.
+    async fn renew(&self) {
+        let held = self.held();
+        let demand = self.demand();
+        if held.is_empty() && demand.is_empty() {
+            return;
+        }
+        let pools: Vec<Arc<Pool>> = self.pools.load().values().cloned().collect();
+        let before: Vec<u64> = pools.iter().map(|pool| pool.exchanges.load(Ordering::SeqCst)).collect();
+        match self.shared.control.renew(held, demand).await {
+            Ok(answer) => {
+                self.apply(&answer, &pools);
+                // Two answers about the same leases, and no telling which is the newer one: it is asked for again.
+                let with = pools.iter().zip(before);
+                let crossed =
+                    with.filter(|(pool, before)| before % 2 == 1 || pool.exchanges.load(Ordering::SeqCst) != *before);
+                crossed.for_each(|(pool, _)| pool.refresh());
+            }
+            Err(error) => tracing::debug!(%error, "leases could not be renewed; RUNNING sandboxes go on serving"),
+        }
+    }
+
+    /// What this proxy holds. Two leases of one generation, an earlier one whose last requests run out, are one to control.
+    fn held(&self) -> Vec<HeldLease> {
+        let mut held: BTreeMap<LeaseKey, HeldLease> = BTreeMap::new();
+        for lease in self.shared.held() {
+            let one = held.entry(lease.key).or_insert(HeldLease {
+                slot: lease.key.slot,
+                generation: lease.key.generation,
+                in_flight: 0,
+                capacity: 0,
+            });
+            one.in_flight = one.in_flight.saturating_add(lease.in_flight());
+            one.capacity = one.capacity.max(lease.capacity());
+        }
+        held.into_values().collect()
+    }
+
+    fn apply(&self, answer: &RenewResponse, pools: &[Arc<Pool>]) {
+        let lost: HashSet<LeaseKey> = answer.lost.iter().copied().collect();
+        for lease in self.shared.held().iter().filter(|lease| lost.contains(&lease.key)) {
+            self.shared.end(lease);
+        }
+        let shares: BTreeMap<LeaseKey, u32> = answer
+            .renewed
+            .iter()
+            .map(|lease| (lease.key(), lease.capacity))
+            .collect();
+        for pool in pools {
+            for lease in pool.open.load().iter() {
+                if let Some(share) = shares.get(&lease.key) {
+                    lease.set_capacity(*share);
+                }
+            }
+            pool.call_for_room();
+        }
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Pool {
+    /// The leases that may be used, if control has said whose they are.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let pool = self.id()?;
+        let open = self.open.load();
+        let leases = open.iter().filter(|lease| !lease.is_closed());
+        Some(Kept {
+            pool,
+            version: self.target.version.clone(),
+            service: self.target.service.clone(),
+            leases: leases.map(|lease| lease.granted()).collect(),
+        })
+        .filter(|kept| !kept.leases.is_empty())
+    }
+
+    /// Uses kept leases whose word says RUNNING for exactly their generation.
+    pub(super) fn restore(&self, kept: Kept) {
+        self.install(AcquireResponse {
+            pool: kept.pool,
+            leases: kept.leases,
+            ttl_ms: 0,
+            answer: 0,
+        });
+    }
+}
