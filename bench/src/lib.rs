@@ -1,4 +1,6 @@
-//! Measurements of the running system: an open-loop load generator, and the fast path's own clock.
+//! Measurements of the running system: an open-loop load generator, the fast path by its own clock, deploys under load.
 
+pub mod deploy;
 pub mod fastpath;
 pub mod load;
+mod node;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
-use miren_bench::fastpath;
 use miren_bench::load::{Load, Options};
+use miren_bench::{deploy, fastpath};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
@@ -32,6 +32,15 @@ enum Scenario {
         /// Processes to kill for each measurement.
         #[arg(long, default_value_t = 1000)]
         rounds: u32,
+    },
+    /// Deploys changed code under load on a node of its own, and tells how long older code still got requests. Needs root;
+    /// exits 1 when a request failed.
+    Deploy {
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Requests a second.
+        #[arg(long, default_value_t = 1000.0)]
+        rate: f64,
     },
 }
 
@@ -76,6 +85,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.scenario {
         Scenario::Load(load) => run_load(*load, arguments.json),
         Scenario::Fastpath { rounds } => run_fast_path(rounds, arguments.json),
+        Scenario::Deploy { rounds, rate } => run_deploy(deploy::Options { rounds, rate }, arguments.json),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -119,6 +129,13 @@ fn run_fast_path(rounds: u32, json: bool) -> anyhow::Result<bool> {
     let report = fastpath::run(&fastpath::Options { rounds })?;
     print(&report, json)?;
     Ok(true)
+}
+
+/// True when no request failed.
+fn run_deploy(options: deploy::Options, json: bool) -> anyhow::Result<bool> {
+    let report = deploy::run(&options)?;
+    print(&report, json)?;
+    Ok(report.failed == 0)
 }
 
 fn print(report: &(impl Serialize + Display), json: bool) -> anyhow::Result<()> {

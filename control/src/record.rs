@@ -157,6 +157,9 @@ pub struct SandboxRecord {
     pub created_at: Timestamp,
     pub running_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+    /// It ended while control was away: nobody saw why, so it speaks against nothing.
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 impl SandboxRecord {

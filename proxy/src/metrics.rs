@@ -31,8 +31,7 @@ pub struct Metrics {
     pub upstream_new: IntCounter,
     pub upstream_reused: IntCounter,
     pub retries: IntCounter,
-    pub stalled: IntCounter,
-    pub rests: IntCounter,
+    pub stalls: Stalls,
     pub answers_overdue: IntCounter,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
@@ -41,6 +40,30 @@ pub struct Metrics {
     pub snapshot_generation: IntGauge,
     pub damaged_snapshots: IntCounter,
     pub snapshot_write_errors: IntCounter,
+}
+
+/// What sandboxes that answered nothing led to.
+#[derive(Debug)]
+pub struct Stalls {
+    /// Requests.
+    pub moved: IntCounter,
+    /// Sandboxes.
+    pub rests: IntCounter,
+}
+
+impl Stalls {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            moved: declare.counter(
+                "stalled_requests_total",
+                "Requests taken from a sandbox that answered nothing for long, to be sent to another one.",
+            )?,
+            rests: declare.counter(
+                "sandbox_rests_total",
+                "Times a sandbox got no further requests for a while since it answered nothing.",
+            )?,
+        })
+    }
 }
 
 /// The metrics of one pool, looked up once.
@@ -117,14 +140,7 @@ impl Metrics {
             upstream_new: upstream.with_label_values(&["new"]),
             upstream_reused: upstream.with_label_values(&["reused"]),
             retries: declare.counter("retries_total", "Attempts after the first one of a request.")?,
-            stalled: declare.counter(
-                "stalled_requests_total",
-                "Requests taken from a sandbox that answered nothing for long, to be sent to another one.",
-            )?,
-            rests: declare.counter(
-                "sandbox_rests_total",
-                "Times a sandbox got no further requests for a while since it answered nothing.",
-            )?,
+            stalls: Stalls::declare(&declare)?,
             answers_overdue: declare.counter(
                 "answers_overdue_total",
                 "Connections cut since no answer began in time.",

@@ -47,9 +47,24 @@ pub struct Wanted {
     pub deploying: bool,
 }
 
+/// A sandbox of the pool, and whether requests were in flight to it when proxies last reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'r> {
+    pub sandbox: &'r SandboxRecord,
+    pub in_use: bool,
+}
+
+impl std::ops::Deref for Member<'_> {
+    type Target = SandboxRecord;
+
+    fn deref(&self) -> &SandboxRecord {
+        self.sandbox
+    }
+}
+
 /// Plans one pool from its own sandboxes, whatever version they were started for.
-pub fn plan(pool: &PoolRecord, seen: &[&SandboxRecord], wanted: Wanted, now: Timestamp) -> Plan {
-    let living: Vec<&SandboxRecord> = seen.iter().copied().filter(|sandbox| sandbox.counts()).collect();
+pub fn plan(pool: &PoolRecord, seen: &[Member<'_>], wanted: Wanted, now: Timestamp) -> Plan {
+    let living: Vec<Member<'_>> = seen.iter().copied().filter(|sandbox| sandbox.counts()).collect();
     if pool.is_retiring() {
         return retire(&living);
     }
@@ -58,15 +73,15 @@ pub fn plan(pool: &PoolRecord, seen: &[&SandboxRecord], wanted: Wanted, now: Tim
     if living.len() < desired {
         grow(&mut plan, pool, seen, desired - living.len(), now);
     } else {
-        shrink(&mut plan, living.clone(), desired);
+        shrink(&mut plan, pool, living.clone(), desired);
     }
     let healthy_at = healthy_at(pool, &living);
     plan.wake = earliest(plan.wake, healthy_at.filter(|at| *at > now));
     plan
 }
 
-fn retire(living: &[&SandboxRecord]) -> Plan {
-    let drain = |sandbox: &&SandboxRecord| Action::Drain {
+fn retire(living: &[Member<'_>]) -> Plan {
+    let drain = |sandbox: &Member<'_>| Action::Drain {
         id: sandbox.id.clone(),
         reason: "its pool is retired",
     };
@@ -151,7 +166,7 @@ fn size(pool: &PoolRecord, wanted: Wanted, now: Timestamp) -> Plan {
     plan
 }
 
-fn grow(plan: &mut Plan, pool: &PoolRecord, seen: &[&SandboxRecord], missing: usize, now: Timestamp) {
+fn grow(plan: &mut Plan, pool: &PoolRecord, seen: &[Member<'_>], missing: usize, now: Timestamp) {
     if let Some(wait) = pool.crash.cooldown(now) {
         plan.wake = earliest(plan.wake, Some(later(now, wait)));
         return;
@@ -176,18 +191,24 @@ fn grow(plan: &mut Plan, pool: &PoolRecord, seen: &[&SandboxRecord], missing: us
     plan.actions.extend(starts.map(|number| Action::Start { number }));
 }
 
-/// Drains what is too many: those still starting first, then the ones with the highest numbers.
-fn shrink(plan: &mut Plan, mut living: Vec<&SandboxRecord>, wanted: usize) {
-    living.sort_by_key(|sandbox| (sandbox.state != SandboxState::Running, sandbox.number));
+/// Drains what is too many: those still starting first, then idle ones, those with the highest numbers first. Less load
+/// is no reason to drain one in use: its turn comes when it is idle. A smaller number of the app's own is.
+fn shrink(plan: &mut Plan, pool: &PoolRecord, mut living: Vec<Member<'_>>, wanted: usize) {
+    let by_load = matches!(
+        pool.newest().map(|reference| reference.concurrency),
+        Some(Concurrency::Auto { .. })
+    );
+    living.sort_by_key(|sandbox| (sandbox.state != SandboxState::Running, !sandbox.in_use, sandbox.number));
     let surplus = living.split_off(wanted.min(living.len()));
-    plan.actions.extend(surplus.into_iter().map(|sandbox| Action::Drain {
+    let surplus = surplus.into_iter().filter(|sandbox| !(by_load && sandbox.in_use));
+    plan.actions.extend(surplus.map(|sandbox| Action::Drain {
         id: sandbox.id.clone(),
         reason: "fewer sandboxes are needed",
     }));
 }
 
 /// When a row of crashes will be over if nothing happens until then.
-fn healthy_at(pool: &PoolRecord, living: &[&SandboxRecord]) -> Option<Timestamp> {
+fn healthy_at(pool: &PoolRecord, living: &[Member<'_>]) -> Option<Timestamp> {
     if pool.crash.count == 0 && pool.crash.early == 0 {
         return None;
     }

@@ -123,6 +123,24 @@ impl Machine {
         self.tables.lock().unwrap().running[id].order.env.clone()
     }
 
+    /// What a new control is told of a sandbox it knows.
+    fn found(&self, known: Known) -> SandboxChange {
+        let running = self.tables.lock().unwrap().running.get(&known.order.id).cloned();
+        let gone = (
+            SandboxState::Dead,
+            Some("it ended while control was away".into()),
+            known.facts,
+        );
+        let (state, reason, facts) = running.map_or(gone, |running| (running.state, None, running.facts));
+        SandboxChange {
+            id: known.order.id,
+            state,
+            reason,
+            at: self.clock.now(),
+            facts,
+        }
+    }
+
     fn ids(&self, which: impl Fn(&Running) -> bool) -> Vec<SandboxId> {
         let tables = self.tables.lock().unwrap();
         let chosen = tables.running.iter().filter(|(_, running)| which(running));
@@ -206,16 +224,7 @@ impl Executor for Machine {
             .unwrap()
             .running
             .retain(|id, _| expected.contains(id));
-        let alive = self.alive();
-        let gone = known.into_iter().filter(|known| !alive.contains(&known.order.id));
-        gone.map(|known| SandboxChange {
-            id: known.order.id,
-            state: SandboxState::Dead,
-            reason: Some("it ended while control was away".into()),
-            at: self.clock.now(),
-            facts: known.facts,
-        })
-        .collect()
+        known.into_iter().map(|known| self.found(known)).collect()
     }
 
     fn start(&self, order: StartOrder) {

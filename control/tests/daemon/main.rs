@@ -8,5 +8,6 @@ mod leases;
 mod machine;
 mod memory;
 mod node;
+mod steps;
 mod store;
 mod versions;

@@ -170,8 +170,9 @@ impl Permit {
 
     /// The answer to the request began after `took`.
     pub fn answered(&self, took: Duration) {
-        self.lease.silence.answered(stall::now_us());
-        self.pool.pace.note(took);
+        let now = stall::now_us();
+        self.lease.silence.answered(now);
+        self.pool.pace.note(took, now);
     }
 
     /// Where the sandbox is now; `None` when its slot belongs to another generation.

@@ -196,9 +196,9 @@ impl Pool {
             if cut == 0 {
                 continue;
             }
-            self.shared.metrics.stalled.inc_by(cut.into());
+            self.shared.metrics.stalls.moved.inc_by(cut.into());
             if lease.silence().stalled(cut, since_us) {
-                self.shared.metrics.rests.inc();
+                self.shared.metrics.stalls.rests.inc();
                 tracing::warn!(sandbox = %lease.sandbox, app = %self.target.app, ?patience,
                     "answers nothing: its requests go elsewhere, and it rests");
             }

@@ -18,8 +18,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 const TIMES: u64 = 3;
 /// Answers before the service's own pace is known.
 const KNOWN_AFTER: u32 = 20;
-/// Each answer lets the longest one count 1/256 less: after a thousand it is forgotten.
-const FORGET: u32 = 8;
+/// The longest answer is remembered for one to two of these: a slow kind of request that comes now and then is no stall.
+const WINDOW: Duration = Duration::from_secs(300);
 /// Thousandths of a repetition that each answer earns: at most one request in ten is sent twice.
 const EARNED: i64 = 100;
 /// Repetitions that can be saved up.
@@ -43,8 +43,9 @@ pub(super) fn now_us() -> u64 {
 #[derive(Debug)]
 pub struct Pace {
     answers: AtomicU32,
-    /// Microseconds of the longest recent answer.
-    longest: AtomicU64,
+    /// Microseconds of the longest answer in this window, and in the one before.
+    longest: [AtomicU64; 2],
+    window_began: AtomicU64,
     /// Thousandths of a repetition.
     budget: AtomicI64,
 }
@@ -53,19 +54,25 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             answers: AtomicU32::new(0),
-            longest: AtomicU64::new(0),
+            longest: Default::default(),
+            window_began: AtomicU64::new(0),
             budget: AtomicI64::new(FIRST * 1_000),
         }
     }
 }
 
 impl Pace {
-    /// An answer began after `took`. Two at once may lose one of the two: it is an estimate.
-    pub fn note(&self, took: Duration) {
+    /// An answer began after `took`, `now`. Two at once may lose one of the two: it is an estimate.
+    pub(super) fn note(&self, took: Duration, now: u64) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let longest = self.longest.load(Ordering::Relaxed);
-        self.longest
-            .store(took.max(longest - (longest >> FORGET)), Ordering::Relaxed);
+        let [current, previous] = &self.longest;
+        let age = now.saturating_sub(self.window_began.load(Ordering::Relaxed));
+        if Duration::from_micros(age) < WINDOW {
+            current.fetch_max(took, Ordering::Relaxed);
+        } else {
+            self.window_began.store(now, Ordering::Relaxed);
+            previous.store(current.swap(took, Ordering::Relaxed), Ordering::Relaxed);
+        }
         self.answers.fetch_add(1, Ordering::Relaxed);
         if self.budget.load(Ordering::Relaxed) < SAVED * 1_000 {
             self.budget.fetch_add(EARNED, Ordering::Relaxed);
@@ -77,7 +84,8 @@ impl Pace {
         if self.answers.load(Ordering::Relaxed) < KNOWN_AFTER {
             return None;
         }
-        let longest = Duration::from_micros(self.longest.load(Ordering::Relaxed).saturating_mul(TIMES));
+        let longest = self.longest.iter().map(|longest| longest.load(Ordering::Relaxed)).max();
+        let longest = Duration::from_micros(longest.unwrap_or_default().saturating_mul(TIMES));
         (longest <= LONGEST).then(|| longest.max(SHORTEST))
     }
 

@@ -10,4 +10,5 @@ mod limits;
 mod protocol;
 mod routing;
 mod stage;
+mod stalls;
 mod waiting;

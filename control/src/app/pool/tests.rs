@@ -11,6 +11,8 @@ struct Stage {
     pool: PoolRecord,
     sandboxes: Vec<SandboxRecord>,
     wanted: Wanted,
+    /// Numbers of sandboxes with requests in flight.
+    in_use: BTreeSet<u32>,
     now: Timestamp,
 }
 
@@ -35,6 +37,7 @@ impl Stage {
             pool,
             sandboxes: Vec::new(),
             wanted: Wanted::default(),
+            in_use: BTreeSet::new(),
             now,
         }
     }
@@ -100,6 +103,7 @@ impl Stage {
             ["exits", number] => self.die(number, 1),
             ["demand", requests] => self.wanted.demand.in_flight = requests.parse().unwrap(),
             ["waiting", requests] => self.wanted.demand.queued = requests.parse().unwrap(),
+            ["in-use", numbers @ ..] => self.in_use = numbers.iter().map(|number| number.parse().unwrap()).collect(),
             ["deploying", what] => self.wanted.deploying = *what == "on",
             ["after", seconds] => self.now = later(self.now, Duration::from_secs(seconds.parse().unwrap())),
             other => panic!("{other:?}"),
@@ -111,7 +115,14 @@ impl Stage {
         if let Some(ran) = longest_run(&seen, self.now) {
             self.pool.crash.note_healthy(ran);
         }
-        let plan = plan(&self.pool, &seen, self.wanted, self.now);
+        let sandboxes = self.sandboxes.iter();
+        let members: Vec<Member<'_>> = sandboxes
+            .map(|sandbox| Member {
+                sandbox,
+                in_use: self.in_use.contains(&sandbox.number),
+            })
+            .collect();
+        let plan = plan(&self.pool, &members, self.wanted, self.now);
         self.pool.desired = plan.desired;
         self.pool.low_since = plan.low_since;
         let mut said: Vec<String> = plan.actions.iter().map(|action| self.carry_out(action)).collect();
@@ -135,6 +146,7 @@ impl Stage {
                     created_at: self.now,
                     running_at: None,
                     ended_at: None,
+                    unseen: false,
                 });
                 format!("start {number}")
             }
@@ -325,5 +337,30 @@ fn b3_zero_is_no_way_around_the_back_off() {
          after 60 => -
          waiting 1 => start 0
          exits 0 => wake 20",
+    );
+}
+
+#[test]
+fn less_load_drains_idle_sandboxes_and_none_in_use() {
+    script(
+        "auto 10 0 5 => -
+         demand 30 => start 0, start 1, start 2
+         running 0 1 2 => -
+         in-use 1 2 => -
+         demand 5 => wake 60
+         after 60 => drain 0
+         in-use 2 => drain 1
+         in-use 2 => -",
+    );
+}
+
+#[test]
+fn a_smaller_number_of_the_apps_own_drains_those_in_use_too() {
+    script(
+        "fixed 3 => start 0, start 1, start 2
+         running 0 1 2 => -
+         in-use 0 1 2 => -
+         fixed 1 => -
+         forget 1 => drain 1, drain 2",
     );
 }

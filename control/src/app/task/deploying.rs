@@ -327,7 +327,8 @@ impl Task {
     fn boot_failure(&self, record: &DeployRecord, pool: &PoolRecord) -> Option<&crate::record::SandboxRecord> {
         let since = record.starting_at?;
         self.state.members(&pool.id).into_iter().find(|sandbox| {
-            sandbox.state == SandboxState::Dead && sandbox.running_at.is_none() && sandbox.ended_at >= Some(since)
+            let never_ran = sandbox.state == SandboxState::Dead && sandbox.running_at.is_none();
+            never_ran && !sandbox.unseen && sandbox.ended_at >= Some(since)
         })
     }
 

@@ -64,6 +64,7 @@ impl Task {
             SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(change.at),
             SandboxState::Pending | SandboxState::Draining | SandboxState::Stopping => {}
         }
+        sandbox.unseen |= change.state.is_terminal() && !may_be_crash;
         let after = sandbox.clone();
         tracing::debug!(sandbox = %after.id, app = %after.app, service = %after.service, state = after.state.as_str(),
             reason = after.reason.as_deref(), "sandbox");

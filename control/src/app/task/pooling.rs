@@ -1,7 +1,7 @@
 //! Decides how a pool's plan is carried out: saved first, then started or drained.
 
 use super::{Task, WRITE_AGAIN};
-use crate::app::pool::{self, Action, Plan, Wanted};
+use crate::app::pool::{self, Action, Member, Plan, Wanted};
 use crate::app::spec;
 use crate::clock::later;
 use crate::record::{PoolRecord, SandboxRecord, Stored};
@@ -53,6 +53,7 @@ impl Task {
             ..record.clone()
         };
         let wanted = if self.stopping.is_some() { &stopped } else { &record };
+        let members: Vec<Member<'_>> = members.into_iter().map(|sandbox| self.member(sandbox)).collect();
         let plan = pool::plan(wanted, &members, asked, now);
         changed |= (plan.desired, plan.low_since) != (record.desired, record.low_since);
         if changed {
@@ -62,6 +63,14 @@ impl Task {
             self.state.pools.insert(id.clone(), record);
         }
         Some(plan)
+    }
+
+    fn member<'r>(&self, sandbox: &'r SandboxRecord) -> Member<'r> {
+        let key = sandbox.lease_key();
+        Member {
+            sandbox,
+            in_use: key.is_some_and(|key| self.world.desk.in_flight(key) > 0),
+        }
     }
 
     /// What proxies and deploys want of a pool. One that a deploy prepares is to take over what its service does now.
@@ -104,6 +113,7 @@ impl Task {
             created_at: now,
             running_at: None,
             ended_at: None,
+            unseen: false,
         };
         let id = sandbox.id.clone();
         self.ledger.put(&sandbox);

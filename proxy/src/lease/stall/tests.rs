@@ -9,17 +9,21 @@ fn ms(count: u64) -> Duration {
 }
 
 #[test]
-fn patience_follows_the_services_own_pace() {
+fn patience_follows_the_services_own_pace_and_remembers_what_was_slow() {
     let pace = Pace::default();
+    let minute = 60_000 * MS;
     assert_eq!(pace.patience(), None, "nothing is known");
-    (0..20).for_each(|_| pace.note(ms(1)));
+    (0..20).for_each(|_| pace.note(ms(1), 0));
     assert_eq!(pace.patience(), Some(SHORTEST));
-    pace.note(ms(100));
-    let patience = pace.patience().unwrap();
-    assert!(patience >= ms(290) && patience <= ms(300), "{patience:?}");
-    (0..1500).for_each(|_| pace.note(ms(1)));
-    assert_eq!(pace.patience(), Some(SHORTEST), "one slow answer is forgotten");
-    pace.note(ms(900));
+    pace.note(ms(100), minute);
+    assert_eq!(pace.patience(), Some(ms(300)));
+    (0..100_000).for_each(|_| pace.note(ms(1), 4 * minute));
+    assert_eq!(pace.patience(), Some(ms(300)), "however many others there are");
+    pace.note(ms(1), 5 * minute);
+    assert_eq!(pace.patience(), Some(ms(300)), "in the window before");
+    pace.note(ms(1), 10 * minute);
+    assert_eq!(pace.patience(), Some(SHORTEST), "forgotten in the end");
+    pace.note(ms(900), 11 * minute);
     assert_eq!(pace.patience(), None, "a slow service is not hurried");
 }
 
@@ -28,9 +32,9 @@ fn at_most_one_request_in_ten_is_sent_again() {
     let pace = Pace::default();
     let spent = |pace: &Pace| (0..10_000).take_while(|_| pace.spend()).count();
     assert_eq!(spent(&pace), 10);
-    (0..100).for_each(|_| pace.note(ms(1)));
+    (0..100).for_each(|_| pace.note(ms(1), 0));
     assert_eq!(spent(&pace), 10);
-    (0..100_000).for_each(|_| pace.note(ms(1)));
+    (0..100_000).for_each(|_| pace.note(ms(1), 0));
     assert_eq!(spent(&pace), 1_000, "what is saved is bounded");
 }
 

@@ -1,0 +1,137 @@
+//! Decides how a scenario gets a node of its own: a `miren dev` beside this program, stopped with it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// A running `miren dev`; stopped when dropped.
+pub struct Node {
+    dev: Child,
+    /// Where the ingress listens.
+    pub http: String,
+    server: String,
+    /// `kernel` or `off`.
+    pub fast_path: String,
+}
+
+/// A program of this build.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("finding the folder of this program")?;
+    let path = own.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is missing: run `cargo xtask build`", path.display());
+    Ok(path)
+}
+
+impl Node {
+    /// Starts one in `folder`.
+    pub fn start(folder: &Path) -> anyhow::Result<Self> {
+        let name = format!("bench-{}", std::process::id());
+        let mut dev = Command::new(program("miren")?);
+        dev.args([
+            "dev",
+            "--http",
+            "127.0.0.1:0",
+            "--format",
+            "json",
+            "--name",
+            &name,
+            "--dir",
+        ])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+        let mut dev = dev.spawn().context("starting miren dev")?;
+        let mut line = String::new();
+        if let Some(stdout) = dev.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        if line.is_empty() {
+            bail!("miren dev ended before it was ready: {}", dev.wait()?);
+        }
+        let ready: Value = serde_json::from_str(&line).with_context(|| format!("miren dev printed {line:?}"))?;
+        let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        Ok(Self {
+            dev,
+            http: text("http"),
+            server: text("server"),
+            fast_path: text("fast_path"),
+        })
+    }
+
+    fn miren(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut miren = Command::new(program("miren")?);
+        miren
+            .args(["--format", "json", "--server", &self.server])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        Ok(miren)
+    }
+
+    /// Runs a command to its end; the document it prints.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let done = self.miren(arguments)?.output()?;
+        let printed = String::from_utf8_lossy(&done.stdout);
+        anyhow::ensure!(done.status.success(), "miren {} failed: {printed}", arguments.join(" "));
+        serde_json::from_str(&printed).with_context(|| format!("miren {} printed {printed:?}", arguments.join(" ")))
+    }
+
+    /// Runs a command that prints one document a line until it is told to end.
+    pub fn follow(&self, arguments: &[&str]) -> anyhow::Result<Following> {
+        Ok(Following(self.miren(arguments)?.spawn()?))
+    }
+
+    /// Stops it as an operator would.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        end(&self.dev, Signal::SIGTERM)?;
+        let status = self.dev.wait()?;
+        anyhow::ensure!(status.success(), "miren dev did not stop cleanly: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if matches!(self.dev.try_wait(), Ok(None)) {
+            // On the way out of an error, which is what the user needs to see.
+            let _ = end(&self.dev, Signal::SIGTERM);
+            let _ = self.dev.wait();
+        }
+    }
+}
+
+/// A command that goes on.
+pub struct Following(Child);
+
+impl Following {
+    /// Ends it; everything it has printed.
+    pub fn finish(mut self) -> anyhow::Result<Vec<Value>> {
+        end(&self.0, Signal::SIGINT)?;
+        let mut text = String::new();
+        if let Some(stdout) = &mut self.0.stdout {
+            stdout.read_to_string(&mut text)?;
+        }
+        self.0.wait()?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("reading {line:?}")))
+            .collect()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // Already gone in the ordinary case.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn end(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+    Ok(())
+}

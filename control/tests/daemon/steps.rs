@@ -1,0 +1,229 @@
+//! `kill -9` of control at every step of a deploy: each write of it is once the last one that happened, and once the first
+//! one that did not.
+
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::node::{folder, web};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
+use miren_api::id::AppName;
+use miren_api::resource::SandboxState;
+use miren_control::app::{AppHandle, Command};
+use miren_control::artifact::Artifacts;
+use miren_control::clock::Clock;
+use miren_control::control::{Control, Parts};
+use miren_control::ledger;
+use miren_control::record::DeployRecord;
+use miren_control::store::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use std::io::Cursor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Writes never to be reached.
+const NEVER: i64 = i64::MAX;
+
+/// A store whose process dies at a certain write: from then on nothing is answered.
+struct Mortal {
+    store: Arc<Memory>,
+    /// Twice the writes that are still answered; one more if the next one is still made.
+    left: AtomicI64,
+    died: Notify,
+}
+
+impl Mortal {
+    fn over(store: Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            left: AtomicI64::new(NEVER),
+            died: Notify::new(),
+        })
+    }
+
+    async fn unless_dead(&self) {
+        if self.left.load(Ordering::SeqCst) < 0 {
+            std::future::pending().await
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Mortal {
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.unless_dead().await;
+        self.store.get(key).await
+    }
+
+    async fn list(&self, kind: Kind, which: Selection) -> Result<Vec<Record>, StoreError> {
+        self.unless_dead().await;
+        self.store.list(kind, which).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+        let left = self.left.fetch_sub(2, Ordering::SeqCst);
+        if left >= 2 {
+            return self.store.commit(writes).await;
+        }
+        if left == 1 {
+            // Made, and nobody hears of it.
+            let _ = self.store.commit(writes).await;
+        }
+        self.left.store(-1, Ordering::SeqCst);
+        self.died.notify_one();
+        std::future::pending().await
+    }
+
+    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.unless_dead().await;
+        self.store.changes(after, limit).await
+    }
+
+    fn revision(&self) -> watch::Receiver<Revision> {
+        self.store.revision()
+    }
+}
+
+/// What outlives control.
+struct Ground {
+    machine: Machine,
+    records: Arc<Memory>,
+    clock: Clock,
+    folder: tempfile::TempDir,
+}
+
+/// One process of control.
+struct Life {
+    control: Arc<Control>,
+    store: Arc<Mortal>,
+    app: AppHandle,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
+        Self {
+            machine: Machine::new(clock.clone()),
+            records: Arc::new(Memory::new(1000)),
+            clock,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    async fn live(&self) -> Life {
+        let store = Mortal::over(Arc::clone(&self.records));
+        let parts = Parts {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            executor: Arc::new(self.machine.clone()),
+            artifacts: Artifacts::open(self.folder.path(), 1 << 20).unwrap(),
+            clock: self.clock.clone(),
+            node: "test".into(),
+        };
+        let news = self.machine.attach();
+        let (control, known) = Control::load(parts).await.unwrap();
+        control.activate(known, news).await;
+        let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
+        Life { control, store, app }
+    }
+
+    async fn deploys(&self) -> Vec<Deploy> {
+        let records: Vec<DeployRecord> = ledger::list(&*self.records, Selection::All).await.unwrap();
+        let mut deploys: Vec<Deploy> = records.into_iter().map(|record| record.deploy).collect();
+        deploys.sort_by_key(|deploy| deploy.seq);
+        deploys
+    }
+
+    /// What runs, by what it was told to run.
+    fn running(&self) -> Vec<String> {
+        let alive = self.machine.alive();
+        let all_run = self.machine.of_app("shop", SandboxState::Running).len() == alive.len();
+        assert!(all_run, "{alive:?} are not all RUNNING");
+        alive.iter().map(|id| self.machine.command(id)).collect()
+    }
+}
+
+impl Life {
+    /// Asks for a deploy; nothing when the process died before it answered.
+    async fn ask(&self, command: &str) -> Option<Deploy> {
+        let artifact = self
+            .control
+            .artifacts
+            .store(Cursor::new(folder(&web(command))))
+            .unwrap();
+        let request = DeployRequest {
+            artifact: Some(artifact.digest),
+            ..DeployRequest::default()
+        };
+        let (reply, answer) = oneshot::channel();
+        let deploy = Command::Deploy {
+            request,
+            key: None,
+            reply,
+        };
+        self.app.commands.send(deploy).await.ok().unwrap();
+        tokio::select! {
+            answer = answer => Some(answer.unwrap().unwrap()),
+            () = self.store.died.notified() => None,
+        }
+    }
+
+    /// Lets a minute pass, or what of it the process lives; whether it died.
+    async fn dies_within_a_minute(&self) -> bool {
+        let minute = tokio::time::sleep(Duration::from_secs(60));
+        tokio::select! {
+            () = self.store.died.notified() => true,
+            () = minute => false,
+        }
+    }
+}
+
+/// Kills control at one of the writes of a deploy; false if it has fewer.
+async fn dies_at(point: i64) -> bool {
+    let ground = Ground::new();
+    let first = ground.live().await;
+    first.ask("./one").await.unwrap();
+    assert!(!first.dies_within_a_minute().await);
+    assert_eq!(ground.running(), ["./one"]);
+
+    first.store.left.store(point, Ordering::SeqCst);
+    let asked = first.ask("./two").await;
+    let died = asked.is_none() || first.dies_within_a_minute().await;
+    first.store.left.store(-1, Ordering::SeqCst);
+
+    let second = ground.live().await;
+    assert!(!second.dies_within_a_minute().await);
+    let deploys = ground.deploys().await;
+    let story: Vec<_> = deploys.iter().map(|deploy| (deploy.seq, deploy.status)).collect();
+    assert!(
+        deploys.iter().all(|deploy| deploy.status.is_final()),
+        "{point}: {story:?}"
+    );
+    let expected = match deploys.last().unwrap() {
+        deploy if deploy.seq == 2 && deploy.status == DeployStatus::Succeeded => "./two",
+        _ => "./one",
+    };
+    assert!(
+        asked.is_none() || expected == "./two",
+        "{point}: an accepted deploy was lost: {story:?}"
+    );
+    assert_eq!(ground.running(), [expected], "{point}: {story:?}");
+    let view = second.app.view.borrow().clone();
+    let pools: Vec<_> = view.pools.values().map(|view| &view.pool).collect();
+    assert_eq!((pools.len(), pools[0].crash_count), (1, 0), "{point}: {pools:?}");
+
+    second.ask("./three").await.unwrap();
+    assert!(!second.dies_within_a_minute().await);
+    assert_eq!(ground.running(), ["./three"], "{point}: the next deploy works");
+    died
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_m2_control_killed_at_any_write_of_a_deploy_goes_on_with_it_and_duplicates_nothing() {
+    let mut points = 0;
+    while dies_at(points).await {
+        points += 1;
+        assert!(points < 200, "a deploy has no end of writes");
+    }
+    assert!(points >= 10, "only {points} moments: is the deploy written at all?");
+}

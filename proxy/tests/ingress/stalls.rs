@@ -1,0 +1,75 @@
+//! Sandboxes that take requests and answer nothing.
+
+use crate::app::App;
+use crate::client::{ask, get, post};
+use crate::stage::{HOST, Stage};
+use std::time::{Duration, Instant};
+
+const MOVED: &str = "miren_proxy_stalled_requests_total";
+const RESTS: &str = "miren_proxy_sandbox_rests_total";
+
+/// Two apps whose pace is known; `/hold` is answered by the second one only.
+async fn one_of_two_is_stuck() -> (Stage, App, App) {
+    let stage = Stage::new("").await;
+    let (stuck, well) = (App::start("stuck").await, App::start("well").await);
+    stage.grant("shop-v1", &stuck, 100);
+    stage.grant("shop-v1", &well, 100);
+    for _ in 0..50 {
+        assert_eq!(stage.get("/").await.status, 200);
+    }
+    well.state.release.add_permits(10_000);
+    (stage, stuck, well)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_what_may_be_repeated_leaves_a_stuck_sandbox_which_then_rests_until_it_answers() {
+    let (stage, stuck, well) = one_of_two_is_stuck().await;
+    let begun = Instant::now();
+    while stage.metric(RESTS).await < 1.0 {
+        let response = stage.get("/hold").await;
+        assert_eq!((response.status, response.body.as_str()), (200, "well"));
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never rests");
+    }
+    assert!(stage.metric(MOVED).await >= 3.0);
+    // What may not be repeated never is a trial.
+    let before = stuck.requests();
+    for _ in 0..20 {
+        let response = ask(stage.address(), &post(HOST, "/hold", "body")).await;
+        assert_eq!((response.status, response.body.as_str()), (200, "well"));
+    }
+    assert_eq!(stuck.requests(), before);
+    stuck.state.release.add_permits(10_000);
+    while stage.get("/hold").await.body != "stuck" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never comes back");
+    }
+    drop(well);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_request_that_is_slow_is_hurried_once_and_then_known() {
+    let stage = Stage::new("").await;
+    let (one, other) = (App::start("one").await, App::start("other").await);
+    stage.grant("shop-v1", &one, 100);
+    stage.grant("shop-v1", &other, 100);
+    for _ in 0..50 {
+        assert_eq!(stage.get("/").await.status, 200);
+    }
+    for _ in 0..3 {
+        let mut slow = stage.client().await;
+        slow.send(&get(HOST, "/hold")).await;
+        let begun = Instant::now();
+        // Four times the silence that is a stall where nothing slow is known.
+        while begun.elapsed() < Duration::from_millis(200) {
+            assert_eq!(stage.get("/").await.status, 200);
+        }
+        for app in [&one, &other] {
+            app.state.release.add_permits(1);
+        }
+        assert!(slow.read_past("200 OK").await);
+        // Whichever held it not keeps its permit; the next one is to be held by both.
+        for app in [&one, &other] {
+            app.state.release.forget_permits(10);
+        }
+    }
+    assert_eq!(stage.metric(MOVED).await, 1.0);
+}
