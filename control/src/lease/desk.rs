@@ -50,6 +50,15 @@ impl Tables {
         self.answer
     }
 
+    /// What proxies told of a pool, and when, as far as it still holds.
+    fn demand_of(&self, pool: &PoolId, now: Timestamp) -> impl Iterator<Item = (Demand, Timestamp)> {
+        let of_pool = self.demand.range((pool.clone(), String::new())..);
+        of_pool
+            .take_while(move |((of, _), _)| of == pool)
+            .map(|(_, told)| *told)
+            .filter(move |(_, at)| now < later(*at, LEASE_TTL))
+    }
+
     fn tells(&self, effects: Effects) -> BTreeSet<Tell> {
         let known = |(key, proxy): (LeaseKey, String)| {
             let pool = self.sandboxes.get(&key)?.pool.clone();
@@ -243,18 +252,20 @@ impl Desk {
 
     /// What all proxies together need of a pool.
     pub fn total_demand(&self, pool: &PoolId) -> Demand {
-        let now = self.clock.now();
         let tables = self.tables.lock();
-        let of_pool = tables
-            .demand
-            .range((pool.clone(), String::new())..)
-            .take_while(|((of, _), _)| of == pool);
-        of_pool
-            .filter(|(_, (_, at))| now < later(*at, LEASE_TTL))
-            .fold(Demand::default(), |sum, (_, (demand, _))| Demand {
-                in_flight: sum.in_flight.saturating_add(demand.in_flight),
-                queued: sum.queued.saturating_add(demand.queued),
-            })
+        let told = tables.demand_of(pool, self.clock.now());
+        told.fold(Demand::default(), |sum, (demand, _)| Demand {
+            in_flight: sum.in_flight.saturating_add(demand.in_flight),
+            queued: sum.queued.saturating_add(demand.queued),
+        })
+    }
+
+    /// When the first of them will be over unless it is told again.
+    pub fn demand_until(&self, pool: &PoolId) -> Option<Timestamp> {
+        let tables = self.tables.lock();
+        let told = tables.demand_of(pool, self.clock.now());
+        let needed = told.filter(|(demand, _)| demand.total() > 0);
+        needed.map(|(_, at)| later(at, LEASE_TTL)).min()
     }
 
     /// A proxy follows the snapshots until the returned guard is dropped; none when there are too many proxies.

@@ -178,3 +178,33 @@ async fn an_app_nobody_asks_for_scales_to_zero_and_the_first_request_starts_it_a
     assert_eq!(granted.leases.len(), 1);
     assert_eq!((node.pool().ready, node.pool().crash_count), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn from_zero_to_the_maximum_and_back_twice_leaves_nothing_behind() {
+    let node = Clockwork::start().await;
+    let deploy = node.ask(&web("./one")).await;
+    node.pass(SECOND).await;
+    let version = node.deploy(&deploy).await.version.unwrap();
+    for round in 1..=2 {
+        let request = AcquireRequest {
+            proxy: "p1".into(),
+            version: version.clone(),
+            service: "web".into(),
+            demand: Demand {
+                in_flight: 0,
+                queued: 1_000,
+            },
+            wait_ms: 10_000,
+            dropped: Vec::new(),
+        };
+        leasing::acquire(&node.control.apps, request).await.unwrap();
+        node.pass(SECOND * 5).await;
+        assert_eq!((node.pool().desired, node.pool().ready), (20, 20), "round {round}");
+        // Nobody renews the leases or tells a demand: both are over, and the pool may shrink.
+        node.pass(SECOND * (60 + 16 * 60)).await;
+        assert_eq!((node.pool().desired, node.pool().ready), (0, 0), "round {round}");
+        assert!(node.machine.alive().is_empty());
+        assert_eq!(node.pool().crash_count, 0);
+    }
+    assert_eq!(node.control.apps.world.desk.counts().0, 0, "no lease is left");
+}

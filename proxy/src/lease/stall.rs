@@ -15,7 +15,7 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// A service this slow is not hurried: its clients are used to waiting.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Silence is a stall after this many times the longest recent answer.
-const TIMES: u64 = 3;
+const TIMES: u64 = 2;
 /// Answers before the service's own pace is known.
 const KNOWN_AFTER: u32 = 20;
 /// The longest answer is remembered for one to two of these: a slow kind of request that comes now and then is no stall.

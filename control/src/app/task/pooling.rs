@@ -1,7 +1,7 @@
 //! Decides how a pool's plan is carried out: saved first, then started or drained.
 
 use super::{Task, WRITE_AGAIN};
-use crate::app::pool::{self, Action, Member, Plan, Wanted};
+use crate::app::pool::{self, Action, Member, Plan, Wanted, earliest};
 use crate::app::spec;
 use crate::clock::later;
 use crate::record::{PoolRecord, SandboxRecord, Stored};
@@ -18,7 +18,9 @@ impl Task {
     /// Plans one pool and does it; returns when to plan it again.
     pub(super) async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
         let now = self.world.clock.now();
-        let plan = self.plan_pool(id, now)?;
+        let mut plan = self.plan_pool(id, now)?;
+        // Who told of a demand may never tell of its end.
+        plan.wake = earliest(plan.wake, self.world.desk.demand_until(id));
         let mut started = Vec::new();
         for action in &plan.actions {
             match action {
