@@ -54,22 +54,27 @@ async fn a_kind_of_request_that_is_slow_is_hurried_once_and_then_known() {
     for _ in 0..50 {
         assert_eq!(stage.get("/").await.status, 200);
     }
-    for _ in 0..3 {
+    let mut moved = 0.0;
+    // The first one takes so long that the later ones are far below twice of it, also on a busy machine.
+    for takes in [600, 200, 200].map(Duration::from_millis) {
         let mut slow = stage.client().await;
         slow.send(&get(HOST, "/hold")).await;
         let begun = Instant::now();
-        // Four times the silence that is a stall where nothing slow is known.
-        while begun.elapsed() < Duration::from_millis(200) {
+        while begun.elapsed() < takes {
             assert_eq!(stage.get("/").await.status, 200);
         }
         for app in [&one, &other] {
             app.state.release.add_permits(1);
         }
         assert!(slow.read_past("200 OK").await);
-        // Whichever held it not keeps its permit; the next one is to be held by both.
+        // Whichever did not hold it keeps its permit; the next one is to be held by both.
         for app in [&one, &other] {
             app.state.release.forget_permits(10);
         }
+        if moved == 0.0 {
+            moved = stage.metric(MOVED).await;
+        }
     }
-    assert_eq!(stage.metric(MOVED).await, 1.0);
+    assert!(moved >= 1.0, "the first one was hurried");
+    assert_eq!(stage.metric(MOVED).await, moved, "the later ones were not");
 }
