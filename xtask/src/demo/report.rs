@@ -91,17 +91,18 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    NEXT RUNNING   (taken out of routing by the kernel itself)"
+            "\nKERNEL TIME (s)   SLOT  GENERATION  STATE    REPLACED AFTER   (taken out of routing by the kernel itself)"
         );
         for change in own {
             let at = number(change, "at_ns");
             let seconds = format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
             let (slot, generation) = (number(change, "slot"), number(change, "generation"));
             let state = change["state"].as_str().unwrap_or("?");
-            let next = self
-                .next_running(at)
-                .map_or("-".to_owned(), |after| format!("{:.1} ms later", after as f64 / 1e6));
-            let _ = writeln!(out, "{seconds:>15}  {slot:>5}  {generation:>10}  {state:7}  {next}");
+            // One that was retired is not replaced: its successor was RUNNING before.
+            let after = self.next_running(at).filter(|_| state == "DEAD");
+            let after = after.map_or(String::new(), |ns| format!("{:.1} ms", ns as f64 / 1e6));
+            let line = format!("{seconds:>15}  {slot:>5}  {generation:>10}  {state:7}  {after}");
+            let _ = writeln!(out, "{}", line.trim_end());
         }
     }
 
