@@ -10,4 +10,5 @@ mod memory;
 mod node;
 mod steps;
 mod store;
+mod upgrade;
 mod versions;

@@ -3,6 +3,8 @@
 use crate::app::App;
 use crate::client::{ask, get};
 use crate::stage::{HOST, Stage, becomes, snapshot, with_label};
+use miren_api::routing::RoutingSnapshot;
+use miren_loader::State;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_reaches_the_active_version_and_the_snapshot_is_acknowledged() {
@@ -183,4 +185,34 @@ async fn a_damaged_copy_falls_back_to_the_one_before_and_is_counted() {
         "no_active_version"
     );
     assert_eq!(stage.metric("miren_proxy_damaged_snapshots_total").await, 1.0);
+}
+
+/// Publishes a snapshot and waits until it is served.
+async fn served(stage: &Stage, snapshot: &RoutingSnapshot) {
+    stage.control.publish(snapshot);
+    becomes("acknowledged", Some(snapshot.generation), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_no_change_of_routes_versions_or_sandboxes_closes_a_clients_connection() {
+    let stage = Stage::new("").await;
+    let (one, two) = (App::start("one").await, App::start("two").await);
+    let old = stage.grant("shop-v1", &one, 10);
+    stage.grant("shop-v2", &two, 10);
+    let mut client = stage.client().await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "one");
+    served(&stage, &snapshot(2, "shop-v2")).await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
+    stage.advance(old, State::Dead);
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
+    let mut without = snapshot(3, "shop-v2");
+    without.routes.clear();
+    without.default = None;
+    served(&stage, &without).await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.error(), "no_route");
+    served(&stage, &snapshot(4, "shop-v2")).await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
 }
