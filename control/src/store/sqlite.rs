@@ -271,8 +271,10 @@ fn select(connection: &Connection, kind: Kind, which: &Selection) -> rusqlite::R
             .collect(),
         Selection::Index(index, value) => connection
             .prepare_cached(
-                "SELECT r.id, r.revision, r.body FROM indexes i JOIN records r ON r.kind = i.kind AND r.id = i.id \
-                 WHERE i.kind = ?1 AND i.name = ?2 AND i.value = ?3 ORDER BY r.id",
+                // CROSS JOIN keeps the order of the tables: else the planner may walk all records of the kind, since they
+                // come sorted (R2).
+                "SELECT r.id, r.revision, r.body FROM indexes i CROSS JOIN records r ON r.kind = i.kind AND r.id = i.id \
+                 WHERE i.kind = ?1 AND i.name = ?2 AND i.value = ?3 ORDER BY i.id",
             )?
             .query_map(params![name, index, value], read)?
             .collect(),

@@ -104,6 +104,14 @@ impl Machine {
         self.ids(|_| true)
     }
 
+    /// Waits until so many are RUNNING.
+    pub async fn settles(&self, count: usize) {
+        let mut changed = self.changed.subscribe();
+        while self.ids(|running| running.state == SandboxState::Running).len() < count {
+            let _ = changed.changed().await;
+        }
+    }
+
     pub fn of_app(&self, app: &str, state: SandboxState) -> Vec<SandboxId> {
         let app = AppName::from_text(app);
         self.ids(|running| running.order.app == app && running.state == state)

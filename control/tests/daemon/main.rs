@@ -8,6 +8,7 @@ mod leases;
 mod machine;
 mod memory;
 mod node;
+mod scale;
 mod steps;
 mod store;
 mod upgrade;

@@ -20,11 +20,6 @@ async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
     let stage = Stage::new("").await;
     let waiting = ask_many(stage.address(), 20, "/");
     stage.metric_becomes(WAITING, 20.0).await;
-    let app = App::start("app").await;
-    stage.grant("shop-v1", &app, 100);
-    for response in all(waiting).await {
-        assert_eq!((response.status, response.body.as_str()), (200, "app"));
-    }
     let acquires = stage.control.change(|inner| inner.acquires.clone());
     assert_eq!(acquires.len(), 1, "{acquires:?}");
     assert_eq!(
@@ -32,6 +27,11 @@ async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
         ("shop-v1", "web")
     );
     assert!(acquires[0].demand.queued > 0, "it carries the demand");
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 100);
+    for response in all(waiting).await {
+        assert_eq!((response.status, response.body.as_str()), (200, "app"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

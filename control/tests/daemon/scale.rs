@@ -1,0 +1,195 @@
+//! Many apps: what one of them costs does not grow with the others, and a restart reads all of them in seconds.
+
+use crate::machine::Machine;
+use crate::node::{Node, Place, web};
+use jiff::Timestamp;
+use miren_api::app_file::{self, Service};
+use miren_api::deploy::DeployStatus;
+use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
+use miren_api::resource::{Route, SandboxState};
+use miren_control::app::spec;
+use miren_control::clock::Clock;
+use miren_control::ledger::Ledger;
+use miren_control::record::{
+    ActiveRecord, AppRecord, PoolRecord, Reference, RouteRecord, SandboxRecord, VersionRecord,
+};
+use miren_control::routing::Change;
+use miren_control::store::Sqlite;
+use miren_sandbox::Facts;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sandboxes of each app: three of `web`, two of `worker`.
+const SANDBOXES: [(&str, u32); 2] = [("web", 3), ("worker", 2)];
+/// How often each thing is timed; the median counts.
+const TIMES: usize = 15;
+/// Twenty times as many apps may make one thing this much slower. Most of what grows is the snapshot, which is written and
+/// sent whole; a scan of all sandboxes would be far beyond it, as would a plan for every app.
+const GROWTH: f64 = 8.0;
+
+/// What things cost beside a number of other apps.
+#[derive(Debug)]
+struct Costs {
+    restart: Duration,
+    deploy: Duration,
+    route: Duration,
+}
+
+fn services() -> BTreeMap<String, Service> {
+    let text = "[services.web]\ncommand = \"./web\"\n[services.web.concurrency]\nmode = \"fixed\"\nnum_instances = 3\n\
+                [services.worker]\ncommand = \"./worker\"\n[services.worker.concurrency]\nmode = \"fixed\"\nnum_instances = 2\n";
+    app_file::parse(Some(text), None).unwrap().services
+}
+
+/// The records of one app whose sandboxes all run.
+fn record(ledger: &mut Ledger, number: usize, services: &BTreeMap<String, Service>, now: Timestamp) {
+    let app = AppName::from_text(format!("app-{number}"));
+    let version = VersionId::from_text(format!("app-{number}-v1"));
+    ledger.put(&AppRecord {
+        name: app.clone(),
+        created_at: now,
+        next_seq: 2,
+        deleting: false,
+    });
+    let mut pools = BTreeMap::new();
+    for (service, count) in SANDBOXES {
+        let pool = pool(&app, &version, service, services[service].clone(), now);
+        (0..count).for_each(|at| ledger.put(&sandbox(&pool, &version, at, now)));
+        pools.insert(service.to_owned(), pool.id.clone());
+        ledger.put(&pool);
+    }
+    ledger.put(&VersionRecord {
+        id: version.clone(),
+        app: app.clone(),
+        seq: 1,
+        created_at: now,
+        artifact: "sha256:aa".into(),
+        variables: Default::default(),
+        pools,
+    });
+    ledger.put(&RouteRecord(route(&format!("app-{number}.example.com"), &app)));
+    ledger.put(&ActiveRecord { app, version, seq: 1 });
+}
+
+fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: Timestamp) -> PoolRecord {
+    PoolRecord {
+        id: PoolId::from_text(format!("pool-{app}-{service}")),
+        app: app.clone(),
+        service: service.to_owned(),
+        spec_hash: spec::hash("sha256:aa", service, &spec),
+        references: vec![Reference {
+            version: version.clone(),
+            seq: 1,
+            concurrency: spec.concurrency,
+        }],
+        spec,
+        artifact: "sha256:aa".into(),
+        created_at: now,
+        desired: 0,
+        low_since: None,
+        crash: Default::default(),
+    }
+}
+
+fn sandbox(pool: &PoolRecord, version: &VersionId, number: u32, now: Timestamp) -> SandboxRecord {
+    SandboxRecord {
+        id: SandboxId::from_text(format!("sb-{}-{number}", pool.id)),
+        app: pool.app.clone(),
+        service: pool.service.clone(),
+        version: version.clone(),
+        pool: pool.id.clone(),
+        number,
+        state: SandboxState::Running,
+        reason: None,
+        facts: Facts::default(),
+        created_at: now,
+        running_at: Some(now),
+        ended_at: None,
+        unseen: false,
+    }
+}
+
+fn route(host: &str, app: &AppName) -> Route {
+    Route {
+        host: host.to_owned(),
+        app: app.clone(),
+        service: "web".into(),
+        default: false,
+        wildcard: false,
+    }
+}
+
+/// A place where that many apps run.
+async fn place(apps: usize) -> Arc<Place> {
+    let place = Place {
+        folder: tempfile::tempdir().unwrap(),
+        machine: Machine::new(Clock::wall()),
+    };
+    let store = Sqlite::open(&place.folder.path().join("control.db")).await.unwrap();
+    let mut ledger = Ledger::new(Arc::new(store));
+    let (services, now) = (services(), Timestamp::now());
+    for number in 0..apps {
+        record(&mut ledger, number, &services, now);
+    }
+    ledger.flush().await.unwrap();
+    Arc::new(place)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+async fn costs(apps: usize) -> Costs {
+    let place = place(apps).await;
+    // The first control finds nothing running and starts it all; the second takes it over.
+    let first = Node::on(Arc::clone(&place)).await;
+    first.machine().settles(apps * 5).await;
+    let place = first.kill();
+    let began = Instant::now();
+    let node = Node::on(place).await;
+    let listed = node.client.list::<serde_json::Value>("/v1/sandboxes").await.unwrap();
+    let restart = began.elapsed();
+    assert!(listed.len() >= apps * 5);
+    let started = node.machine().started().len();
+
+    let mut deploys = Vec::new();
+    for number in 0..TIMES {
+        let deploy = node.deploy("app-0", &web(&format!("./release-{number}"))).await;
+        assert_eq!(deploy.status, DeployStatus::Succeeded, "{deploy:?}");
+        let took = deploy.finished_at.unwrap().duration_since(deploy.started_at);
+        deploys.push(Duration::try_from(took).unwrap());
+    }
+    let mut routes = Vec::new();
+    for number in 0..TIMES {
+        let change = Change::SetRoute(route(
+            &format!("more-{number}.example.com"),
+            &AppName::from_text("app-1"),
+        ));
+        let began = Instant::now();
+        node.control.apps.world.routing.submit(change).await.unwrap();
+        routes.push(began.elapsed());
+    }
+    assert_eq!(
+        node.machine().started().len(),
+        started + TIMES,
+        "a sandbox was started twice"
+    );
+    Costs {
+        restart,
+        deploy: median(deploys),
+        route: median(routes),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_twenty_times_the_apps_do_not_make_a_deploy_twenty_times_as_slow() {
+    let few = costs(100).await;
+    let many = costs(2_000).await;
+    println!("beside 100 apps with 500 sandboxes: {few:?}\nbeside 2,000 apps with 10,000: {many:?}");
+    let growth = |few: Duration, many: Duration| many.as_secs_f64() / few.as_secs_f64();
+    assert!(growth(few.deploy, many.deploy) < GROWTH, "{few:?} {many:?}");
+    assert!(growth(few.route, many.route) < 20.0, "{few:?} {many:?}");
+    assert!(growth(few.restart, many.restart) < 20.0 * 3.0, "{few:?} {many:?}");
+}
