@@ -20,8 +20,11 @@ async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
     let stage = Stage::new("").await;
     let waiting = ask_many(stage.address(), 20, "/");
     stage.metric_becomes(WAITING, 20.0).await;
+    becomes("acquires for all of them", 1, || {
+        stage.control.change(|inner| inner.acquires.len())
+    })
+    .await;
     let acquires = stage.control.change(|inner| inner.acquires.clone());
-    assert_eq!(acquires.len(), 1, "{acquires:?}");
     assert_eq!(
         (acquires[0].version.as_str(), acquires[0].service.as_str()),
         ("shop-v1", "web")
