@@ -23,7 +23,6 @@ use tokio::sync::{Notify, mpsc};
 mod acquire;
 mod conns;
 mod entry;
-pub(crate) mod file;
 mod keep;
 mod pool;
 mod queue;

@@ -5,6 +5,7 @@ pub mod config;
 mod control;
 mod edge;
 mod error;
+mod file;
 mod gate;
 mod lease;
 mod metrics;

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use miren_api::resource::SandboxState;
 use miren_loader::{FastPath, State};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -224,6 +225,11 @@ impl Sandbox {
             at: Timestamp::now(),
             facts: self.facts.clone(),
         }
+    }
+
+    /// Where it listens, if its service has a port and it has an address.
+    fn endpoint(&self) -> Option<SocketAddr> {
+        self.facts.ip.zip(self.facts.port).map(SocketAddr::from)
     }
 
     fn id(&self) -> &str {

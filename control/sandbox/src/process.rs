@@ -113,8 +113,7 @@ impl AsFd for Process {
 
 /// Field 3 of `/proc/PID/stat`.
 fn is_stopped(stat: &str) -> bool {
-    let after_name = stat.rfind(')').map_or("", |end| &stat[end + 1..]);
-    after_name.trim_start().starts_with(['T', 't'])
+    after_name(stat).is_some_and(|fields| fields.trim_start().starts_with(['T', 't']))
 }
 
 /// Looks into the three signal masks of the text of `/proc/PID/status`.
@@ -139,10 +138,14 @@ fn start_time(pid: u32) -> io::Result<u64> {
     parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as in proc(5)")))
 }
 
-/// Field 22, counted from 1; the second one is a name that may contain spaces and brackets.
+/// Field 22, counted from 1.
 fn parse_start_time(stat: &str) -> Option<u64> {
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    after_name(stat)?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// The fields of `/proc/PID/stat` from the third on; the second one is a name that may contain spaces and brackets.
+fn after_name(stat: &str) -> Option<&str> {
+    stat.get(stat.rfind(')')? + 1..)
 }
 
 #[cfg(test)]

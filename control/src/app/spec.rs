@@ -26,6 +26,20 @@ struct Hashed<'a> {
     spec: Service,
 }
 
+/// As [`read`], of an artifact and off the runtime's threads.
+///
+/// # Errors
+/// `not_found` when the folder is not there any more, and those of [`read`].
+pub async fn load(artifacts: &Path, digest: &str, variables: Variables) -> Result<BTreeMap<String, Service>, ApiError> {
+    let folder = folder(artifacts, digest);
+    let reading = tokio::task::spawn_blocking(move || match folder.is_dir() {
+        true => read(&folder, &variables),
+        false => Err(ApiError::new(ErrorCode::NotFound, "its folder is not kept any more").remedy("deploy it again")),
+    });
+    let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
+    reading.await.map_err(failed)?
+}
+
 /// The services of an unpacked folder with `variables` over their own.
 ///
 /// # Errors

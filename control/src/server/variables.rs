@@ -35,10 +35,7 @@ pub async fn list(
             format!("the record of version {active} is missing"),
         )
     })?;
-    let folder = spec::folder(&world.artifacts, &version.artifact);
-    let read = tokio::task::spawn_blocking(move || spec::read(&folder, &Variables::default()));
-    let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
-    let own = read.await.map_err(failed)??;
+    let own = spec::load(&world.artifacts, &version.artifact, Variables::default()).await?;
     let mut listed = version.variables.list(&own);
     listed.sort_by_key(place);
     Ok(Json(page(listed, place, &paging)))

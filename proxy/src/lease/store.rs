@@ -1,6 +1,6 @@
 //! How the leases in use are kept on disk, so that a proxy that starts with no control can serve.
 
-use super::file;
+use crate::file;
 use miren_api::lease::Lease;
 use miren_api::{PoolId, VersionId};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! How the last snapshots are kept on disk, so that a restart with no control still routes.
 
-use crate::lease::file;
+use crate::file;
 use miren_api::routing::RoutingSnapshot;
 use std::fs;
 use std::io;

@@ -30,7 +30,7 @@ impl Sandbox {
         let watched = Watched {
             node: &self.node,
             order: &self.order,
-            endpoint: self.facts.ip.zip(self.facts.port).map(SocketAddr::from),
+            endpoint: self.endpoint(),
             init: life.init.as_ref(),
         };
         let why = tokio::select! {

@@ -36,7 +36,7 @@ impl Sandbox {
     pub(super) async fn become_ready(&mut self) -> Stage {
         let Some(life) = &self.life else { return Stage::Ended };
         let service = &self.order.service;
-        let endpoint = self.facts.ip.zip(self.facts.port).map(SocketAddr::from);
+        let endpoint = self.endpoint();
         let ready = async {
             match endpoint {
                 Some(endpoint) => listens(endpoint, service.health_path.as_deref(), service.port_timeout).await,

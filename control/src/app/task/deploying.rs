@@ -305,8 +305,9 @@ impl Task {
         self.end(seq, status, error);
     }
 
-    /// Ends a deploy. One that failed or was overtaken takes its claims back; what serves is not touched.
-    pub(super) fn end(&mut self, seq: u64, status: DeployStatus, error: Option<String>) {
+    /// Ends a deploy, and returns it as it ended. One that failed or was overtaken takes its claims back; what serves is not
+    /// touched.
+    pub(super) fn end(&mut self, seq: u64, status: DeployStatus, error: Option<String>) -> Option<Deploy> {
         let installed = self.world.routing.now().installed(&self.state.app.name);
         if status != DeployStatus::Succeeded && seq != installed {
             let changed = self.state.drop_references(|_, of| of == seq);
@@ -319,8 +320,8 @@ impl Task {
             record.deploy.finished_at = Some(now);
         }
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
-        self.state.deploys.remove(&seq);
         self.acknowledged.remove(&seq);
+        self.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 
     /// The sandbox of `pool` that failed to boot since the deploy asked for it.

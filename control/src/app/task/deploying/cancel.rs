@@ -11,27 +11,20 @@ const CANCELLED: &str = "cancelled by request";
 impl Task {
     /// Ends a deploy as failed; its sandboxes stop, what serves goes on.
     pub(in crate::app::task) async fn cancel(&mut self, id: &DeployId) -> Result<Deploy, ApiError> {
+        let ended = || ApiError::new(ErrorCode::Conflict, format!("deploy {id} has ended already"));
         let under_way = self.state.deploys.values().find(|record| record.deploy.id == *id);
-        let Some(record) = under_way else {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!("deploy {id} has ended already"),
-            ));
-        };
+        let record = under_way.ok_or_else(ended)?;
         if record.generation.is_some() {
             let message = format!("deploy {id} has switched traffic already");
             let remedy = format!("miren rollback -a {}", record.deploy.app);
             return Err(ApiError::new(ErrorCode::Conflict, message).remedy(remedy));
         }
-        let (seq, mut deploy) = (record.deploy.seq, record.deploy.clone());
-        self.end(seq, DeployStatus::Failed, Some(CANCELLED.into()));
+        let seq = record.deploy.seq;
+        let cancelled = self.end(seq, DeployStatus::Failed, Some(CANCELLED.into()));
         if !self.commit().await {
             let message = format!("deploy {id} was cancelled, but saving that failed; it is tried again");
             return Err(ApiError::new(ErrorCode::Internal, message));
         }
-        deploy.status = DeployStatus::Failed;
-        deploy.finished_at = Some(self.world.clock.now());
-        deploy.error = Some(CANCELLED.into());
-        Ok(deploy)
+        cancelled.ok_or_else(ended)
     }
 }

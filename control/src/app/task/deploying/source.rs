@@ -78,16 +78,7 @@ impl Task {
 
     /// The services that a source runs.
     pub(super) async fn services(&self, source: &Source) -> Result<BTreeMap<String, Service>, ApiError> {
-        let folder = spec::folder(&self.world.artifacts, &source.artifact);
-        let variables = source.variables.clone();
-        let read = tokio::task::spawn_blocking(move || match folder.is_dir() {
-            true => spec::read(&folder, &variables),
-            false => {
-                Err(ApiError::new(ErrorCode::NotFound, "its folder is not kept any more").remedy("deploy it again"))
-            }
-        });
-        let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
-        read.await.map_err(failed)?
+        spec::load(&self.world.artifacts, &source.artifact, source.variables.clone()).await
     }
 
     /// The version that a deploy installs: the one there was, for this task to write from now on, or a new one.
