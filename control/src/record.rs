@@ -9,7 +9,6 @@ use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{Route, SandboxState};
-use miren_api::routing::RoutingSnapshot;
 use miren_sandbox::Facts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -190,10 +189,11 @@ pub struct ActiveRecord {
     pub seq: u64,
 }
 
-/// The newest routing snapshot.
+/// Number of the newest routing snapshot; what it contains follows from routes and active versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SnapshotRecord(pub RoutingSnapshot);
+pub struct SnapshotRecord {
+    pub generation: u64,
+}
 
 /// Id of the only [`SnapshotRecord`].
 pub const SNAPSHOT_ID: &str = "routing";

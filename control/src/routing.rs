@@ -5,7 +5,7 @@ use crate::record::{ActiveRecord, RouteRecord, SnapshotRecord};
 use crate::store::{Key, Kind, Selection, Store, StoreError};
 use miren_api::id::{AppName, VersionId};
 use miren_api::resource::Route;
-use miren_api::routing::RoutingSnapshot;
+use miren_api::routing::{RoutingDelta, RoutingSnapshot};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,21 +37,34 @@ pub enum Change {
     RemoveApp(AppName),
 }
 
-/// What is routed now. `active` holds what serves each app and by which deploy.
+/// What is routed at one generation. Cheap to clone, and cheap to keep.
 #[derive(Clone, Debug, Default)]
 pub struct Routed {
-    pub snapshot: Arc<RoutingSnapshot>,
-    pub table: Arc<Table>,
+    pub generation: u64,
+    pub table: Table,
 }
 
 impl Routed {
     /// Number of the deploy that serves `app`; 0 when none does.
     pub fn installed(&self, app: &AppName) -> u64 {
-        self.table.active.get(app).map_or(0, |active| active.seq)
+        self.table.active(app).map_or(0, |active| active.seq)
     }
 
     pub fn active(&self, app: &AppName) -> Option<&VersionId> {
-        Some(&self.table.active.get(app)?.version)
+        Some(&self.table.active(app)?.version)
+    }
+
+    pub fn snapshot(&self) -> RoutingSnapshot {
+        self.table.snapshot(self.generation)
+    }
+
+    /// What turns the snapshot of `before` into this one's, however many changes lie between them.
+    pub fn since(&self, before: &Self) -> RoutingDelta {
+        RoutingDelta {
+            from: before.generation,
+            generation: self.generation,
+            ..self.table.delta(&before.table).unwrap_or_default()
+        }
     }
 }
 
@@ -73,11 +86,8 @@ impl Routing {
             ledger.load::<ActiveRecord>(Selection::All).await?,
         );
         let last: Vec<SnapshotRecord> = ledger.load(Selection::All).await?;
-        let generation = last.first().map_or(1, |last| last.0.generation);
-        let routed = watch::Sender::new(Routed {
-            snapshot: Arc::new(table.snapshot(generation)),
-            table: Arc::new(table),
-        });
+        let generation = last.first().map_or(1, |last| last.generation);
+        let routed = watch::Sender::new(Routed { generation, table });
         let (changes, queue) = mpsc::channel(QUEUE);
         let routing = Self {
             changes,
@@ -115,9 +125,9 @@ async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mps
             ledger.discard();
         }
         let answer = outcome.map(|after| {
-            let generation = after.snapshot.generation;
+            let generation = after.generation;
             routed.send_if_modified(|now| {
-                let is_new = generation != now.snapshot.generation;
+                let is_new = generation != now.generation;
                 *now = after;
                 is_new
             });
@@ -128,7 +138,7 @@ async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mps
 }
 
 async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<Routed, RoutingError> {
-    let mut table = Table::clone(&before.table);
+    let mut table = before.table.clone();
     match change {
         Change::SetRoute(route) => {
             ledger.put(&RouteRecord(route.clone()));
@@ -144,7 +154,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<R
                 return Err(RoutingError::Superseded { installed });
             }
             ledger.put(&active);
-            table.active.insert(active.app.clone(), active);
+            table.install(active);
         }
         Change::RemoveApp(app) => {
             for host in table.remove_app(&app) {
@@ -153,17 +163,11 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<R
             ledger.delete(Key::new(Kind::Active, app.as_str()));
         }
     }
-    let generation = before.snapshot.generation;
-    let mut snapshot = table.snapshot(generation);
-    if snapshot != *before.snapshot {
-        snapshot.generation += 1;
-        let record = SnapshotRecord(snapshot);
-        ledger.put(&record);
-        snapshot = record.0;
+    let mut generation = before.generation;
+    if table.delta(&before.table).is_some() {
+        generation += 1;
+        ledger.put(&SnapshotRecord { generation });
     }
     ledger.flush().await?;
-    Ok(Routed {
-        snapshot: Arc::new(snapshot),
-        table: Arc::new(table),
-    })
+    Ok(Routed { generation, table })
 }

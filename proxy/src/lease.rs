@@ -11,10 +11,10 @@ use crate::metrics::Metrics;
 use crate::routing::{RouteTable, Target};
 use crate::slots::Slots;
 use arc_swap::ArcSwap;
-use miren_api::PoolId;
 use miren_api::lease::LeaseKey;
+use miren_api::{AppName, PoolId};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Kept;
@@ -110,17 +110,17 @@ impl Leases {
 
     /// Gives up the pools that no route of `table` leads to. Requests in flight to them go on.
     pub fn keep_only(&self, table: &RouteTable) {
-        let wanted: HashSet<&Arc<Target>> = table.targets().collect();
         let before = self.pools.rcu(|pools| {
-            let kept = pools.iter().filter(|(target, _)| wanted.contains(target));
+            let kept = pools.iter().filter(|(target, _)| table.has(target));
             kept.map(|(target, pool)| (Arc::clone(target), Arc::clone(pool)))
                 .collect::<HashMap<_, _>>()
         });
-        for (_, pool) in before.iter().filter(|(target, _)| !wanted.contains(target)) {
+        for (_, pool) in before.iter().filter(|(target, _)| !table.has(target)) {
             pool.close();
         }
-        let apps: HashSet<&str> = wanted.iter().map(|target| target.app.as_str()).collect();
-        self.shared.metrics.keep_only_apps(&apps);
+        self.shared
+            .metrics
+            .keep_only_apps(|app| table.leads_to(&AppName::from_text(app)));
     }
 
     /// Sandboxes of `id` came or went: the pools that use it ask for leases again.
@@ -139,10 +139,10 @@ impl Leases {
     /// Takes over what the process before this one kept on disk, as far as it is RUNNING and `table` leads to it. Control
     /// takes them for this proxy's when they are renewed, which is tried at once.
     pub fn restore(&self, store: &LeaseStore, table: &RouteTable) {
+        let of = |target: &Arc<Target>| ((target.version.clone(), target.service.clone()), Arc::clone(target));
+        let targets: HashMap<_, _> = table.targets().map(of).collect();
         for kept in store.load() {
-            let mut targets = table.targets();
-            let target = targets.find(|target| target.version == kept.version && target.service == kept.service);
-            if let Some(target) = target {
+            if let Some(target) = targets.get(&(kept.version.clone(), kept.service.clone())) {
                 self.pool(target).restore(kept);
             }
         }

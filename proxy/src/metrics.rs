@@ -38,6 +38,7 @@ pub struct Metrics {
     pub acquires: IntCounter,
     pub control_connected: IntGauge,
     pub snapshot_generation: IntGauge,
+    pub routing_gaps: IntCounter,
     pub damaged_snapshots: IntCounter,
     pub snapshot_write_errors: IntCounter,
 }
@@ -153,6 +154,7 @@ impl Metrics {
             acquires: declare.counter("acquires_total", "Times control was asked for leases.")?,
             control_connected: declare.gauge("control_connected", "1 while snapshots are followed.")?,
             snapshot_generation: declare.gauge("snapshot_generation", "Generation of the routing snapshot in use.")?,
+            routing_gaps: declare.counter("routing_gaps_total", "Deltas that did not fit the table in use.")?,
             damaged_snapshots: declare.counter("damaged_snapshots_total", "Kept snapshots that could not be read.")?,
             snapshot_write_errors: declare.counter(
                 "snapshot_write_errors_total",
@@ -173,9 +175,9 @@ impl Metrics {
     }
 
     /// Forgets apps that no route leads to any more.
-    pub fn keep_only_apps(&self, wanted: &HashSet<&str>) {
+    pub fn keep_only_apps(&self, is_wanted: impl Fn(&str) -> bool) {
         self.apps.lock().retain(|app| {
-            let keep = wanted.contains(app.as_str());
+            let keep = is_wanted(app);
             if !keep {
                 // An app without a label value has nothing to forget.
                 CLASSES

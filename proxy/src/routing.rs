@@ -3,7 +3,7 @@
 use crate::refusal::Reason;
 use arc_swap::{ArcSwapOption, Guard};
 use jiff::Timestamp;
-use miren_api::routing::RoutingSnapshot;
+use miren_api::routing::{RoutingDelta, RoutingSnapshot};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -14,6 +14,14 @@ mod store;
 pub use follow::Follower;
 pub use index::{Miss, RouteTable, Target};
 pub use store::SnapshotStore;
+
+/// A delta that does not begin where the table in use is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a delta from generation {from} does not fit on {at}")]
+pub struct Gap {
+    pub at: u64,
+    pub from: u64,
+}
 
 /// The current table. Reading it takes no lock; replacing it never touches a connection.
 #[derive(Debug, Default)]
@@ -26,23 +34,41 @@ pub struct Routing {
 impl Routing {
     /// Serves from `snapshot` from now on, unless it is older than the one in use; says whether it does.
     pub fn install(&self, snapshot: &RoutingSnapshot) -> bool {
-        if self
-            .table
-            .load()
-            .as_ref()
-            .is_some_and(|table| table.generation() >= snapshot.generation)
-        {
-            return false;
+        let is_newer = snapshot.generation > self.generation();
+        if is_newer {
+            self.replace(snapshot);
         }
-        self.replace(snapshot);
-        true
+        is_newer
     }
 
     /// Serves from `snapshot` from now on, whatever was before.
     pub fn replace(&self, snapshot: &RoutingSnapshot) {
-        self.table.store(Some(Arc::new(RouteTable::new(snapshot))));
+        self.put(RouteTable::new(snapshot));
+    }
+
+    /// Serves from what `delta` makes of the table in use.
+    ///
+    /// # Errors
+    /// When it begins at another generation: then nothing is changed, and a whole snapshot is needed.
+    pub fn advance(&self, delta: &RoutingDelta) -> Result<(), Gap> {
+        let next = self.table.load().as_ref().and_then(|table| table.after(delta));
+        self.put(next.ok_or(Gap {
+            at: self.generation(),
+            from: delta.from,
+        })?);
+        Ok(())
+    }
+
+    fn put(&self, table: RouteTable) {
+        let generation = table.generation();
+        self.table.store(Some(Arc::new(table)));
         // The table first: whoever is told of the change finds the new table.
-        self.generation.send_replace(snapshot.generation);
+        self.generation.send_replace(generation);
+    }
+
+    /// Generation of the table in use; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
     }
 
     /// The table in use; none before the first snapshot was loaded.

@@ -1,4 +1,4 @@
-//! The routing snapshot: every route and the versions it resolves to, immutable and numbered.
+//! The routing snapshot: every route and the versions it resolves to, immutable and numbered; and what turns one into the next.
 
 use crate::id::{AppName, PoolId, VersionId};
 use jiff::Timestamp;
@@ -18,6 +18,30 @@ pub struct RoutingSnapshot {
     pub default: Option<RouteDestination>,
     /// What each app serves.
     pub apps: BTreeMap<AppName, AppRouting>,
+}
+
+/// Event `delta` of the proxy's stream: what turns the snapshot of one generation into a later one's.
+///
+/// It only fits a follower that is at `from`; any other one needs a whole snapshot, with which each stream begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoutingDelta {
+    pub from: u64,
+    pub generation: u64,
+    /// Routes that are new or lead elsewhere.
+    #[serde(default)]
+    pub routes: Vec<RouteRule>,
+    /// Hosts without a route from now on.
+    #[serde(default)]
+    pub removed_routes: Vec<String>,
+    /// Where requests go that no route matches, changed or not.
+    #[serde(default)]
+    pub default: Option<RouteDestination>,
+    /// Apps that serve something else.
+    #[serde(default)]
+    pub apps: BTreeMap<AppName, AppRouting>,
+    /// Apps that serve nothing from now on.
+    #[serde(default)]
+    pub removed_apps: Vec<AppName>,
 }
 
 /// One host and where it leads.

@@ -1,38 +1,60 @@
-//! Decides what a snapshot contains, from routes and from what serves each app.
+//! Decides what a snapshot contains, from routes and from what serves each app, and what changed between two tables.
 
 use crate::record::{ActiveRecord, RouteRecord};
+use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, OrdSet};
 use miren_api::id::AppName;
 use miren_api::resource::Route;
-use miren_api::routing::{AppRouting, RouteDestination, RouteRule, RoutingSnapshot};
-use std::collections::BTreeMap;
+use miren_api::routing::{AppRouting, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
+
+#[cfg(test)]
+mod tests;
 
 /// Host of the default route in lists.
 pub const DEFAULT_HOST: &str = "(default)";
 
-/// Every route and every active version.
+/// Every route and every active version. A clone shares all it has with the original: what a change costs, and what finding
+/// the difference of two tables costs, depends on the change alone.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    routes: BTreeMap<String, Route>,
-    pub active: BTreeMap<AppName, ActiveRecord>,
+    routes: OrdMap<String, Route>,
+    /// Hosts by the app they lead to, the default route's included.
+    hosts: OrdMap<AppName, OrdSet<String>>,
+    active: OrdMap<AppName, ActiveRecord>,
 }
 
 impl Table {
     pub fn new(routes: Vec<RouteRecord>, active: Vec<ActiveRecord>) -> Self {
-        Self {
-            routes: routes
-                .into_iter()
-                .map(|RouteRecord(route)| (route.host.clone(), route))
-                .collect(),
-            active: active.into_iter().map(|active| (active.app.clone(), active)).collect(),
-        }
+        let mut table = Self::default();
+        routes.into_iter().for_each(|RouteRecord(route)| table.set(route));
+        active.into_iter().for_each(|active| table.install(active));
+        table
     }
 
     pub fn set(&mut self, route: Route) {
+        self.remove(&route.host);
+        self.hosts
+            .entry(route.app.clone())
+            .or_default()
+            .insert(route.host.clone());
         self.routes.insert(route.host.clone(), route);
     }
 
     pub fn remove(&mut self, host: &str) {
-        self.routes.remove(host);
+        let Some(route) = self.routes.remove(host) else {
+            return;
+        };
+        if let Some(hosts) = self.hosts.get_mut(&route.app) {
+            hosts.remove(host);
+            if hosts.is_empty() {
+                self.hosts.remove(&route.app);
+            }
+        }
+    }
+
+    /// The version takes the app's traffic.
+    pub fn install(&mut self, active: ActiveRecord) {
+        self.active.insert(active.app.clone(), active);
     }
 
     /// Removes an app; returns the hosts that led to it.
@@ -40,7 +62,7 @@ impl Table {
         self.active.remove(app);
         let hosts: Vec<String> = self.hosts_of(app).map(str::to_owned).collect();
         for host in &hosts {
-            self.routes.remove(host);
+            self.remove(host);
         }
         hosts
     }
@@ -53,44 +75,92 @@ impl Table {
         self.routes.values()
     }
 
+    /// What serves `app`, and by which deploy.
+    pub fn active(&self, app: &AppName) -> Option<&ActiveRecord> {
+        self.active.get(app)
+    }
+
     /// Hosts that lead to `app`, the default route's included.
-    pub fn hosts_of<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = &'a str> {
-        let of_app = self.routes.values().filter(move |route| route.app == *app);
-        of_app.map(|route| route.host.as_str())
+    pub fn hosts_of(&self, app: &AppName) -> impl Iterator<Item = &str> {
+        self.hosts.get(app).into_iter().flatten().map(String::as_str)
     }
 
     /// Where an app can be reached: its hosts without wildcards and without the default route.
     pub fn urls_of(&self, app: &AppName) -> Vec<String> {
-        let named = self
-            .routes
-            .values()
-            .filter(|route| route.app == *app && !route.default && !route.wildcard);
+        let routes = self.hosts_of(app).filter_map(|host| self.get(host));
+        let named = routes.filter(|route| !route.default && !route.wildcard);
         named.map(|route| format!("http://{}", route.host)).collect()
     }
 
+    fn default_route(&self) -> Option<RouteDestination> {
+        self.routes.get(DEFAULT_HOST).map(destination)
+    }
+
+    /// All of it, as generation `generation`.
     pub fn snapshot(&self, generation: u64) -> RoutingSnapshot {
-        let to = |route: &Route| RouteDestination {
-            app: route.app.clone(),
-            service: route.service.clone(),
-        };
-        let (default, named): (Vec<&Route>, Vec<&Route>) = self.routes.values().partition(|route| route.default);
-        let rule = |route: &Route| RouteRule {
-            host: route.host.clone(),
-            to: to(route),
-        };
-        let serves = |active: &ActiveRecord| AppRouting {
-            active: Some(active.version.clone()),
-            ephemeral: Vec::new(),
-        };
+        let active = self.active.iter();
         RoutingSnapshot {
             generation,
-            routes: named.into_iter().map(rule).collect(),
-            default: default.first().map(|route| to(route)),
-            apps: self
-                .active
-                .iter()
-                .map(|(app, active)| (app.clone(), serves(active)))
-                .collect(),
+            routes: self.routes().filter(|route| !route.default).map(rule).collect(),
+            default: self.default_route(),
+            apps: active.map(|(app, active)| (app.clone(), serves(active))).collect(),
         }
+    }
+
+    /// What turns the snapshot of `before` into this one's; none when they say the same. Numbers are left to the caller.
+    pub fn delta(&self, before: &Self) -> Option<RoutingDelta> {
+        let mut delta = RoutingDelta {
+            default: self.default_route(),
+            ..RoutingDelta::default()
+        };
+        for (host, before, now) in before.routes.diff(&self.routes).map(sides) {
+            match now {
+                _ if host == DEFAULT_HOST || before.map(destination) == now.map(destination) => {}
+                Some(route) => delta.routes.push(rule(route)),
+                None => delta.removed_routes.push(host.clone()),
+            }
+        }
+        for (app, before, now) in before.active.diff(&self.active).map(sides) {
+            match now.map(serves) {
+                now if now == before.map(serves) => {}
+                Some(serves) => drop(delta.apps.insert(app.clone(), serves)),
+                None => delta.removed_apps.push(app.clone()),
+            }
+        }
+        let same = RoutingDelta {
+            default: before.default_route(),
+            ..RoutingDelta::default()
+        };
+        (delta != same).then_some(delta)
+    }
+}
+
+fn rule(route: &Route) -> RouteRule {
+    RouteRule {
+        host: route.host.clone(),
+        to: destination(route),
+    }
+}
+
+fn destination(route: &Route) -> RouteDestination {
+    RouteDestination {
+        app: route.app.clone(),
+        service: route.service.clone(),
+    }
+}
+
+fn serves(active: &ActiveRecord) -> AppRouting {
+    AppRouting {
+        active: Some(active.version.clone()),
+        ephemeral: Vec::new(),
+    }
+}
+
+/// A key with its value before and after.
+fn sides<'a, K, V>(item: DiffItem<'a, 'a, K, V>) -> (&'a K, Option<&'a V>, Option<&'a V>) {
+    match item {
+        DiffItem::Add(key, now) => (key, None, Some(now)),
+        DiffItem::Update { old, new } => (new.0, Some(old.1), Some(new.1)),
+        DiffItem::Remove(key, before) => (key, Some(before), None),
     }
 }

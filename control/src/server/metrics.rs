@@ -45,7 +45,7 @@ fn measure(control: &Control) {
     let (leases, proxies) = world.desk.counts();
     metrics.leases.set(number(leases));
     metrics.proxies.set(number(proxies));
-    metrics.generation.set(number(world.routing.now().snapshot.generation));
+    metrics.generation.set(number(world.routing.now().generation));
     let fast_path = world.executor.fast_path();
     metrics.slots_used.set(i64::from(fast_path.slots.used));
     let by = |who| metrics.transitions.with_label_values(&[who]);

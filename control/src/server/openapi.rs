@@ -46,7 +46,11 @@ use utoipa::OpenApi;
         proxies::renew,
         proxies::release,
     ),
-    components(schemas(miren_api::routing::PoolChanged, miren_api::routing::SandboxHint))
+    components(schemas(
+        miren_api::routing::RoutingDelta,
+        miren_api::routing::PoolChanged,
+        miren_api::routing::SandboxHint
+    ))
 )]
 struct Api;
 

@@ -46,7 +46,7 @@ fn check_id(proxy: &str) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::InvalidValue, message).field("proxy"))
 }
 
-/// Follows routing: event `snapshot` at once and at each change, `pool` and `sandbox` as hints between.
+/// Follows routing: event `snapshot` at once, `delta` at each change, `pool` and `sandbox` as hints between.
 #[utoipa::path(get, path = "/v1/proxy/stream", tag = "proxies", params(Follower),
     responses((status = 200, content_type = "text/event-stream", body = RoutingSnapshot)))]
 pub async fn stream(
@@ -65,7 +65,7 @@ pub async fn stream(
         routed: world.routing.follow(),
         apps: Arc::clone(&server.control.apps),
         pending: VecDeque::new(),
-        begun: false,
+        sent: None,
         proxy: follower.proxy,
         _connected: connected,
     };
@@ -82,16 +82,16 @@ struct Feed {
     tells: broadcast::Receiver<Tell>,
     apps: Arc<Apps>,
     pending: VecDeque<Event>,
-    begun: bool,
+    /// What the proxy was told last: however slow it is, the next delta begins there.
+    sent: Option<Routed>,
     proxy: String,
     _connected: Connected,
 }
 
 impl Feed {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        if !self.begun {
-            self.begun = true;
-            let event = self.snapshot()?;
+        if self.sent.is_none() {
+            let event = self.routing()?;
             return Some((Ok(event), self));
         }
         if let Some(event) = self.pending.pop_front() {
@@ -101,7 +101,7 @@ impl Feed {
             biased;
             changed = self.routed.changed() => {
                 changed.ok()?;
-                self.snapshot()?
+                self.routing()?
             }
             hint = self.hints.recv() => match hint {
                 Ok(hint) => event(&hint)?,
@@ -116,10 +116,16 @@ impl Feed {
         Some((Ok(event), self))
     }
 
-    fn snapshot(&mut self) -> Option<Event> {
-        let snapshot = Arc::clone(&self.routed.borrow_and_update().snapshot);
-        let event = Event::default().event("snapshot").id(snapshot.generation.to_string());
-        event.json_data(&*snapshot).ok()
+    /// Routing as it is now: whole at first, then as what changed.
+    fn routing(&mut self) -> Option<Event> {
+        let now = self.routed.borrow_and_update().clone();
+        let event = Event::default().id(now.generation.to_string());
+        let event = match &self.sent {
+            None => event.event("snapshot").json_data(now.snapshot()),
+            Some(sent) => event.event("delta").json_data(now.since(sent)),
+        };
+        self.sent = Some(now);
+        event.ok()
     }
 
     /// Hints were missed: the snapshot again, and every pool.
@@ -127,7 +133,8 @@ impl Feed {
         let views = self.apps.views();
         let pools = views.iter().flat_map(|view| view.pools.keys().cloned());
         self.pending = pools.filter_map(|pool| event(&Hint::Pool(pool))).collect();
-        self.snapshot()
+        self.sent = None;
+        self.routing()
     }
 }
 

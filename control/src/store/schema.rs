@@ -8,7 +8,8 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x6d69_726e;
 
 /// What turns schema n into n+1. Entries are never edited, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE records (
         kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (kind, id)
@@ -21,7 +22,12 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE changes (revision INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT);
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO counters VALUES ('epoch', 0), ('revision', 0), ('compacted', 0);
-"];
+",
+    "
+    -- Only the number of the snapshot is kept; the whole of it was, once.
+    UPDATE records SET body = json_object('generation', json_extract(body, '$.generation')) WHERE kind = 'snapshot';
+",
+];
 
 /// Opens the file, checks that it is ours and sound, and migrates it.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {

@@ -6,7 +6,6 @@ use miren_api::deploy::DeployStatus;
 use miren_api::id::{SandboxId, VersionId};
 use miren_api::lease::{AcquireRequest, AcquireResponse, Demand, HeldLease, RenewRequest, RenewResponse};
 use miren_api::resource::{PoolState, Sandbox, SandboxState};
-use miren_api::routing::RoutingSnapshot;
 use std::collections::BTreeSet;
 
 fn ask(version: &VersionId, wait_ms: u64) -> AcquireRequest {
@@ -199,7 +198,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
     node.succeed("shop", &fixed("./one", 3)).await;
     node.route("shop.test", "shop").await;
     let before: BTreeSet<SandboxId> = node.running("shop", 3).await.into_iter().collect();
-    let generation = node.control.apps.world.routing.now().snapshot.generation;
+    let generation = node.control.apps.world.routing.now().generation;
     let key = node.sandboxes("shop", SandboxState::Running).await[0].clone();
 
     let node = Node::on(node.kill()).await;
@@ -208,7 +207,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
         before
     );
     assert_eq!(node.machine().started().len(), 3, "no duplicate");
-    let snapshot: std::sync::Arc<RoutingSnapshot> = node.control.apps.world.routing.now().snapshot;
+    let snapshot = node.control.apps.world.routing.now().snapshot();
     assert_eq!((snapshot.generation, snapshot.routes.len()), (generation, 1));
     let renew = RenewRequest {
         proxy: "p1".into(),

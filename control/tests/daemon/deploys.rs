@@ -1,5 +1,6 @@
 //! Deploys over the real API, on a simulated machine.
 
+use crate::followers::Follower;
 use crate::node::{Node, eventually, fixed, refusal, web};
 use futures_util::StreamExt;
 use miren_api::ErrorCode;
@@ -7,7 +8,7 @@ use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::{AppName, VersionId};
 use miren_api::lease::{AcquireRequest, AcquireResponse, Demand, ReleaseRequest};
 use miren_api::resource::{App, Health, SandboxState, Version, VersionStatus};
-use miren_api::routing::{ProxyAck, RoutingSnapshot};
+use miren_api::routing::{ProxyAck, RoutingDelta, RoutingSnapshot};
 use miren_control::record::ActiveRecord;
 use miren_control::routing::{Change, RoutingError};
 use std::pin::pin;
@@ -193,25 +194,13 @@ async fn the_same_idempotency_key_is_the_same_deploy() {
     );
 }
 
-async fn snapshot(
-    events: &mut (impl futures_util::Stream<Item = Result<miren_api::client::Event, miren_api::ClientError>> + Unpin),
-) -> RoutingSnapshot {
-    loop {
-        let event = events.next().await.unwrap().unwrap();
-        if event.name == "snapshot" {
-            return serde_json::from_str(&event.data).unwrap();
-        }
-    }
-}
-
 #[tokio::test]
 async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot() {
     let node = Node::start().await;
     let old = node.succeed("shop", &web("./old")).await;
     node.route("shop.test", "shop").await;
-    let stream = node.client.events("/v1/proxy/stream?proxy=p1", None).await.unwrap();
-    let mut events = Box::pin(stream);
-    let first = snapshot(&mut events).await;
+    let mut stream = Follower::open(&node, "p1").await;
+    let first: RoutingSnapshot = stream.next("snapshot").await;
     assert_eq!(first.routes[0].host, "shop.test");
     assert_eq!(first.apps.values().next().unwrap().active, old.version);
     let ask: AcquireRequest = AcquireRequest {
@@ -226,8 +215,11 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
     assert_eq!((held.leases.len(), held.leases[0].capacity), (1, 10));
 
     let new = node.ask("shop", &web("./new")).await;
-    let second = snapshot(&mut events).await;
-    assert!(second.generation > first.generation);
+    let second: RoutingDelta = stream.next("delta").await;
+    assert_eq!(
+        (second.from, second.generation),
+        (first.generation, first.generation + 1)
+    );
     // Far more writes than the retirement would need, were it not held up.
     for n in 0..10 {
         node.route(&format!("r{n}.test"), "shop").await;

@@ -4,6 +4,7 @@ mod api;
 mod clockwork;
 mod crashes;
 mod deploys;
+mod followers;
 mod leases;
 mod machine;
 mod memory;

@@ -227,6 +227,24 @@ async fn what_cannot_be_understood_is_an_error_and_never_an_empty_store() {
     assert!(error.to_string().contains("restore a copy"), "{error}");
 }
 
+#[tokio::test]
+async fn m1_a_file_of_the_first_schema_becomes_a_current_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    drop(Sqlite::open(&path).await.unwrap());
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            r#"PRAGMA user_version = 1;
+            INSERT INTO records VALUES ('snapshot', 'routing', 1,
+                '{"generation":41,"routes":[{"host":"a.test","app":"a","service":"web"}],"default":null,"apps":{}}');"#,
+        )
+        .unwrap();
+    let store = Sqlite::open(&path).await.unwrap();
+    let records = store.list(Kind::Snapshot, Selection::All).await.unwrap();
+    assert_eq!(records[0].body, r#"{"generation":41}"#);
+}
+
 #[test]
 fn a_second_daemon_is_told_who_holds_the_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! How the proxy follows control: apply newer snapshots, say so, keep them on disk, pass hints on.
 
-use super::{Routing, SnapshotStore};
+use super::{RouteTable, Routing, SnapshotStore};
 use crate::control::{Backoff, Control};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt};
 use miren_api::ClientError;
 use miren_api::client::Event;
 use miren_api::lease::LeaseKey;
-use miren_api::routing::{PoolChanged, RoutingSnapshot, SandboxHint};
+use miren_api::routing::{PoolChanged, RoutingDelta, RoutingSnapshot, SandboxHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,14 @@ type Events = Pin<Box<dyn Stream<Item = Result<Event, ClientError>> + Send>>;
 
 /// A first snapshot from control, and the stream it came on.
 pub struct Begun {
-    snapshot: Arc<RoutingSnapshot>,
+    snapshot: RoutingSnapshot,
     events: Events,
 }
 
 /// Where it is told that a snapshot is in use.
 struct Outlets {
     applied: watch::Sender<u64>,
-    kept: watch::Sender<Option<Arc<RoutingSnapshot>>>,
+    kept: watch::Sender<Option<Arc<RouteTable>>>,
 }
 
 /// Everything that following needs.
@@ -64,7 +64,7 @@ impl Follower {
         loop {
             let event = events.next().await?.ok()?;
             if event.name == "snapshot" {
-                let snapshot = Arc::new(serde_json::from_str(&event.data).ok()?);
+                let snapshot = serde_json::from_str(&event.data).ok()?;
                 return Some(Begun { snapshot, events });
             }
         }
@@ -103,7 +103,7 @@ impl Follower {
         let mut last = None;
         let mut open = None;
         if let Some(Begun { snapshot, events }) = begun {
-            self.take(snapshot, &mut last, outlets);
+            self.take(&snapshot, &mut last, outlets);
             open = Some(events);
         }
         let mut said = false;
@@ -140,61 +140,72 @@ impl Follower {
         while let Some(event) = events.next().await {
             let event = event?;
             pause.reset();
-            if event.name != "snapshot" {
-                self.hint(&event);
-                continue;
-            }
-            match serde_json::from_str::<RoutingSnapshot>(&event.data) {
-                Ok(snapshot) => self.take(Arc::new(snapshot), last, outlets),
-                Err(error) => {
-                    tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
+            match event.name.as_str() {
+                "snapshot" => match serde_json::from_str::<RoutingSnapshot>(&event.data) {
+                    Ok(snapshot) => self.take(&snapshot, last, outlets),
+                    Err(error) => {
+                        tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
+                    }
+                },
+                "delta" => {
+                    if let Err(why) = self.advance(&event, last, outlets) {
+                        self.metrics.routing_gaps.inc();
+                        tracing::warn!(why, "asking control for a whole snapshot");
+                        return Ok(());
+                    }
                 }
+                _ => self.hint(&event),
             }
         }
         Ok(())
     }
 
     /// Applies what control sent, and has the generation in use acknowledged.
-    fn take(&self, snapshot: Arc<RoutingSnapshot>, last: &mut Option<u64>, outlets: &Outlets) {
-        let generation = self.apply(snapshot, last.is_none(), &outlets.kept);
-        *last = Some(generation);
-        outlets.applied.send_replace(generation);
-    }
-
-    /// Serves from `snapshot` unless a newer one is in use; returns the generation that is in use then.
     ///
-    /// The `first` one of this process replaces one from disk in any case: control knows better.
-    fn apply(
-        &self,
-        snapshot: Arc<RoutingSnapshot>,
-        first: bool,
-        kept: &watch::Sender<Option<Arc<RoutingSnapshot>>>,
-    ) -> u64 {
-        let current = self.routing.table().as_ref().map(|table| table.generation());
-        if current.is_some_and(|current| snapshot.generation < current) {
+    /// The first one of this process replaces one from disk in any case: control knows better.
+    fn take(&self, snapshot: &RoutingSnapshot, last: &mut Option<u64>, outlets: &Outlets) {
+        let (current, is_first) = (self.routing.generation(), last.is_none());
+        if snapshot.generation < current {
             tracing::warn!(
                 generation = snapshot.generation,
                 current,
-                applied = first,
+                applied = is_first,
                 "control sent an older snapshot"
             );
         }
-        let installed = self.routing.install(&snapshot);
-        if !installed && first {
-            self.routing.replace(&snapshot);
+        if is_first {
+            self.routing.replace(snapshot);
+        } else if !self.routing.install(snapshot) {
+            outlets.applied.send_replace(current);
+            return;
         }
-        if installed || first {
-            if let Some(table) = &*self.routing.table() {
-                self.leases.keep_only(table);
-            }
-            self.metrics
-                .snapshot_generation
-                .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
-            tracing::debug!(generation = snapshot.generation, "routing by a new snapshot");
-            kept.send_replace(Some(Arc::clone(&snapshot)));
-            return snapshot.generation;
+        self.applied(last, outlets);
+    }
+
+    /// Applies what changed since the generation in use; says why not when only a whole snapshot helps.
+    fn advance(&self, event: &Event, last: &mut Option<u64>, outlets: &Outlets) -> Result<(), String> {
+        let delta: RoutingDelta = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
+        if delta.generation > self.routing.generation() {
+            self.routing.advance(&delta).map_err(|gap| gap.to_string())?;
+            self.applied(last, outlets);
         }
-        current.unwrap_or(snapshot.generation)
+        Ok(())
+    }
+
+    /// Another table is in use: everyone who has to know is told.
+    fn applied(&self, last: &mut Option<u64>, outlets: &Outlets) {
+        let Some(table) = self.routing.table().clone() else {
+            return;
+        };
+        self.leases.keep_only(&table);
+        let generation = table.generation();
+        self.metrics
+            .snapshot_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        tracing::debug!(generation, "routing by a new table");
+        outlets.kept.send_replace(Some(table));
+        *last = Some(generation);
+        outlets.applied.send_replace(generation);
     }
 
     /// Hints only make the proxy look: at a slot word, or for new leases.
@@ -215,13 +226,13 @@ impl Follower {
     }
 
     /// Writes the newest snapshot to disk, off the path of requests and acknowledgements.
-    async fn keep(&self, mut newest: watch::Receiver<Option<Arc<RoutingSnapshot>>>) {
+    async fn keep(&self, mut newest: watch::Receiver<Option<Arc<RouteTable>>>) {
         while newest.changed().await.is_ok() {
-            let Some(snapshot) = newest.borrow_and_update().clone() else {
+            let Some(table) = newest.borrow_and_update().clone() else {
                 continue;
             };
             let store = self.store.clone();
-            match tokio::task::spawn_blocking(move || store.save(&snapshot)).await {
+            match tokio::task::spawn_blocking(move || store.save(&table.snapshot())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     self.metrics.snapshot_write_errors.inc();

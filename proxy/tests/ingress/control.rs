@@ -24,6 +24,9 @@ use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+/// How a snapshot is marked that open streams are not told.
+const SKIPPED: &str = "skipped";
+
 #[derive(Default)]
 pub struct Inner {
     /// By version.
@@ -117,6 +120,11 @@ impl Control {
         self.send("snapshot", serde_json::to_string(snapshot).unwrap());
     }
 
+    /// A snapshot that only streams opened from now on begin with: those open already have missed it.
+    pub fn skip(&self, snapshot: &RoutingSnapshot) {
+        self.send(SKIPPED, serde_json::to_string(snapshot).unwrap());
+    }
+
     pub fn send(&self, event: &str, data: String) {
         self.shared.events.lock().push((event.to_owned(), data));
         self.shared.changed.send_modify(|count| *count += 1);
@@ -128,16 +136,18 @@ async fn stream(State(shared): State<Arc<Shared>>) -> Sse<impl Stream<Item = Res
         .events
         .lock()
         .iter()
-        .rposition(|(name, _)| name == "snapshot")
+        .rposition(|(name, _)| name == "snapshot" || name == SKIPPED)
         .unwrap_or(0);
     let changed = shared.changed.subscribe();
     Sse::new(futures_util::stream::unfold(
         (shared, changed, begin),
-        |(shared, mut changed, at)| async move {
+        move |(shared, mut changed, mut at)| async move {
             loop {
                 let next = shared.events.lock().get(at).cloned();
                 match next {
+                    Some((name, _)) if name == SKIPPED && at > begin => at += 1,
                     Some((name, data)) => {
+                        let name = if name == SKIPPED { "snapshot" } else { &name };
                         return Some((Ok(Event::default().event(name).data(data)), (shared, changed, at + 1)));
                     }
                     None => changed.changed().await.ok()?,

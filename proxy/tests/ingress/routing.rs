@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::client::{ask, get};
 use crate::stage::{HOST, Stage, becomes, snapshot, with_label};
-use miren_api::routing::RoutingSnapshot;
+use miren_api::routing::{AppRouting, RoutingDelta, RoutingSnapshot};
+use miren_api::{AppName, VersionId};
 use miren_loader::State;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,4 +216,66 @@ async fn i2_no_change_of_routes_versions_or_sandboxes_closes_a_clients_connectio
     assert_eq!(client.ask(&get(HOST, "/")).await.error(), "no_route");
     served(&stage, &snapshot(4, "shop-v2")).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
+}
+
+/// The active version of `shop` becomes `version`.
+fn switch(from: u64, version: &str) -> String {
+    let routing = AppRouting {
+        active: Some(VersionId::from_text(version)),
+        ephemeral: Vec::new(),
+    };
+    let delta = RoutingDelta {
+        from,
+        generation: from + 1,
+        default: snapshot(1, version).default,
+        apps: [(AppName::from_text("shop"), routing)].into(),
+        ..RoutingDelta::default()
+    };
+    serde_json::to_string(&delta).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_deltas_move_traffic_and_are_kept_on_disk() {
+    let mut stage = Stage::new("").await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    stage.grant("shop-v1", &old, 10);
+    stage.grant("shop-v2", &new, 10);
+    let mut client = stage.client().await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "old");
+    stage.control.send("delta", switch(1, "shop-v2"));
+    becomes("acknowledged", Some(2), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+    assert_eq!(client.ask(&get(HOST, "/")).await.body, "new");
+    let kept = stage.folder.path().join("data/routing");
+    becomes("kept", true, || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("shop-v2"))
+    })
+    .await;
+    stage.control.kill(&stage.socket());
+    stage.restart_proxy().await;
+    stage.proxy.wait_until_ready().await;
+    assert_eq!(
+        ask(stage.address(), &get("empty.example.com", "/")).await.error(),
+        "no_active_version"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_delta_that_does_not_fit_changes_nothing_and_brings_a_whole_snapshot() {
+    let stage = Stage::new("").await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    stage.grant("shop-v1", &old, 10);
+    stage.grant("shop-v9", &new, 10);
+    assert_eq!(stage.get("/").await.body, "old");
+    // The stream that is made anew begins with the newest snapshot, which the one in use was never told.
+    stage.control.skip(&snapshot(8, "shop-v1"));
+    stage.control.send("delta", switch(8, "shop-v9"));
+    becomes("acknowledged", Some(9), || {
+        stage.control.change(|inner| inner.acknowledged.last().copied())
+    })
+    .await;
+    assert_eq!(stage.get("/").await.body, "new");
+    assert_eq!(stage.metric("miren_proxy_routing_gaps_total").await, 1.0);
 }

@@ -1,7 +1,9 @@
 //! The order in which routes are tried, and what expiry means.
 
 use super::*;
-use miren_api::routing::{AppRouting, EphemeralRoute, RouteRule};
+use miren_api::routing::EphemeralRoute;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -164,4 +166,116 @@ fn the_targets_of_a_table_are_all_that_requests_can_reach() {
     let mut versions: Vec<&str> = table.targets().map(|target| target.version.as_str()).collect();
     versions.sort_unstable();
     assert_eq!(versions, ["docs-pr2", "shop-pr1", "shop-v1", "wild-pr1", "wild-v1"]);
+}
+
+/// What turns `before` into `after`, found the slow way.
+fn delta(before: &RoutingSnapshot, after: &RoutingSnapshot) -> RoutingDelta {
+    let is_new = |rule: &&RouteRule| !before.routes.contains(rule);
+    let has_gone = |rule: &&RouteRule| !after.routes.iter().any(|new| new.host == rule.host);
+    let changed = after
+        .apps
+        .iter()
+        .filter(|(app, new)| before.apps.get(*app) != Some(*new));
+    RoutingDelta {
+        from: before.generation,
+        generation: after.generation,
+        routes: after.routes.iter().filter(is_new).cloned().collect(),
+        removed_routes: before
+            .routes
+            .iter()
+            .filter(has_gone)
+            .map(|rule| rule.host.clone())
+            .collect(),
+        default: after.default.clone(),
+        apps: changed.map(|(app, new)| (app.clone(), new.clone())).collect(),
+        removed_apps: before
+            .apps
+            .keys()
+            .filter(|app| !after.apps.contains_key(*app))
+            .cloned()
+            .collect(),
+    }
+}
+
+/// Any of a few routes, apps and labels.
+fn anything(generation: u64, random: &mut StdRng) -> RoutingSnapshot {
+    let hosts = [
+        "*.example.com",
+        "a.example.com",
+        "b.example.com",
+        "c.example.com",
+        "d.example.com",
+    ];
+    let app = |random: &mut StdRng| format!("app-{}", random.random_range(0..4));
+    let mut snapshot = RoutingSnapshot {
+        generation,
+        ..RoutingSnapshot::default()
+    };
+    for host in hosts {
+        if random.random_bool(0.6) {
+            let mut to = to(&app(random));
+            to.service = ["web", "admin"][random.random_range(0..2)].into();
+            snapshot.routes.push(RouteRule { host: host.into(), to });
+        }
+    }
+    snapshot.default = random.random_bool(0.5).then(|| to(&app(random)));
+    for _ in 0..3 {
+        let (app, version) = (app(random), random.random_range(0..3));
+        let routing = AppRouting {
+            active: Some(VersionId::from_text(format!("{app}-v{version}"))),
+            ephemeral: vec![label("pr1", &format!("{app}-pr{version}"), 100)],
+        };
+        snapshot.apps.insert(AppName::from_text(app), routing);
+    }
+    snapshot
+}
+
+#[test]
+fn a_table_after_deltas_answers_as_one_made_of_the_last_snapshot() {
+    for seed in 0..100 {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let mut before = anything(1, random);
+        let mut table = RouteTable::new(&before);
+        for generation in 2..20 {
+            let after = anything(generation, random);
+            let last = std::mem::take(&mut table);
+            table = last.after(&delta(&before, &after)).unwrap();
+            let whole = RouteTable::new(&after);
+            assert_eq!(table.snapshot(), after, "seed {seed}");
+            for host in [
+                "a.example.com",
+                "pr1.b.example.com",
+                "d.example.com",
+                "x.example.com",
+                "y.org",
+            ] {
+                assert_eq!(
+                    table.resolve(host, at(1)),
+                    whole.resolve(host, at(1)),
+                    "seed {seed}: {host}"
+                );
+            }
+            for target in last.targets().chain(whole.targets()) {
+                let is_routed = whole.targets().any(|routed| routed == target);
+                assert_eq!(table.has(target), is_routed, "seed {seed}: {target:?}");
+                let is_led_to = after.default.iter().chain(after.routes.iter().map(|rule| &rule.to));
+                assert_eq!(
+                    table.leads_to(&target.app),
+                    is_led_to.into_iter().any(|to| to.app == target.app)
+                );
+            }
+            before = after;
+        }
+    }
+}
+
+#[test]
+fn a_delta_that_begins_elsewhere_does_not_fit() {
+    let before = snapshot();
+    let mut after = before.clone();
+    after.generation += 2;
+    let mut delta = delta(&before, &after);
+    assert!(RouteTable::new(&before).after(&delta).is_some());
+    delta.from += 1;
+    assert!(RouteTable::new(&before).after(&delta).is_none());
 }

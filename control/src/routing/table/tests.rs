@@ -1,0 +1,120 @@
+//! Whatever is changed, in whatever order: a delta turns the snapshot before into the snapshot after, and says no more.
+
+use super::*;
+use miren_api::id::VersionId;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+fn app(number: u32) -> AppName {
+    AppName::from_text(format!("app-{number}"))
+}
+
+fn route(host: &str, to: u32) -> Route {
+    Route {
+        host: host.to_owned(),
+        app: app(to),
+        service: "web".into(),
+        default: host == DEFAULT_HOST,
+        wildcard: host.starts_with("*."),
+    }
+}
+
+fn serving(number: u32, seq: u64) -> ActiveRecord {
+    ActiveRecord {
+        app: app(number),
+        version: VersionId::from_text(format!("app-{number}-v{}", seq / 2)),
+        seq,
+    }
+}
+
+/// What a follower makes of a delta.
+fn applied(snapshot: &RoutingSnapshot, delta: &RoutingDelta) -> RoutingSnapshot {
+    let mut after = snapshot.clone();
+    after.generation = delta.generation;
+    after.default = delta.default.clone();
+    let replaced = |rule: &RouteRule| delta.routes.iter().any(|new| new.host == rule.host);
+    after
+        .routes
+        .retain(|rule| !delta.removed_routes.contains(&rule.host) && !replaced(rule));
+    after.routes.extend(delta.routes.iter().cloned());
+    after.routes.sort_by(|a, b| a.host.cmp(&b.host));
+    after.apps.retain(|app, _| !delta.removed_apps.contains(app));
+    after.apps.extend(delta.apps.clone());
+    after
+}
+
+fn change(table: &mut Table, random: &mut StdRng, seq: u64) {
+    let number = random.random_range(0..6);
+    let host = match random.random_range(0..12) {
+        0 => DEFAULT_HOST.to_owned(),
+        1 => "*.example.com".to_owned(),
+        host => format!("host-{host}.example.com"),
+    };
+    match random.random_range(0..10) {
+        0..=3 => table.set(route(&host, number)),
+        4 | 5 => table.remove(&host),
+        6..=8 => table.install(serving(number, seq)),
+        _ => drop(table.remove_app(&app(number))),
+    }
+}
+
+#[test]
+fn any_changes_make_a_delta_that_leads_from_one_snapshot_to_the_other() {
+    for seed in 0..200 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut table = Table::default();
+        for generation in 1..20 {
+            let before = table.clone();
+            for step in 0..random.random_range(0..5) {
+                change(&mut table, &mut random, generation * 5 + step);
+            }
+            let (old, new) = (before.snapshot(generation), table.snapshot(generation));
+            let delta = table.delta(&before);
+            assert_eq!(delta.is_some(), old != new, "seed {seed}: {delta:?}");
+            let delta = delta.map(|delta| RoutingDelta {
+                from: generation,
+                generation,
+                ..delta
+            });
+            let followed = delta.map_or(old.clone(), |delta| applied(&old, &delta));
+            assert_eq!(followed, new, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_hosts_of_an_app_are_those_of_its_routes() {
+    for seed in 0..50 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut table = Table::default();
+        for step in 0..60 {
+            change(&mut table, &mut random, step);
+            for number in 0..6 {
+                let app = app(number);
+                let scanned: Vec<&str> = table
+                    .routes()
+                    .filter(|route| route.app == app)
+                    .map(|route| route.host.as_str())
+                    .collect();
+                assert_eq!(table.hosts_of(&app).collect::<Vec<_>>(), scanned, "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_delta_names_what_changed_and_nothing_else() {
+    let mut table = Table::default();
+    for number in 0..1_000 {
+        table.set(route(&format!("host-{number}.example.com"), number));
+        table.install(serving(number, 1));
+    }
+    let before = table.clone();
+    table.set(route("host-7.example.com", 8));
+    table.remove("host-9.example.com");
+    table.install(serving(3, 9));
+    let delta = table.delta(&before).unwrap();
+    assert_eq!(delta.routes, [rule(&route("host-7.example.com", 8))]);
+    assert_eq!(delta.removed_routes, ["host-9.example.com"]);
+    assert_eq!(delta.apps.keys().collect::<Vec<_>>(), [&app(3)]);
+}
