@@ -10,6 +10,9 @@ use miren_api::deploy::DeployStatus;
 use miren_api::resource::SandboxState;
 use miren_sandbox::SandboxChange;
 
+/// Why a sandbox drains of which nothing else is known.
+const DRAINED_BEFORE: &str = "it was draining when control restarted";
+
 impl Task {
     /// Goes on where an earlier process stopped: what was adopted first, then half-done drains, switches and deletions.
     pub(super) async fn recover(&mut self, changes: Vec<SandboxChange>) {
@@ -29,7 +32,7 @@ impl Task {
             .map(|s| s.id.clone())
             .collect();
         for id in half_stopped {
-            self.drain(&id, "it was draining when control restarted");
+            self.drain(&id, DRAINED_BEFORE);
         }
         let switching: Vec<(u64, u64)> = self
             .state
@@ -79,8 +82,9 @@ impl Task {
             self.note_death(after);
         }
         if after.state == SandboxState::Draining && was_unasked {
-            // It failed its health checks: its leases are closed and waited for as in any drain.
-            self.drain(&after.id, after.reason.as_deref().unwrap_or("it is not healthy"));
+            // It failed its health checks, or was drained by an earlier process that had no time to say so: its leases are
+            // closed and waited for as in any drain.
+            self.drain(&after.id, after.reason.as_deref().unwrap_or(DRAINED_BEFORE));
         }
         if after.state.is_terminal() {
             self.world.owners.lock().remove(&after.id);

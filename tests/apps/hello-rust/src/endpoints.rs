@@ -29,8 +29,9 @@ pub fn answer(
         "/" | "/info" => whole(writer, "200 OK", JSON, &identity.json())?,
         "/env" => whole(writer, "200 OK", JSON, &environment())?,
         "/sleep" => {
+            let began_ns = monotonic_ns();
             thread::sleep(Duration::from_millis(request.number("ms", 1000)));
-            whole(writer, "200 OK", JSON, &identity.json())?;
+            whole(writer, "200 OK", JSON, &identity.json_held(began_ns, monotonic_ns()))?;
         }
         "/sse" => events(request, writer, identity)?,
         "/big" => big(request, writer)?,

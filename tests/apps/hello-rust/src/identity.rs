@@ -36,8 +36,18 @@ impl Identity {
     }
 
     pub fn json(&self) -> String {
+        format!("{{{}}}\n", self.fields())
+    }
+
+    /// As [`Self::json`], with the time for which a request was held; an answer leaves after its end.
+    pub fn json_held(&self, began_ns: i64, ended_ns: i64) -> String {
+        let fields = self.fields();
+        format!("{{{fields},\"began_ns\":{began_ns},\"ended_ns\":{ended_ns}}}\n")
+    }
+
+    fn fields(&self) -> String {
         format!(
-            "{{\"version\":{},\"release\":{},\"sandbox\":{},\"pid\":{},\"app\":{},\"instance\":{}}}\n",
+            "\"version\":{},\"release\":{},\"sandbox\":{},\"pid\":{},\"app\":{},\"instance\":{}",
             quote(&self.version),
             quote(&self.release),
             quote(&self.sandbox),
