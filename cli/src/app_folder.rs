@@ -1,9 +1,10 @@
 //! Which folder is an app's, what its settings say, and which app a command is about.
 
 use crate::args::AppOptions;
-use crate::failure::{Doing, Failure};
+use crate::failure::Failure;
 use miren_api::AppName;
-use miren_api::app_file::{self, APP_FILE, AppFile, PROCFILE};
+use miren_api::app_file::{self, APP_FILE, AppFile, FILE_MAX, PROCFILE};
+use miren_api::settings::{Problem, Problems};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +22,18 @@ impl AppFolder {
     /// Finds and reads the app's folder, from `dir` or the nearest parent with an `app.toml`.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let root = locate(dir)?;
-        let app_file = read(&root.join(APP_FILE))?;
-        let procfile = read(&root.join(PROCFILE))?;
-        let file = app_file::parse(app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
-            Failure::failed(format!("reading the app in {}:\n{problems}", root.display()))
+        let refused = |Problems(problems): Problems| {
+            let told = Problems(problems.clone());
+            Failure::failed(format!("reading the app in {}:\n{told}", root.display()))
                 .code("invalid_config")
                 .remedy("correct the lines above")
-        })?;
+                .problems(problems)
+        };
+        let file = match (read(&root, APP_FILE), read(&root, PROCFILE)) {
+            (Ok(app_file), Ok(procfile)) => app_file::parse(app_file.as_deref(), procfile.as_deref()),
+            (app_file, procfile) => Err(Problems(app_file.err().into_iter().chain(procfile.err()).collect())),
+        }
+        .map_err(refused)?;
         Ok(Self { root, file })
     }
 }
@@ -83,10 +89,26 @@ fn locate(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(settled.map_or_else(|| start.clone(), Path::to_path_buf))
 }
 
-fn read(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error).doing(|| format!("reading {}", path.display())),
+/// The text of a file; nothing when the folder lacks it. No more is read than the parser takes.
+fn read(root: &Path, file: &str) -> Result<Option<String>, Problem> {
+    let wrong = |why: String| Problem::of_file(Path::new(file), why);
+    let unreadable = |error: std::io::Error| wrong(format!("cannot be read: {error}"));
+    let path = root.join(file);
+    match path.metadata() {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+        // A pipe would be waited for.
+        Ok(found) if !found.is_file() => return Err(wrong("is not a file".to_owned())),
+        Ok(found) if found.len() > FILE_MAX as u64 => return Err(wrong(app_file::too_large(found.len()))),
+        Ok(_) => {}
     }
+    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Problem {
+            line: valid.iter().filter(|byte| **byte == b'\n').count() + 1,
+            ..wrong("is not UTF-8 text".to_owned())
+        }
+    })?;
+    Ok(Some(text))
 }

@@ -34,6 +34,11 @@ pub enum ArchiveError {
     Output(#[source] io::Error),
 }
 
+/// Checks patterns as [`Listing::of`] does, without looking at any file.
+pub fn check_patterns(root: &Path, include: &[String]) -> Result<(), ArchiveError> {
+    Wanted::new(root, include).map(|_| ())
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Folder,

@@ -73,7 +73,7 @@ pub enum Verb {
     /// Environment variables: set, get, list, delete
     #[command(subcommand)]
     Env(verb::env::EnvVerb),
-    /// Apps: list, status, versions, delete
+    /// Apps: list, status, versions, validate, delete
     #[command(subcommand)]
     App(verb::app::AppVerb),
     /// Routes: which host leads to which app
@@ -98,6 +98,17 @@ pub enum Verb {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+impl Verb {
+    /// Whether it asks the server that `--server` names for anything.
+    pub fn asks(&self) -> bool {
+        match self {
+            Self::Dev(_) | Self::Completions { .. } => false,
+            Self::App(verb) => verb.asks(),
+            _ => true,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +143,19 @@ mod tests {
         }
         for line in ["miren deploy --detach list", "miren deploy shop", "miren deploy show"] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_what_asks_the_server_says_so() {
+        for (line, asks) in [
+            ("miren app validate", false),
+            ("miren completions bash", false),
+            ("miren app list", true),
+            ("miren deploy", true),
+        ] {
+            let parsed = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(parsed.verb.asks(), asks, "{line}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why a command did not do what was asked: the message, what to do next, and the exit code it maps to.
 
+use miren_api::settings::Problem;
 use miren_api::{ApiError, ClientError, ErrorCode};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -38,11 +39,15 @@ pub struct Failure {
     pub message: String,
     /// What to do next; empty when there is nothing.
     pub remedy: String,
+    /// The single problems of a file that `message` tells, for scripts.
+    pub problems: Vec<Problem>,
 }
 
 #[derive(Serialize)]
 struct Document<'f> {
     error: Body<'f>,
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: &'f [Problem],
 }
 
 #[derive(Serialize)]
@@ -59,6 +64,7 @@ impl Failure {
             code: code.to_owned(),
             message: message.into(),
             remedy: String::new(),
+            problems: Vec::new(),
         }
     }
 
@@ -103,6 +109,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, with what is wrong in a file.
+    #[must_use]
+    pub fn problems(mut self, problems: Vec<Problem>) -> Self {
+        self.problems = problems;
+        self
+    }
+
     /// The same failure, saying what was being done.
     #[must_use]
     pub fn doing(mut self, what: &str) -> Self {
@@ -122,14 +135,19 @@ impl Failure {
         }
     }
 
-    /// `{"error":{"code","message","remedy"}}`.
+    /// `{"error":{"code","message","remedy"}}`, with `"problems":[{"file","line","column","key","message"}]` where a file
+    /// is wrong; `line` and `column` are left out where there is none.
     pub fn as_json(&self) -> String {
         let body = Body {
             code: &self.code,
             message: &self.message,
             remedy: &self.remedy,
         };
-        serde_json::to_string(&Document { error: body }).unwrap_or_default()
+        serde_json::to_string(&Document {
+            error: body,
+            problems: &self.problems,
+        })
+        .unwrap_or_default()
     }
 }
 
@@ -174,6 +192,7 @@ impl From<ApiError> for Failure {
             code: error.code.as_str().to_owned(),
             message: error.message,
             remedy,
+            problems: Vec::new(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub async fn run(arguments: Arguments, console: &mut Console) -> Result<Exit, Fa
         console,
         server: arguments.global.server,
     };
-    if !matches!(arguments.verb, Verb::Dev(_) | Verb::Completions { .. }) {
+    if arguments.verb.asks() {
         context.console.detail(&format!("asking {}", context.server));
     }
     match arguments.verb {

@@ -6,6 +6,8 @@ mod earlier;
 mod env;
 #[path = "deploy/server.rs"]
 mod server;
+#[path = "deploy/validate.rs"]
+mod validate;
 
 use clap::Parser;
 use miren_cli::args::{Arguments, Format};

@@ -94,12 +94,7 @@ pub fn reference() -> Vec<KeyDoc> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problems {
     let message = format!("cannot be read: {error}; create it, or name another with --config");
-    Problems(vec![Problem {
-        file: path.to_owned(),
-        line: 0,
-        key: String::new(),
-        message,
-    }])
+    Problems(vec![Problem::of_file(path, message)])
 }
 
 fn declare(root: &mut Table<'_, '_, '_>) -> Config {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use miren_api::resource::SandboxState;
 use miren_bench::load::{Load, Options};
-use miren_blackbox::{AppFolder, Binaries, Node, NodeOptions, Output};
+use miren_blackbox::{AppFolder, Binaries, Cli, Node, NodeOptions, Output};
 
 const HOST: &str = "steady.example.com";
 /// Longest time until a mistake has been answered, the time that an app may take to listen included.
@@ -81,6 +81,29 @@ fn b1_folders_that_say_nothing_useful_are_refused_before_anything_is_created() {
     let apps = steady.node.cli.call_json(&["app", "list"]);
     assert!(!apps.stdout.contains("wrong"), "{apps}");
     steady.finish();
+}
+
+#[test]
+fn b1_settings_are_checked_without_a_server() {
+    let cli = Cli::new(Binaries::find(), "unix:/nonexistent/control.sock".to_owned());
+    let app = AppFolder::empty("shop").command("./serve").and("size = 20\nport = 0");
+    let dir = app.path().to_string_lossy().into_owned();
+    let check = ["app", "validate", "-d", &dir];
+    for output in [cli.call(&check), cli.call_json(&check)] {
+        assert_eq!(output.code, 1, "{output}");
+        for word in [":4: services.web.size: unknown key", ":5: services.web.port: is 0"] {
+            assert!(output.text().contains(word), "{word:?} is not said in\n{output}");
+        }
+        assert!(!output.text().contains("/nonexistent/control.sock"), "{output}");
+    }
+    let output = cli.call_json(&check);
+    assert_eq!(output.field("/error/code"), "invalid_config");
+    assert_eq!(output.field("/problems/0/line"), "4");
+    assert_eq!(output.field("/problems/0/key"), "services.web.size");
+    let app = app.command("./serve");
+    assert_eq!(cli.call_json(&check).field("/services/0/command"), "./serve");
+    // The same server is missed as soon as it is needed.
+    assert_eq!(cli.deploy(app.path()).code, 5);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `miren app`: what is deployed, how it is doing, and its end.
+//! `miren app`: what is deployed or could be, how it is doing, and its end.
 
 use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
@@ -9,6 +9,8 @@ use miren_api::resource::{App, Health, Pool, Version, VersionStatus};
 use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 
+mod validate;
+
 #[derive(Debug, Subcommand)]
 pub enum AppVerb {
     /// All apps
@@ -17,6 +19,8 @@ pub enum AppVerb {
     Versions(AppOptions),
     /// How an app is doing
     Status(AppOptions),
+    /// Check the settings in an app's folder, and show what would run; no server is asked
+    Validate(validate::ValidateOptions),
     /// Print every key of app.toml, for the generated documentation
     #[command(hide = true)]
     Reference,
@@ -42,6 +46,13 @@ struct Deleted {
     deleted: bool,
 }
 
+impl AppVerb {
+    /// Whether it asks the server for anything.
+    pub fn asks(&self) -> bool {
+        !matches!(self, Self::Validate(_) | Self::Reference)
+    }
+}
+
 pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure> {
     match verb {
         AppVerb::List => {
@@ -64,6 +75,7 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
             context.console.list(&versions, "versions", versions_table(&versions))
         }
         AppVerb::Status(options) => status(&app_folder::resolve(&options)?, context).await,
+        AppVerb::Validate(options) => validate::run(&options, context.console),
         AppVerb::Reference => context
             .console
             .line(reference::settings(&app_file::reference()).trim_end()),

@@ -5,12 +5,17 @@ use crate::settings::{self, Bytes, Problem, Problems, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
+mod limits;
+mod procfile;
 mod service;
 #[cfg(test)]
 mod tests;
 
+pub use limits::{
+    COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
+    check_variable,
+};
 pub use service::{Concurrency, Resources, Service, command_line};
 
 /// Where an app's settings are, seen from its folder.
@@ -42,16 +47,18 @@ pub struct AppFile {
     pub services: BTreeMap<String, Service>,
 }
 
-/// Reads the two files; `None` for one that the folder lacks. All problems of both are reported at once.
+/// Reads the two files; `None` for one that the folder lacks.
+///
+/// # Errors
+/// All problems of both files, each with its place: at most [`PROBLEMS_MAX`](settings::PROBLEMS_MAX) a file, and how many
+/// there are beyond them.
 pub fn parse(app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
-    let processes = parse_procfile(procfile.unwrap_or_default());
-    let (processes, mut problems) = match processes {
-        Ok(processes) => (processes, Vec::new()),
-        Err(Problems(problems)) => (BTreeMap::new(), problems),
-    };
-    match settings::read(Path::new(APP_FILE), app_file.unwrap_or_default(), |root| {
-        declare(root, &processes)
-    }) {
+    let (processes, Problems(mut problems)) = procfile::parse(procfile);
+    let complete = problems.is_empty();
+    let parsed = source_of(APP_FILE, app_file).map_err(|problem| Problems(vec![problem]));
+    let parsed =
+        parsed.and_then(|text| settings::read(Path::new(APP_FILE), text, |root| declare(root, &processes, complete)));
+    match parsed {
         Ok(parsed) if problems.is_empty() => Ok(parsed),
         Ok(_) => Err(Problems(problems)),
         Err(Problems(more)) => {
@@ -61,12 +68,27 @@ pub fn parse(app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, 
     }
 }
 
-/// Every key of `app.toml`, for the generated reference.
-pub fn reference() -> Vec<settings::KeyDoc> {
-    settings::describe(|root| declare(root, &BTreeMap::new()))
+/// The text of a file, none being empty, unless it is too large to be looked at.
+fn source_of<'t>(file: &str, text: Option<&'t str>) -> Result<&'t str, Problem> {
+    let text = text.unwrap_or_default();
+    match text.len() {
+        size if size > FILE_MAX => Err(Problem::of_file(Path::new(file), too_large(size as u64))),
+        _ => Ok(text),
+    }
 }
 
-fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>) -> AppFile {
+/// What is said about a file of `size` bytes, more than [`FILE_MAX`].
+pub fn too_large(size: u64) -> String {
+    format!("has {size} bytes, more than the {FILE_MAX} that are read")
+}
+
+/// Every key of `app.toml`, for the generated reference.
+pub fn reference() -> Vec<settings::KeyDoc> {
+    settings::describe(|root| declare(root, &BTreeMap::new(), true))
+}
+
+/// `complete`: whether `processes` is all that the Procfile meant to say.
+fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>, complete: bool) -> AppFile {
     let name = root.optional("name", "Name of the app: a DNS label.", |text| {
         AppName::parse(text).map_err(|why| format!("{text:?} {why}"))
     });
@@ -74,7 +96,7 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>) -
         "include",
         &[],
         "Files to deploy although `.gitignore` excludes them.",
-        |text| Ok::<_, String>(text.to_owned()),
+        limits::pattern,
     );
     let base = root.table("build", |build| {
         build.choice(
@@ -85,28 +107,24 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>) -
         )
     });
     let common = environment(root);
-    let mut services: BTreeMap<String, Service> = root
-        .named_tables("services", "<service>", |name, table| {
-            let service = service::declare(name, table, processes.get(name).map(String::as_str), &common);
-            (name.to_owned(), service)
-        })
-        .into_iter()
-        .filter_map(|(name, (_, service))| Some((name, service?)))
-        .collect();
+    let declared = root.named_tables("services", "<service>", SERVICES_MAX, |name, table| {
+        service::declare(name, table, processes.get(name).map(String::as_str), &common)
+    });
+    let nothing = declared.is_empty();
+    let present = |(name, service): (String, Option<Service>)| Some((name, service?));
+    let mut services: BTreeMap<String, Service> = declared.into_iter().filter_map(present).collect();
     for (name, command) in processes {
         if !root.has_in("services", name) {
             services.insert(name.clone(), Service::of_procfile(name, command, &common));
         }
     }
-    for name in services
-        .keys()
-        .filter(|name| crate::id::check_label(name).is_err())
-        .cloned()
-        .collect::<Vec<_>>()
-    {
-        root.refuse("services", format!("service name {name:?} is not a DNS label"));
+    if services.len() > SERVICES_MAX {
+        let all = services.len();
+        let message = format!("with those of the {PROCFILE} the app has {all} services, more than {SERVICES_MAX}");
+        root.refuse("services", message);
     }
-    if services.is_empty() && !root.has("services") {
+    let misread = root.has("services") && !root.has_table("services");
+    if services.is_empty() && nothing && complete && !misread {
         root.refuse(
             "services",
             format!("the app has no command: add [services.web] with command = \"…\" to {APP_FILE}, or a {PROCFILE} with \"web: …\""),
@@ -120,58 +138,21 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>) -
     }
 }
 
-/// Reads `[[env]]` tables of `key` and `value`. Keys that the system sets are refused.
+/// Reads `[[env]]` tables of `key` and `value`. Keys that the system sets, and a key set twice, are refused.
 fn environment(table: &mut Table<'_, '_, '_>) -> BTreeMap<String, String> {
-    let pairs = table.tables("env", |entry| {
-        let key = entry.parsed("key", "KEY", "Name of the variable.", check_variable);
-        let value = entry.string("value", "", "Its value.");
+    let mut set = BTreeMap::new();
+    table.tables("env", VARIABLES_MAX, |entry| {
+        let key = entry.optional("key", "Name of the variable.", check_variable);
+        let value = entry.parsed("value", "", "Its value, at most 64 KiB.", check_value);
         if !entry.has("key") && entry.is_present() {
             entry.refuse("key", "is missing");
         }
-        (key, value)
+        match key {
+            Some(key) if set.contains_key(&key) => entry.refuse("key", format!("{key} is set a second time")),
+            key => set.extend(key.map(|key| (key, value))),
+        }
     });
-    pairs.into_iter().collect()
-}
-
-/// Checks the name of an environment variable that a user may set.
-pub fn check_variable(name: &str) -> Result<String, String> {
-    let valid = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !valid {
-        return Err(format!("{name:?} is not a name of an environment variable"));
-    }
-    if name == "PORT" || name.starts_with("MIREN_") {
-        return Err(format!("{name} is set by the system; choose another name"));
-    }
-    Ok(name.to_owned())
-}
-
-fn parse_procfile(text: &str) -> Result<BTreeMap<String, String>, Problems> {
-    let mut processes = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match line.split_once(':') {
-            Some((name, command)) if crate::id::check_label(name.trim()).is_ok() && !command.trim().is_empty() => {
-                processes.insert(name.trim().to_owned(), command.trim().to_owned());
-            }
-            _ => problems.push(Problem {
-                file: PROCFILE.into(),
-                line: index + 1,
-                key: String::new(),
-                message: format!("{line:?} is not \"name: command\""),
-            }),
-        }
-    }
-    if problems.is_empty() {
-        Ok(processes)
-    } else {
-        Err(Problems(problems))
-    }
+    set
 }
 
 /// A size as serde keeps it in records: bytes.
@@ -187,6 +168,3 @@ mod bytes_serde {
         Ok(Option::<u64>::deserialize(input)?.map(Bytes))
     }
 }
-
-/// Longest time a user may set for anything that holds a resource: a day.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);

@@ -2,7 +2,7 @@
 
 use super::variables::Variables;
 use crate::record::{PoolRecord, SandboxRecord};
-use miren_api::app_file::{self, APP_FILE, Concurrency, PROCFILE, Service};
+use miren_api::app_file::{self, APP_FILE, Concurrency, FILE_MAX, PROCFILE, Service};
 use miren_api::{ApiError, ErrorCode};
 use miren_sandbox::StartOrder;
 use serde::Serialize;
@@ -12,9 +12,6 @@ use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
-
-/// Largest `app.toml` or `Procfile` that is read.
-const FILE_MAX: u64 = 256 << 10;
 
 /// What decides how a sandbox runs; ids of versions and sizes of pools do not.
 #[derive(Serialize)]
@@ -64,7 +61,12 @@ fn text(path: &Path) -> Result<Option<String>, ApiError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return refused(ErrorCode::Internal, error.to_string()),
         Ok(found) if !found.is_file() => return refused(ErrorCode::InvalidConfig, "it is not a file".into()),
-        Ok(found) if found.len() > FILE_MAX => return refused(ErrorCode::InvalidConfig, "it is too large".into()),
+        Ok(found) if found.len() > FILE_MAX as u64 => {
+            return refused(
+                ErrorCode::InvalidConfig,
+                format!("it {}", app_file::too_large(found.len())),
+            );
+        }
         Ok(_) => {}
     }
     match std::fs::read_to_string(path) {

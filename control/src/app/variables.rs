@@ -1,6 +1,6 @@
 //! Decides which environment variables people set, and how they lie over those of an app's own settings.
 
-use miren_api::app_file::{Service, check_variable};
+use miren_api::app_file::{Service, check_value, check_variable};
 use miren_api::deploy::{DeployRequest, Variable, VariableSource};
 use miren_api::{ApiError, ErrorCode};
 use serde::{Deserialize, Serialize};
@@ -111,12 +111,8 @@ pub fn check(request: &DeployRequest, services: &BTreeMap<String, Service>) -> R
             if let Err(why) = check_variable(name) {
                 return refused(field, why, "leave it out or choose another name");
             }
-            if value.as_ref().is_some_and(|value| value.contains('\0')) {
-                return refused(
-                    field,
-                    format!("the value of {name} contains a zero byte"),
-                    "leave it out",
-                );
+            if let Some(Err(why)) = value.as_deref().map(check_value) {
+                return refused(field, format!("the value of {name} {why}"), "leave it out");
             }
         }
     }

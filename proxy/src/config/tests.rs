@@ -35,7 +35,7 @@ fn b1_unknown_keys_and_bad_values_are_reported_together_with_their_lines() {
         .collect();
     assert_eq!(
         places,
-        [(1, "slots"), (3, "limits.header_byte"), (5, "trust.proxies")],
+        [(1, "slots"), (3, "limits.header_byte"), (5, "trust.proxies[0]")],
         "{problems}"
     );
 }

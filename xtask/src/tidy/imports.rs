@@ -42,6 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-programs", &["miren-abi"]),
     ("miren-loader", &["miren-abi"]),
     ("miren-api", &[]),
+    ("miren-api-fuzz", &["miren-api"]),
     ("miren-sandbox", &["miren-api", "miren-loader"]),
     ("miren-control", &["miren-api", "miren-loader", "miren-sandbox"]),
     ("miren-proxy", &["miren-api", "miren-loader"]),

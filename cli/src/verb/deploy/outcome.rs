@@ -109,6 +109,7 @@ fn failure(deploy: &Deploy) -> Option<Failure> {
             code: code.to_owned(),
             message,
             remedy,
+            problems: Vec::new(),
         }
     };
     match deploy.status {

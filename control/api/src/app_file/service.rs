@@ -1,7 +1,8 @@
 //! One service of an app: its command and everything that decides how its sandboxes run.
 
-use super::{LONGEST, WEB, WEB_PORT, bytes_serde, environment};
-use crate::settings::{Bytes, Table, parse_bytes, parse_duration};
+use super::{WEB, WEB_PORT, bytes_serde, environment, limits};
+use crate::id::check_label;
+use crate::settings::{Bytes, Table, parse_bytes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,13 +105,10 @@ pub(super) fn declare(
     procfile: Option<&str>,
     common: &BTreeMap<String, String>,
 ) -> Option<Service> {
-    let command = table.optional("command", "What to run; overrides the Procfile.", |text| {
-        if text.trim().is_empty() {
-            Err("is empty".to_owned())
-        } else {
-            Ok(text.trim().to_owned())
-        }
-    });
+    if let (true, Err(why)) = (table.is_present(), check_label(name)) {
+        table.refuse_table(format!("{name:?} is no name of a service: it {why}"));
+    }
+    let command = table.optional("command", "What to run; overrides the Procfile.", limits::command);
     let port = table.optional_integer(
         "port",
         1..=65535,
@@ -121,31 +119,27 @@ pub(super) fn declare(
         .or((name == WEB).then_some(WEB_PORT));
     let mut env = common.clone();
     env.extend(environment(table));
-    let bounded = |text: &str| match parse_duration(text)? {
-        duration if duration <= LONGEST => Ok(duration),
-        _ => Err(format!("{text:?} is longer than a day")),
-    };
-    let port_timeout = table.parsed("port_timeout", "15s", "From its start until it listens.", bounded);
-    let shutdown_timeout = table.parsed("shutdown_timeout", "10s", "From SIGTERM to SIGKILL.", bounded);
+    let port_timeout = table.parsed(
+        "port_timeout",
+        "15s",
+        "From its start until it listens; at most a day, as all times here.",
+        limits::some_time,
+    );
+    let shutdown_timeout = table.parsed("shutdown_timeout", "10s", "From SIGTERM to SIGKILL.", limits::bounded);
     let drain_timeout = table.parsed(
         "drain_timeout",
         "30s",
         "How long requests may go on while it is retired.",
-        bounded,
+        limits::bounded,
     );
     let health_path = table.table("health", |health| {
-        health.optional("path", "Path that must answer 2xx or 3xx before it is ready.", |text| {
-            if text.starts_with('/') {
-                Ok(text.to_owned())
-            } else {
-                Err(format!("{text:?} does not start with '/'"))
-            }
-        })
+        let doc = "Path that must answer 2xx or 3xx before it is ready.";
+        health.optional("path", doc, limits::http_path)
     });
     let concurrency = table.table("concurrency", |table| concurrency(name, table));
     let resources = table.table("resources", resources);
     let command = command.or_else(|| procfile.map(str::to_owned));
-    if command.is_none() && table.is_present() {
+    if command.is_none() && table.is_present() && !table.has("command") {
         table.refuse(
             "command",
             "the service has no command: add command = \"…\", or a line in the Procfile",
@@ -179,14 +173,31 @@ fn concurrency(name: &str, table: &mut Table<'_, '_, '_>) -> Concurrency {
         1..=10_000,
         "Concurrent requests one sandbox takes (`auto`).",
     );
-    let scale_down_delay = table.duration(
+    let scale_down_delay = table.parsed(
         "scale_down_delay",
         "15m",
         "How long one must be idle before it is retired (`auto`).",
+        limits::bounded,
     );
     let min = table.integer("min_instances", 0, 0..=1_000, "Never fewer (`auto`).");
     let max = table.integer("max_instances", 20, 1..=1_000, "Never more (`auto`).");
     let count = table.integer("num_instances", 1, 1..=1_000, "How many (`fixed`).");
+    if table.is_sound() {
+        refuse_contradictions(table, fixed, min, max);
+    }
+    if fixed {
+        return Concurrency::Fixed { count: small(count) };
+    }
+    Concurrency::Auto {
+        requests_per_instance: small(requests),
+        scale_down_delay,
+        min: small(min),
+        max: small(max),
+    }
+}
+
+/// Keys of the other mode, and bounds the wrong way round.
+fn refuse_contradictions(table: &mut Table<'_, '_, '_>, fixed: bool, min: i64, max: i64) {
     for key in [
         "requests_per_instance",
         "scale_down_delay",
@@ -206,15 +217,6 @@ fn concurrency(name: &str, table: &mut Table<'_, '_, '_>) -> Concurrency {
     if min > max {
         table.refuse("min_instances", format!("is {min}, more than max_instances = {max}"));
     }
-    if fixed {
-        return Concurrency::Fixed { count: small(count) };
-    }
-    Concurrency::Auto {
-        requests_per_instance: small(requests),
-        scale_down_delay,
-        min: small(min),
-        max: small(max),
-    }
 }
 
 fn small(number: i64) -> u32 {
@@ -222,15 +224,11 @@ fn small(number: i64) -> u32 {
 }
 
 fn resources(table: &mut Table<'_, '_, '_>) -> Resources {
-    let memory = table.optional(
-        "memory",
-        "Memory of one sandbox, like \"256MiB\".",
-        |text| match parse_bytes(text)? {
-            size if size >= Bytes(4 << 20) => Ok(size),
-            size => Err(format!("{size} is less than 4MiB, which no process starts in")),
-        },
-    );
-    let cpu = table.optional_positive("cpu", "Processor cores of one sandbox; 0.5 is half of one.");
+    let memory = table.optional("memory", "Memory of one sandbox, like \"256MiB\".", |text| {
+        limits::memory(parse_bytes(text)?)
+    });
+    let doc = "Processor cores of one sandbox; 0.5 is half of one.";
+    let cpu = table.optional_number("cpu", 0.01..=1024.0, doc);
     let pids = table.optional_integer("pids", 4..=1_000_000, "Processes and threads of one sandbox.");
     Resources {
         memory,

@@ -52,6 +52,172 @@ fn b1_mistakes_are_named_with_their_place() {
     assert!(refused("[services.web]\ncommand = \"x\"\n[[env]]\nkey = \"PORT\"\n").contains("set by the system"));
 }
 
+/// Each text, and each problem in it as it is told.
+const MISTAKES: &[(&str, &[&str])] = &[
+    (
+        "[service.web]\ncommand = \"x\"\n",
+        &[
+            ": services: the app has no command",
+            ":1: service: unknown key \"service\"; did you mean \"services\"?",
+        ],
+    ),
+    (
+        "services = { web = { command = \"x\", prot = 1 } }\n",
+        &[":1: services.web.prot: unknown key \"prot\"; did you mean \"port\"?"],
+    ),
+    (
+        "services.web.command = \"x\"\nservices.web.resources.cpus = 1\n",
+        &[":2: services.web.resources.cpus: unknown key \"cpus\"; did you mean \"cpu\"?"],
+    ),
+    (
+        "[services.web]\ncommand = \"x\"\nnum_instances = 2\n",
+        &[
+            ":3: services.web.num_instances: unknown key \"num_instances\"; did you mean \"services.web.concurrency.num_instances\"?",
+        ],
+    ),
+    (
+        "[[services.web.env]]\nkey = \"A\"\nvlaue = \"1\"\n[services.web]\ncommand = \"x\"\n",
+        &[":3: services.web.env[0].vlaue: unknown key \"vlaue\"; did you mean \"value\"?"],
+    ),
+    (
+        "[services.web]\ncommand = \"x\"\n[[env]]\nkey = \"A\"\n\n[[env]]\nvlaue = \"1\"\n",
+        &[
+            ":6: env[1].key: is missing",
+            ":7: env[1].vlaue: unknown key \"vlaue\"; did you mean \"value\"?",
+        ],
+    ),
+    (
+        "[services.web]\ncommand = \"x\"\nport = 1\nport = 2\nhost = \n",
+        &[":4: duplicate key", ":5: string values must be quoted"],
+    ),
+    (
+        "[services.web]\ncommand = [\"x\"]\nport = \"80\"\nenv = {}\nhealth = \"/\"\n",
+        &[
+            ":2: services.web.command: is a list, not a string",
+            ":3: services.web.port: is a string, not an integer",
+            ":4: services.web.env: is a table, not a list of tables",
+            ":5: services.web.health: is a string, not a table",
+        ],
+    ),
+    ("services = 1\n", &[":1: services: is an integer, not a table"]),
+    ("[services]\n", &[":1: services: the app has no command"]),
+    (
+        "[services.\"Web 1\"]\ncommand = \"x\"\n",
+        &[":1: services.\"Web 1\": \"Web 1\" is no name of a service: it has 'W'"],
+    ),
+    (
+        "include = [\"a\", 1, \"\"]\nname = 5\n[services.web]\ncommand = \"x\"\n",
+        &[
+            ":1: include[1]: is an integer",
+            ":1: include[2]: is empty",
+            ":2: name: is an integer",
+        ],
+    ),
+    (
+        "[services.web]\ncommand = \" \"\nport_timeout = \"0s\"\nshutdown_timeout = \"25h\"\ndrain_timeout = 5\n",
+        &[
+            ":2: services.web.command: is empty",
+            ":3: services.web.port_timeout: \"0s\" leaves no time",
+            ":4: services.web.shutdown_timeout: \"25h\" is longer than a day",
+            ":5: services.web.drain_timeout: is an integer, not a string",
+        ],
+    ),
+    (
+        "[services.web]\ncommand = \"x\\u0000\"\nhealth.path = \"/a\\r\\nb\"\n[[env]]\nkey = \"A\"\nvalue = \"\\u0000\"\n[[env]]\nkey = \"A\"\n",
+        &[
+            ":2: services.web.command: contains a zero byte",
+            ":3: services.web.health.path: \"/a\\r\\nb\" has '\\r'",
+            ":6: env[0].value: contains a zero byte",
+            ":8: env[1].key: A is set a second time",
+        ],
+    ),
+    (
+        "[services.web]\ncommand = \"x\"\n[services.web.resources]\nmemory = \"1MiB\"\ncpu = 0x1000\npids = 99999999999999999999\n",
+        &[
+            ":4: services.web.resources.memory: 1MiB is less than 4MiB",
+            ":5: services.web.resources.cpu: is 0x1000, outside 0.01 to 1024",
+            ":6: services.web.resources.pids: is 99999999999999999999, outside 4 to 1000000",
+        ],
+    ),
+    (
+        "[services.web]\ncommand = \"x\"\n[services.web.concurrency]\nmode = \"fixd\"\nnum_instances = 2\n",
+        &[":4: services.web.concurrency.mode: \"fixd\" is not one of"],
+    ),
+];
+
+#[test]
+fn b1_each_mistake_is_told_once_at_its_line_with_its_key() {
+    for (text, told) in MISTAKES {
+        let problems = parse(Some(text), None).unwrap_err();
+        let lines: Vec<String> = problems.0.iter().map(Problem::to_string).collect();
+        assert_eq!(lines.len(), told.len(), "{text}\n{problems}");
+        for (line, told) in lines.iter().zip(*told) {
+            assert!(line.contains(told), "{told:?} is not said in\n{problems}\nof\n{text}");
+        }
+    }
+}
+
+#[test]
+fn b1_there_are_limits_to_what_an_app_may_ask_for() {
+    let told = |text: &str, what: &str| {
+        let problems = parse(Some(text), None).unwrap_err();
+        assert!(
+            problems.0.iter().any(|problem| problem.to_string().contains(what)),
+            "{what:?} is not said in {problems}"
+        );
+        assert!(
+            problems.0.iter().all(|problem| problem.to_string().len() < 600),
+            "{problems}"
+        );
+    };
+    let web = "[services.web]\ncommand = \"x\"\n";
+    told(
+        &format!("[services.web]\ncommand = \"{}\"\n", "x".repeat(COMMAND_MAX + 1)),
+        "has 65537 bytes, more than 65536",
+    );
+    let value = "x".repeat(VALUE_MAX + 1);
+    told(
+        &format!("{web}[[env]]\nkey = \"A\"\nvalue = \"{value}\"\n"),
+        ":5: env[0].value: has 65537 bytes, more than 65536",
+    );
+    told(
+        &format!("{web}[[env]]\nkey = \"{}\"\n", "A".repeat(256)),
+        "has 256 bytes, more than 255",
+    );
+    told(
+        &format!("{web}{}", "[[env]]\n".repeat(VARIABLES_MAX + 1)),
+        ":3: env: has 257 items, more than 256",
+    );
+    let services: String = (0..=SERVICES_MAX)
+        .map(|n| format!("[services.s{n}]\ncommand = \"x\"\n"))
+        .collect();
+    told(&services, ":1: services: has 65 tables, more than 64");
+    told(
+        &format!("{web}{}", "#".repeat(FILE_MAX)),
+        ".miren/app.toml: has 262173 bytes",
+    );
+    let many: String = (0..150).map(|n| format!("k{n} = 1\n")).collect();
+    let problems = parse(Some(&format!("{many}{web}")), None).unwrap_err();
+    assert_eq!(problems.0.len(), settings::PROBLEMS_MAX + 1);
+    assert_eq!(
+        (problems.0[99].line, problems.0[100].to_string().as_str()),
+        (100, ".miren/app.toml: and 50 more problems")
+    );
+}
+
+#[test]
+fn b1_lines_of_a_procfile_are_refused_one_by_one() {
+    let procfile = "web: x\nWorker: y\n\nweb: z\nclock:\n";
+    let told = [
+        "Procfile:2: Worker: the name has 'W': only lower-case letters, digits and '-' are allowed",
+        "Procfile:4: web: is named a second time",
+        "Procfile:5: clock: the command is empty",
+    ];
+    assert_eq!(parse(None, Some(procfile)).unwrap_err().to_string(), told.join("\n"));
+    // What the broken line would have run is not missed as well.
+    assert_eq!(parse(None, Some("nonsense")).unwrap_err().0.len(), 1);
+}
+
 #[test]
 fn a_broken_procfile_line_is_refused_with_its_number() {
     let problems = parse(None, Some("web: ok\nnonsense\n")).unwrap_err();

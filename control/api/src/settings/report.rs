@@ -1,17 +1,42 @@
 //! How mistakes in settings files are told, and how the keys are listed in the reference.
 
+use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Most problems of one file that are told one by one.
+pub const PROBLEMS_MAX: usize = 100;
 
 /// One thing wrong with a settings file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub file: PathBuf,
     /// Line in the file, from 1; 0 when the problem has no place.
+    #[serde(skip_serializing_if = "is_zero")]
     pub line: usize,
+    /// Character in the line, from 1; 0 when the problem has no place.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub column: usize,
     /// Dotted path of the key; empty for a syntax error.
     pub key: String,
     pub message: String,
+}
+
+impl Problem {
+    /// One that is about the file as a whole.
+    pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message: message.into(),
+        }
+    }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl fmt::Display for Problem {
@@ -50,15 +75,39 @@ pub struct KeyDoc {
 /// Less alike than this, a known key is no likely meaning of an unknown one.
 const ALIKE: f64 = 0.6;
 
-/// What is said about a key that nobody asked for.
-pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
-    let mut ranked: Vec<(f64, &String)> = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
-        .collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    match ranked.first() {
-        Some((score, nearest)) if *score >= ALIKE => format!("unknown key {key:?}; did you mean {nearest:?}?"),
+/// What is said about a key that nobody asked for; `elsewhere` is where a key of this name is known.
+pub(super) fn unknown_key(key: &str, known: &[String], elsewhere: Option<&str>) -> String {
+    if let Some(path) = elsewhere {
+        return format!("unknown key {key:?}; did you mean {path:?}?");
+    }
+    let alike = |candidate: &&String| strsim::jaro_winkler(key, candidate);
+    let nearest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    match nearest {
+        Some(nearest) if alike(&nearest) >= ALIKE => format!("unknown key {key:?}; did you mean {nearest:?}?"),
         _ => format!("unknown key {key:?}; known here: {}", known.join(", ")),
+    }
+}
+
+/// A key as it stands in a dotted path: quoted unless it is a bare key of TOML.
+pub(crate) fn quoted(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !key.is_empty() && key.chars().all(bare) {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    }
+}
+
+/// Characters that are kept of each end of a long text.
+const KEPT: usize = 160;
+
+/// `text` without the middle of what is too long to be read: both ends say what it is about.
+pub(super) fn clipped(text: &str) -> String {
+    let mut ends = text.char_indices();
+    let head = ends.nth(KEPT).map(|(at, _)| at);
+    let tail = ends.nth_back(KEPT - 1).map(|(at, _)| at);
+    match (head, tail) {
+        (Some(head), Some(tail)) => format!("{}…{}", &text[..head], &text[tail..]),
+        _ => text.to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! Settings files are read strictly: each mistake is found, all in one go, each at its line.
 
 use super::*;
+use std::time::Duration;
 
 /// Name, header timeout, and size of each disk.
 type Example = (String, Duration, Vec<(String, i64)>);
@@ -11,7 +12,7 @@ fn parse(text: &str) -> Result<Example, Problems> {
         let header = root.table("timeouts", |table| {
             table.duration("header", "10s", "Time for a request head.")
         });
-        let sizes = root.named_tables("disks", "<name>", |_, table| {
+        let sizes = root.named_tables("disks", "<name>", 3, |_, table| {
             table.integer("size_gb", 1, 1..=100, "Size.")
         });
         (name, header, sizes)
@@ -71,7 +72,7 @@ fn sizes_and_durations_have_units() {
 
 #[test]
 fn the_reference_lists_every_key_with_its_default() {
-    let keys = describe(|root| root.named_tables("disks", "<name>", |_, t| t.integer("size_gb", 1, 1..=9, "Size.")));
+    let keys = describe(|root| root.named_tables("disks", "<name>", 3, |_, t| t.integer("size_gb", 1, 1..=9, "Size.")));
     assert_eq!(keys[0].path, "disks.<name>.size_gb");
     assert_eq!((keys[0].default.as_str(), keys[0].doc), ("1", "Size."));
 }

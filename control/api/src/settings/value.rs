@@ -1,6 +1,7 @@
 //! How single TOML values become typed ones, and what is said when they do not.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -48,6 +49,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("{text:?} is not a duration; write it like \"10s\", \"250ms\" or \"1m 30s\""))
 }
 
+/// A duration as [`parse_duration`] reads it.
+pub fn show_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -67,35 +73,29 @@ pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     }
 }
 
-pub(super) fn texts<'v>(value: &'v DeValue<'_>) -> Result<Vec<&'v str>, String> {
-    match value {
-        DeValue::Array(items) => items.iter().map(|item| text(item.get_ref())).collect(),
-        other => Err(format!("is {}, not a list of strings", kind(other))),
-    }
-}
-
-pub(super) fn integer(value: &DeValue<'_>, range: &std::ops::RangeInclusive<i64>) -> Result<i64, String> {
+pub(super) fn integer(value: &DeValue<'_>, range: &RangeInclusive<i64>) -> Result<i64, String> {
     let DeValue::Integer(number) = value else {
         return Err(format!("is {}, not an integer", kind(value)));
     };
-    let number = i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| "is too large".to_owned())?;
-    if range.contains(&number) {
-        Ok(number)
-    } else {
-        Err(format!("is {number}, outside {} to {}", range.start(), range.end()))
+    match i64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("is {number}, outside {} to {}", range.start(), range.end())),
     }
 }
 
-pub(super) fn positive(value: &DeValue<'_>) -> Result<f64, String> {
-    let number: f64 = match value {
-        DeValue::Integer(number) => number.as_str().parse().map_err(|_| "is not a number".to_owned())?,
-        DeValue::Float(number) => number.as_str().parse().map_err(|_| "is not a number".to_owned())?,
+pub(super) fn number(value: &DeValue<'_>, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let (shown, number) = match value {
+        DeValue::Integer(number) => {
+            let whole = i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX);
+            (number.to_string(), whole as f64)
+        }
+        DeValue::Float(number) => (number.to_string(), number.as_str().parse().unwrap_or(f64::NAN)),
         other => return Err(format!("is {}, not a number", kind(other))),
     };
-    if number.is_finite() && number > 0.0 {
+    if range.contains(&number) {
         Ok(number)
     } else {
-        Err(format!("is {number}, not greater than 0"))
+        Err(format!("is {shown}, outside {} to {}", range.start(), range.end()))
     }
 }
 

@@ -1,0 +1,224 @@
+//! Apps made up at random, and their `app.toml` in each form that TOML has for it.
+
+use miren_api::app_file::{AppFile, Base, Concurrency, Resources, Service};
+use miren_api::id::AppName;
+use miren_api::settings::{Bytes, show_duration};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use toml::{Table, Value};
+
+type Env = BTreeMap<String, String>;
+
+/// How tables are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// `[services.web]`
+    Headers,
+    /// `services = { web = { … } }`
+    Inline,
+    /// `services.web.port = 1`
+    Dotted,
+}
+
+pub fn form() -> impl Strategy<Value = Form> {
+    prop_oneof![Just(Form::Headers), Just(Form::Inline), Just(Form::Dotted)]
+}
+
+/// An app whose services have only variables of their own, and the variables for all of them.
+pub fn app() -> impl Strategy<Value = (AppFile, Env)> {
+    let name = option::of(label().prop_map(|name| AppName::parse(&name).unwrap()));
+    let services = btree_map(prop_oneof![Just("web".to_owned()), label()], service(), 1..4).prop_map(|mut services| {
+        if let Some(web) = services.get_mut("web") {
+            web.port = web.port.or(Some(3000));
+        }
+        services
+    });
+    (name, vec("[!-~][ -~é]{0,9}", 0..3), services, env()).prop_map(|(name, include, services, common)| {
+        let base = Base::Host;
+        let app = AppFile {
+            name,
+            base,
+            include,
+            services,
+        };
+        (app, common)
+    })
+}
+
+fn label() -> impl Strategy<Value = String> {
+    "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?"
+}
+
+fn env() -> impl Strategy<Value = Env> {
+    btree_map("[A-LQ-Za-z_][A-Za-z0-9_]{0,8}", "(?s)[^\0]{0,12}", 0..4)
+}
+
+fn duration(least: u64) -> impl Strategy<Value = Duration> {
+    (least..=24 * 3_600_000).prop_map(Duration::from_millis)
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let command = "(?s)[^\0]{1,20}"
+        .prop_map(|command: String| command.trim().to_owned())
+        .prop_filter("a command says something", |command| !command.is_empty());
+    let times = (duration(1), duration(0), duration(0));
+    let health_path = option::of("/[!-~]{0,12}");
+    let port = option::of(1..=u16::MAX);
+    (command, port, times, health_path, concurrency(), resources(), env()).prop_map(
+        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, concurrency, resources, env)| {
+            Service {
+                command,
+                port,
+                port_timeout,
+                shutdown_timeout,
+                drain_timeout,
+                health_path,
+                concurrency,
+                resources,
+                env,
+            }
+        },
+    )
+}
+
+fn concurrency() -> impl Strategy<Value = Concurrency> {
+    let auto = (1..=10_000_u32, duration(0), 0..=1_000_u32, 0..=1_000_u32).prop_map(
+        |(requests_per_instance, scale_down_delay, min, more)| Concurrency::Auto {
+            requests_per_instance,
+            scale_down_delay,
+            min,
+            max: (min + more).clamp(1, 1_000),
+        },
+    );
+    prop_oneof![auto, (1..=1_000_u32).prop_map(|count| Concurrency::Fixed { count })]
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    let memory = option::of((4_u64 << 20..=16 << 40).prop_map(Bytes));
+    let cpu = option::of(0.01..=1024.0);
+    (memory, cpu, option::of(4..=1_000_000_u32)).prop_map(|(memory, cpu, pids)| Resources { memory, cpu, pids })
+}
+
+/// What reading [`table`] must give.
+pub fn expected((app, common): &(AppFile, Env)) -> AppFile {
+    let mut app = app.clone();
+    for service in app.services.values_mut() {
+        let own = std::mem::replace(&mut service.env, common.clone());
+        service.env.extend(own);
+    }
+    app
+}
+
+/// The app as `app.toml` has it.
+pub fn table((app, common): &(AppFile, Env)) -> Table {
+    let mut root = Table::new();
+    set(&mut root, "name", app.name.as_ref().map(AppName::as_str));
+    set(&mut root, "include", Some(app.include.clone()));
+    root.insert(
+        "build".into(),
+        Value::Table(Table::from_iter([("base".into(), "host".into())])),
+    );
+    set(&mut root, "env", Some(pairs(common)));
+    let services = app.services.iter();
+    let services: Table = services
+        .map(|(name, service)| (name.clone(), Value::Table(of_service(service))))
+        .collect();
+    root.insert("services".into(), Value::Table(services));
+    root
+}
+
+fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+    table.extend(value.map(|value| (key.to_owned(), value.into())));
+}
+
+fn pairs(env: &Env) -> Vec<Value> {
+    let pair = |(key, value): (&String, &String)| {
+        let entries = [("key", key), ("value", value)];
+        Value::Table(
+            entries
+                .map(|(name, text)| (name.into(), text.as_str().into()))
+                .into_iter()
+                .collect(),
+        )
+    };
+    env.iter().map(pair).collect()
+}
+
+fn of_service(service: &Service) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "command", Some(service.command.as_str()));
+    set(&mut table, "port", service.port.map(i64::from));
+    set(&mut table, "port_timeout", Some(show_duration(service.port_timeout)));
+    set(
+        &mut table,
+        "shutdown_timeout",
+        Some(show_duration(service.shutdown_timeout)),
+    );
+    set(&mut table, "drain_timeout", Some(show_duration(service.drain_timeout)));
+    let mut health = Table::new();
+    set(&mut health, "path", service.health_path.as_deref());
+    set(&mut table, "health", Some(health));
+    let mut sizes = Table::new();
+    match service.concurrency {
+        Concurrency::Fixed { count } => {
+            set(&mut sizes, "mode", Some("fixed"));
+            set(&mut sizes, "num_instances", Some(count));
+        }
+        Concurrency::Auto {
+            requests_per_instance,
+            scale_down_delay,
+            min,
+            max,
+        } => {
+            set(&mut sizes, "mode", Some("auto"));
+            set(&mut sizes, "requests_per_instance", Some(requests_per_instance));
+            set(&mut sizes, "scale_down_delay", Some(show_duration(scale_down_delay)));
+            set(&mut sizes, "min_instances", Some(min));
+            set(&mut sizes, "max_instances", Some(max));
+        }
+    }
+    set(&mut table, "concurrency", Some(sizes));
+    let mut limits = Table::new();
+    set(
+        &mut limits,
+        "memory",
+        service.resources.memory.map(|size| size.to_string()),
+    );
+    set(&mut limits, "cpu", service.resources.cpu);
+    set(&mut limits, "pids", service.resources.pids);
+    set(&mut table, "resources", Some(limits));
+    set(&mut table, "env", Some(pairs(&service.env)));
+    table
+}
+
+pub fn print(table: &Table, form: Form) -> String {
+    match form {
+        Form::Headers => table.to_string(),
+        Form::Inline => table
+            .iter()
+            .map(|(key, value)| format!("{} = {value}\n", quoted(key)))
+            .collect(),
+        Form::Dotted => dotted("", table),
+    }
+}
+
+fn dotted(path: &str, table: &Table) -> String {
+    let line = |(key, value): (&String, &Value)| match value {
+        Value::Table(inner) if !inner.is_empty() => dotted(&format!("{path}{}.", quoted(key)), inner),
+        value => format!("{path}{} = {value}\n", quoted(key)),
+    };
+    table.iter().map(line).collect()
+}
+
+/// A key as a basic string on one line: that of a value may have several, which no key may.
+fn quoted(key: &str) -> String {
+    let escaped = key.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
+}
