@@ -34,6 +34,9 @@ pub struct DevOptions {
     /// What runs the sandboxes
     #[arg(long, value_enum, default_value = "embedded")]
     pub runtime: Runtime,
+    /// Where containerd listens
+    #[arg(long, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
+    pub containerd_socket: PathBuf,
     /// Whether the kernel keeps the slot table: where it can, always, or never
     #[arg(long, value_enum, default_value = "auto")]
     pub fast_path: FastPath,
@@ -41,7 +44,10 @@ pub struct DevOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Runtime {
+    /// A helper process for each sandbox; needs no other daemon
     Embedded,
+    /// The containerd at --containerd-socket
+    Containerd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

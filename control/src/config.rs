@@ -3,7 +3,7 @@
 use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_loader::Mode;
-use miren_sandbox::Subnet;
+use miren_sandbox::{RuntimeConfig, Subnet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,12 +34,6 @@ pub enum ProxyUser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Sqlite,
-}
-
-/// What runs the sandboxes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuntimeKind {
-    Embedded,
 }
 
 /// Times of stopping the node. Those of a retired sandbox are its service's own.
@@ -87,7 +81,7 @@ pub struct Config {
     pub store: StoreKind,
     pub fast_path: FastPathSettings,
     pub network: Network,
-    pub runtime: RuntimeKind,
+    pub runtime: RuntimeConfig,
     pub drain: Drain,
     pub metrics: SocketAddr,
 }
@@ -162,18 +156,30 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         }),
         fast_path: root.table("fast_path", fast_path),
         network: root.table("network", network),
-        runtime: root.table("runtime", |runtime| {
-            runtime.choice(
-                "kind",
-                "embedded",
-                "What runs sandboxes.",
-                &[("embedded", RuntimeKind::Embedded)],
-            )
-        }),
+        runtime: root.table("runtime", runtime),
         drain: root.table("drain", drain),
         metrics: root.table("metrics", |metrics| {
             metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
         }),
+    }
+}
+
+fn runtime(table: &mut Table<'_, '_, '_>) -> RuntimeConfig {
+    let kind = table.choice(
+        "kind",
+        "embedded",
+        "What makes sandboxes: `embedded` needs no other daemon, `containerd` uses the one at `socket`.",
+        &[("embedded", false), ("containerd", true)],
+    );
+    let socket = table.parsed(
+        "socket",
+        "/run/containerd/containerd.sock",
+        "Where containerd listens; only for `kind = \"containerd\"`.",
+        whole_path,
+    );
+    match kind {
+        true => RuntimeConfig::Containerd { socket },
+        false => RuntimeConfig::Embedded,
     }
 }
 

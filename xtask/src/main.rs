@@ -3,6 +3,7 @@
 mod build;
 mod ci;
 mod command;
+mod containerd;
 mod demo;
 mod dist;
 mod docs;

@@ -49,6 +49,14 @@ const PACKAGES: &[Package] = &[
         reason: "network namespaces of the tests",
     },
     Package {
+        name: "containerd",
+        reason: "the other runtime of sandboxes, in the tests",
+    },
+    Package {
+        name: "runc",
+        reason: "the other runtime of sandboxes, in the tests",
+    },
+    Package {
         name: "python3",
         reason: "a sample app of the tests",
     },

@@ -1,6 +1,7 @@
 //! Runs every test there is, on the release build: unit, in process, in kernel, and the real binaries from outside.
 
 use crate::command::{self, execute, root};
+use crate::containerd::Containerd;
 use crate::{build, ebpf, setup};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -21,18 +22,24 @@ pub fn run(options: &Options) -> Result<()> {
     ebpf::run_build()?;
     build::with_tests()?;
     println!("test: everything, with the fast path in the kernel");
-    cargo_test(options, "kernel", &[])?;
+    cargo_test(options, "kernel", &[], None)?;
+    println!("test: sandboxes that containerd runs");
+    let containerd = Containerd::start()?;
+    cargo_test(options, "kernel", &["--test=sandbox".to_owned()], Some(&containerd))?;
     println!("test: the same outside view without the kernel's help (K7)");
-    cargo_test(options, "off", &black_box()?)
+    cargo_test(options, "off", &black_box()?, None)
 }
 
 /// Always the whole workspace: with another selection cargo would build the dependencies with other features, and again.
-fn cargo_test(options: &Options, fast_path: &str, targets: &[String]) -> Result<()> {
+fn cargo_test(options: &Options, fast_path: &str, targets: &[String], containerd: Option<&Containerd>) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
         .args(["test", "--release", "--workspace"])
         .args(targets)
         .env("MIREN_TEST_FAST_PATH", fast_path);
+    if let Some(containerd) = containerd {
+        cargo.env("MIREN_TEST_CONTAINERD", containerd.socket());
+    }
     if let Some(filter) = &options.filter {
         cargo.args(["--", filter]);
     }

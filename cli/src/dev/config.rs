@@ -19,7 +19,7 @@ struct ControlToml<'l> {
     api: Api<'l>,
     fast_path: FastPathTable<'l>,
     network: NetworkTable<'l>,
-    runtime: RuntimeTable,
+    runtime: RuntimeTable<'l>,
     drain: DrainTable,
     metrics: Listen,
 }
@@ -42,8 +42,9 @@ struct NetworkTable<'l> {
 }
 
 #[derive(Serialize)]
-struct RuntimeTable {
+struct RuntimeTable<'l> {
     kind: &'static str,
+    socket: &'l Path,
 }
 
 #[derive(Serialize)]
@@ -77,6 +78,7 @@ pub struct ControlSettings<'s> {
     pub subnet: &'s str,
     pub fast_path: &'static str,
     pub runtime: &'static str,
+    pub containerd_socket: &'s Path,
 }
 
 /// `control.toml`.
@@ -97,7 +99,10 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
             bridge: &layout.bridge,
             subnet: settings.subnet,
         },
-        runtime: RuntimeTable { kind: settings.runtime },
+        runtime: RuntimeTable {
+            kind: settings.runtime,
+            socket: settings.containerd_socket,
+        },
         drain: DrainTable {
             node_timeout: NODE_TIMEOUT,
         },
@@ -142,12 +147,14 @@ mod tests {
             proxy_user: "nobody",
             subnet: "10.64.16.0/20",
             fast_path: "auto",
-            runtime: "embedded",
+            runtime: "containerd",
+            containerd_socket: Path::new("/run/c.sock"),
         };
         let text = control(&layout(), &settings).unwrap();
         let read: Value = toml::from_str(&text).unwrap();
         assert_eq!(read["name"].as_str(), Some("dev"));
         assert_eq!(read["on_stop"].as_str(), Some("remove"));
+        assert_eq!(read["runtime"]["socket"].as_str(), Some("/run/c.sock"));
         assert_eq!(read["run_dir"].as_str(), Some("/srv/a \"quoted\" place/run"));
         assert_eq!(read["network"]["subnet"].as_str(), Some("10.64.16.0/20"));
         assert_eq!(read["fast_path"]["pin_dir"].as_str(), Some("/sys/fs/bpf/miren-dev"));

@@ -118,7 +118,9 @@ impl Plan {
             fast_path: options.fast_path.as_str(),
             runtime: match options.runtime {
                 Runtime::Embedded => "embedded",
+                Runtime::Containerd => "containerd",
             },
+            containerd_socket: &options.containerd_socket,
         };
         write(&self.layout.control_toml(), config::control(&self.layout, &settings))
     }

@@ -1,6 +1,6 @@
 //! Decides, when control starts, which sandboxes of its last life go on, which have ended, and what is litter.
 
-use crate::embedded::Processes;
+use crate::bundle::Processes;
 use crate::files;
 use crate::lifecycle::clean::until_clean;
 use crate::lifecycle::{Life, Retirement, Sandbox, Stage};
@@ -14,14 +14,17 @@ use miren_loader::{SlotView, State};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
 
+/// How often a runtime that does not answer is asked again what it keeps.
+const RUNTIME_RETRY: Duration = Duration::from_secs(5);
+
 /// What is found about a sandbox that control knows.
 struct Found {
-    /// Its init, as its helper recorded it.
+    /// Its init, as it was recorded when it was made.
     pid: Option<u32>,
     /// Its slot, if the slot still is of its generation and its address.
     slot: Option<(u32, SlotView)>,
@@ -145,13 +148,20 @@ fn judge(word: Option<State>, init_lives: bool) -> Verdict {
 /// Folders, namespaces, veths, cgroups and slots of this node that belong to no sandbox.
 async fn remove_unknown(node: &Arc<Node>) {
     let known = node.registry.ids();
-    let found = match leftovers(node) {
+    let mut found = match leftovers(node) {
         Ok(found) => found,
         Err(error) => {
             tracing::error!(error, "cannot look for what an earlier life left");
             BTreeSet::new()
         }
     };
+    match node.runtime.found().await {
+        Ok(more) => found.extend(more),
+        Err(error) => {
+            tracing::error!(error, "cannot ask the runtime what an earlier life left; trying again");
+            node.spawn(remove_unknown_later(Arc::clone(node)));
+        }
+    }
     for name in found.into_iter().filter(|name| !known.contains(name)) {
         tracing::info!(sandbox = %name, "removing what is left of a sandbox that nobody knows");
         if node.clean(&name, None).await.is_err() {
@@ -162,6 +172,21 @@ async fn remove_unknown(node: &Arc<Node>) {
         tracing::error!(%error, "cannot remove veths that belong to no sandbox");
     }
     free_slots(node);
+}
+
+/// As soon as the runtime answers.
+async fn remove_unknown_later(node: Arc<Node>) {
+    let found = loop {
+        tokio::time::sleep(RUNTIME_RETRY).await;
+        if let Ok(found) = node.runtime.found().await {
+            break found;
+        }
+    };
+    // Read after the answer: whatever was made meanwhile is known.
+    let known = node.registry.ids();
+    for name in found.into_iter().filter(|name| !known.contains(name)) {
+        try_again(&node, &SandboxId::from_text(name));
+    }
 }
 
 /// In the background, and counted as a sandbox that is not clean yet.

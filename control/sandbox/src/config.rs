@@ -29,6 +29,17 @@ pub struct NodeConfig {
     pub health: HealthChecks,
     /// The executable that calls [`crate::helper_main_if_asked`].
     pub helper: PathBuf,
+    pub runtime: RuntimeConfig,
+}
+
+/// What makes the containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RuntimeConfig {
+    /// A helper process for each sandbox; needs no other daemon.
+    #[default]
+    Embedded,
+    /// containerd, reached at its socket.
+    Containerd { socket: PathBuf },
 }
 
 impl NodeConfig {
@@ -52,6 +63,7 @@ impl NodeConfig {
             logs: LogLimits::default(),
             health: HealthChecks::default(),
             helper: PathBuf::from("/proc/self/exe"),
+            runtime: RuntimeConfig::default(),
         }
     }
 }

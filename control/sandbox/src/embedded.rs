@@ -1,106 +1,51 @@
-//! Decides how a sandbox is made with libcontainer: what it sees, what it may do, and the helper process that holds it.
+//! Decides how a sandbox is made with libcontainer: by a helper process of its own, which holds it and writes its log.
 
-mod capabilities;
 mod executor;
 mod helper;
 mod launch;
-mod overlay;
-mod pump;
-mod rootfs;
-mod seccomp;
-mod spec;
 
-pub use helper::helper_main_if_asked;
-pub(crate) use launch::{Launch, LaunchError};
-pub(crate) use overlay::is_possible as overlay_is_possible;
-pub(crate) use rootfs::prepare as prepare_rootfs;
-pub(crate) use spec::{Limits, SpecInput, write as write_spec};
+pub(crate) use helper::main_if_asked;
 
-use crate::process::ProcessRef;
-use miren_api::id::SandboxId;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use crate::bundle::{Exit, Job, SandboxDir};
+use crate::files;
+use crate::process::Process;
+use crate::runtime::{Created, LaunchError, Runtime};
+use async_trait::async_trait;
+use launch::Launch;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-/// Files of one sandbox that the daemon and its helper share.
-#[derive(Clone, Debug)]
-pub(crate) struct SandboxDir(PathBuf);
-
-impl SandboxDir {
-    pub(crate) fn new(run_dir: &Path, sandbox: &str) -> Self {
-        Self(run_dir.join("sandboxes").join(sandbox))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The [`Job`] of the helper.
-    pub(crate) fn job(&self) -> PathBuf {
-        self.0.join("job.json")
-    }
-
-    /// The [`Processes`] the helper made.
-    pub(crate) fn processes(&self) -> PathBuf {
-        self.0.join("processes.json")
-    }
-
-    /// The [`Exit`] the helper saw.
-    pub(crate) fn exit(&self) -> PathBuf {
-        self.0.join("exit.json")
-    }
-
-    /// Locked by the helper for as long as it lives.
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.0.join("lock")
-    }
-
-    /// What the helper itself had to complain about.
-    pub(crate) fn helper_log(&self) -> PathBuf {
-        self.0.join("helper.log")
-    }
-
-    /// State of the container runtime.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.0.join("state")
-    }
-
-    pub(crate) fn rootfs(&self) -> PathBuf {
-        self.0.join("rootfs")
-    }
-
-    /// What the sandbox writes below `/app`.
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.0.join("upper")
-    }
-
-    /// Scratch folder of the overlay.
-    pub(crate) fn work(&self) -> PathBuf {
-        self.0.join("work")
-    }
+/// Sandboxes held by helper processes. What they leave are files and processes, which every runtime's clean-up removes.
+pub(crate) struct Embedded {
+    /// The executable that becomes a helper.
+    pub(crate) helper: PathBuf,
 }
 
-/// What the helper is to do.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Job {
-    pub(crate) sandbox: SandboxId,
-    pub(crate) service: String,
-    pub(crate) log: PathBuf,
-    /// Bytes at which a log file is rotated.
-    pub(crate) log_bytes: u64,
-    /// Number of log files.
-    pub(crate) log_files: u32,
-}
+#[async_trait]
+impl Runtime for Embedded {
+    async fn create(&self, dir: &SandboxDir, job: &Job) -> Result<Box<dyn Created>, LaunchError> {
+        Ok(Box::new(Launch::begin(&self.helper, dir, job).await?))
+    }
 
-/// The two processes of a sandbox that the host knows by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Processes {
-    pub(crate) helper: ProcessRef,
-    pub(crate) init: ProcessRef,
-}
+    /// The helper sees the exit after the last line is in the log.
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32> {
+        if let Some(helper) = helper {
+            // One that cannot be watched is killed by the clean-up.
+            let _ = helper.exited().await;
+        }
+        let recorded: Option<Exit> = files::read_json(&dir.exit()).ok().flatten();
+        recorded.map(|exit| exit.status)
+    }
 
-/// How init ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Exit {
-    /// Raw wait status.
-    pub(crate) status: i32,
+    async fn forget(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn found(&self) -> Result<BTreeSet<String>, String> {
+        Ok(BTreeSet::new())
+    }
+
+    async fn forget_node(&self) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -1,13 +1,16 @@
 //! Decides how sandboxes run on this node: their network, their isolation, their life from PENDING to the last clean-up.
 //!
-//! A crate of its own because libcontainer and rtnetlink are compiled and linked here and nowhere else.
+//! A crate of its own because libcontainer, containerd-client and rtnetlink are compiled and linked here and nowhere else.
 
 mod adopt;
+mod bundle;
 mod cgroup;
 mod config;
+mod containerd;
 mod embedded;
 mod exit;
 mod files;
+mod helper;
 mod lifecycle;
 pub mod logs;
 mod network;
@@ -16,10 +19,11 @@ mod order;
 mod process;
 mod readable;
 mod registry;
+mod runtime;
 mod sandboxes;
 
-pub use config::{HealthChecks, LogLimits, NodeConfig};
-pub use embedded::helper_main_if_asked;
+pub use config::{HealthChecks, LogLimits, NodeConfig, RuntimeConfig};
+pub use helper::helper_main_if_asked;
 pub use network::{Subnet, SubnetError};
 pub use order::{Facts, Known, SandboxChange, StartOrder};
 pub use registry::CleanUp;

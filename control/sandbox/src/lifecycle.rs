@@ -1,6 +1,6 @@
 //! Decides the life of one sandbox generation: one task takes it through its states, announces each, and cleans up.
 
-use crate::embedded::{Exit, SandboxDir};
+use crate::bundle::SandboxDir;
 use crate::node::Node;
 use crate::order::{Facts, SandboxChange, StartOrder};
 use crate::process::Process;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 mod follow;
 mod history;
 mod prune;
+pub(crate) mod pump;
 mod read;
 mod tail;
 mod writer;

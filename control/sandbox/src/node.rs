@@ -1,13 +1,14 @@
 //! Decides what all sandboxes of a node share, and how the remains of one are removed.
 
+use crate::bundle::{Processes, SandboxDir};
 use crate::cgroup::Cgroups;
 use crate::config::NodeConfig;
-use crate::embedded::{Processes, SandboxDir};
 use crate::logs;
 use crate::network::{Network, NoPlace, Places};
 use crate::order::{SandboxChange, StartOrder};
 use crate::process::Process;
 use crate::registry::Registry;
+use crate::runtime::Runtime;
 use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -31,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    pub(crate) runtime: Arc<dyn Runtime>,
     /// Whether `/app` can be a writable overlay.
     pub(crate) overlay: bool,
     pub(crate) registry: Registry,
@@ -44,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) overlay: bool,
     pub(crate) changes: mpsc::UnboundedSender<SandboxChange>,
 }
@@ -56,6 +59,7 @@ impl Node {
             fast_path: parts.fast_path,
             network: parts.network,
             cgroups: parts.cgroups,
+            runtime: parts.runtime,
             overlay: parts.overlay,
             registry: Registry::new(),
             places: Mutex::new(places),
@@ -141,11 +145,11 @@ impl Node {
     /// Everything that failed, in one text.
     pub(crate) async fn clean(&self, sandbox: &str, slot: Option<u32>) -> Result<(), String> {
         let limit = self.config.cleanup_timeout / 2;
-        let helper = match self.cgroups.kill(sandbox, limit).await {
-            Ok(()) => self.end_helper(sandbox).await,
-            Err(error) => Err(error),
+        let (forgotten, helper) = match self.cgroups.kill(sandbox, limit).await {
+            Ok(()) => (self.runtime.forget(sandbox).await, self.end_helper(sandbox).await),
+            Err(error) => (Ok(()), Err(error)),
         };
-        // Again: until it ended, the helper could still be making something.
+        // Again: until they ended, runtime and helper could still be making something.
         let killed = self.cgroups.kill(sandbox, limit).await;
         let network = self.network.detach(sandbox, slot).await;
         let cgroups = self.cgroups.remove(sandbox);
@@ -155,6 +159,7 @@ impl Node {
             .map(|e| e.to_string())
             .collect();
         failed.extend(network.err().map(|error| error.to_string()));
+        failed.extend(forgotten.err());
         if failed.is_empty() {
             // Last: it tells the next daemon that there is something to clean.
             let dir = self.dir(sandbox);

@@ -1,14 +1,17 @@
 //! Decides what control may ask of the sandboxes of this node.
 
 use crate::adopt;
+use crate::bundle;
 use crate::cgroup::Cgroups;
-use crate::config::NodeConfig;
-use crate::embedded;
+use crate::config::{NodeConfig, RuntimeConfig};
+use crate::containerd::Containerd;
+use crate::embedded::Embedded;
 use crate::lifecycle::{Command, Sandbox};
 use crate::network::{Network, NetworkError};
 use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
 use crate::registry::CleanUp;
+use crate::runtime::Runtime;
 use futures_util::future::BoxFuture;
 use miren_api::id::SandboxId;
 use miren_loader::{AttachError, EventError, FastPath};
@@ -39,6 +42,8 @@ pub enum OpenError {
     Io { doing: String, source: io::Error },
     #[error("the network of the node: {0}")]
     Network(String),
+    #[error("the container runtime: {0}")]
+    Runtime(String),
     #[error(transparent)]
     Attach(#[from] AttachError),
     #[error(transparent)]
@@ -80,6 +85,7 @@ impl Sandboxes {
             fast_path,
             network,
             cgroups,
+            runtime: runtime(&config)?,
             overlay,
             changes,
         };
@@ -145,6 +151,7 @@ impl Sandboxes {
         let node = self.node();
         node.stop();
         node.network.remove().await?;
+        node.runtime.forget_node().await.map_err(OpenError::Runtime)?;
         node.cgroups
             .remove_node()
             .map_err(OpenError::io("removing the cgroup of the node"))?;
@@ -153,9 +160,22 @@ impl Sandboxes {
     }
 }
 
+fn runtime(config: &NodeConfig) -> Result<Arc<dyn Runtime>, OpenError> {
+    Ok(match &config.runtime {
+        RuntimeConfig::Embedded => Arc::new(Embedded {
+            helper: config.helper.clone(),
+        }),
+        RuntimeConfig::Containerd { socket } => {
+            let helper = config.helper.canonicalize();
+            let helper = helper.map_err(OpenError::io(format!("finding {}", config.helper.display())))?;
+            Arc::new(Containerd::new(socket, &config.name, &helper).map_err(OpenError::Runtime)?)
+        }
+    })
+}
+
 /// Whether sandboxes can write to a copy of their files. If not, that is said, and they run without.
 fn overlay(config: &NodeConfig) -> bool {
-    let possible = embedded::overlay_is_possible(&config.run_dir);
+    let possible = bundle::overlay_is_possible(&config.run_dir);
     if let Err(error) = &possible {
         let run_dir = config.run_dir.display();
         tracing::warn!(%error, %run_dir, "overlayfs does not work here: /app will be read-only in every sandbox");

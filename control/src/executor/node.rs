@@ -48,7 +48,8 @@ impl Node {
         let fast_path = Arc::new(fast_path);
         let log_dir = config.log_dir();
         let network = &config.network;
-        let node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
+        let mut node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
+        node.runtime = config.runtime.clone();
         let sandboxes = Sandboxes::open(node, Arc::clone(&fast_path), changes).await?;
         Ok(Self {
             sandboxes,

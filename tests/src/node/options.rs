@@ -92,6 +92,11 @@ impl NodeOptions {
         command
             .args(["--format", "json", "--fast-path", &self.fast_path])
             .stdin(Stdio::null());
+        if let Some(socket) = env::var_os("MIREN_TEST_CONTAINERD") {
+            command
+                .args(["--runtime", "containerd", "--containerd-socket"])
+                .arg(socket);
+        }
         if !self.bpf {
             forbid::bpf(&mut command);
         }

@@ -24,7 +24,15 @@ const VENDORS: &[Vendor] = &[
     },
     Vendor {
         paths: &["libcontainer::"],
-        folders: &["control/sandbox/src/embedded"],
+        // The specification both runtimes get is checked against its types.
+        folders: &[
+            "control/sandbox/src/embedded",
+            "control/sandbox/src/bundle/spec/tests.rs",
+        ],
+    },
+    Vendor {
+        paths: &["containerd_client::", "prost_types::"],
+        folders: &["control/sandbox/src/containerd"],
     },
     Vendor {
         paths: &["rtnetlink::"],

@@ -1,5 +1,6 @@
 //! Decides how init of a sandbox becomes the app's command, and what is said when it cannot.
 
+use crate::runtime::{not_executable, not_found};
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
@@ -68,8 +69,8 @@ fn find(command: &str, path: &str) -> Result<PathBuf, String> {
     let there: Vec<&PathBuf> = candidates.iter().filter(|file| file.is_file()).collect();
     match there.iter().find(|file| access(**file, AccessFlags::X_OK).is_ok()) {
         Some(file) => Ok((*file).clone()),
-        None if there.is_empty() => Err(format!("command not found: {command}")),
-        None => Err(format!("command not executable: {command}; set its mode with chmod +x")),
+        None if there.is_empty() => Err(not_found(command)),
+        None => Err(not_executable(command)),
     }
 }
 

@@ -4,10 +4,10 @@
 //! sandbox gets a process of its own that never has more than one, and that outlives the daemon.
 
 use super::executor::{Command, USER_ERROR};
-use super::{Exit, Job, Processes, SandboxDir, pump};
+use crate::bundle::{Exit, Job, Processes, SandboxDir};
 use crate::exit::describe;
 use crate::files;
-use crate::logs::LogWriter;
+use crate::logs::{LogWriter, pump};
 use crate::process::{Process, ProcessRef};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -44,7 +44,7 @@ pub(super) enum Report {
 /// Runs the helper process of one sandbox and exits, if that is what this process was started for.
 ///
 /// Call it first thing in `main`, before any thread exists: the helper forks.
-pub fn helper_main_if_asked() {
+pub(crate) fn main_if_asked() {
     let mut arguments = std::env::args_os();
     if arguments.next().as_deref() != Some(OsStr::new(NAME)) {
         return;
@@ -93,7 +93,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
         }
     }
     drop(channel);
-    pump::run(stdout, stderr, init.as_fd(), &mut log)?;
+    pump::run(stdout, stderr, Some(init.as_fd()), &mut log)?;
     let status = reap(&init)?;
     log.line(LogStream::System, describe(Some(status), None).as_bytes());
     log.flush();

@@ -1,11 +1,12 @@
 //! Decides how the daemon starts a helper and speaks with it until the command runs.
 
 use super::helper::{GO, NAME, Report};
-use super::{Job, SandboxDir};
+use crate::bundle::{Job, SandboxDir};
 use crate::files;
 use crate::process::Process;
+use crate::runtime::{Created, LaunchError, Launched};
+use async_trait::async_trait;
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,31 +14,17 @@ use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-/// Why there is no sandbox.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LaunchError {
-    #[error("starting the helper process {program}: {source}")]
-    Spawn { program: String, source: io::Error },
-    #[error("the helper process: {0}")]
-    Helper(#[from] io::Error),
-    /// The helper says why.
-    #[error("{0}")]
-    Refused(String),
-    #[error("the helper process ended without a word{0}")]
-    Silent(String),
-}
-
-/// A helper that was started, and the socket to it.
-pub(crate) struct Launch {
-    channel: BufReader<UnixStream>,
+/// A helper that has made a sandbox, and the socket to it.
+pub(super) struct Launch {
+    channel: Channel,
     helper: Process,
-    dir: SandboxDir,
+    init: Process,
 }
 
-/// A sandbox whose command runs.
-pub(crate) struct Launched {
-    pub(crate) init: Process,
-    pub(crate) helper: Process,
+/// What helper and daemon say to each other.
+struct Channel {
+    stream: BufReader<UnixStream>,
+    dir: SandboxDir,
 }
 
 /// Keeps a helper that has ended from staying a zombie.
@@ -52,55 +39,66 @@ async fn reap(helper: Process, mut child: Child) {
 }
 
 impl Launch {
-    /// Starts the helper of a sandbox whose files are in place.
-    pub(crate) fn spawn(program: &Path, dir: &SandboxDir, job: &Job) -> Result<Self, LaunchError> {
+    /// Starts the helper of a sandbox whose files are in place, and waits until init exists.
+    pub(super) async fn begin(program: &Path, dir: &SandboxDir, job: &Job) -> Result<Self, LaunchError> {
         files::write_json(&dir.job(), job)?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let spawned = Command::new(program)
-            .arg0(NAME)
-            .arg(dir.path())
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(File::create(dir.helper_log())?)
-            .spawn();
-        let program = program.display().to_string();
-        let child = spawned.map_err(|source| LaunchError::Spawn { program, source })?;
-        let helper = Process::open(child.id())?;
-        // Only its end is taken there; the helper may well outlive this daemon.
-        tokio::spawn(reap(Process::open(child.id())?, child));
-        let channel = BufReader::new(UnixStream::from_std(ours)?);
-        let dir = dir.clone();
-        Ok(Self { channel, helper, dir })
+        let helper = spawn(program, dir, OwnedFd::from(theirs))?;
+        let mut channel = Channel {
+            stream: BufReader::new(UnixStream::from_std(ours)?),
+            dir: dir.clone(),
+        };
+        let init = match channel.report().await? {
+            Report::Created(init) => Process::find(init)?.ok_or_else(|| channel.silent())?,
+            Report::Failed(why) => return Err(LaunchError::Refused(why)),
+            Report::Started => return Err(channel.silent()),
+        };
+        Ok(Self { channel, helper, init })
+    }
+}
+
+fn spawn(program: &Path, dir: &SandboxDir, channel: OwnedFd) -> Result<Process, LaunchError> {
+    let spawned = Command::new(program)
+        .arg0(NAME)
+        .arg(dir.path())
+        .env_clear()
+        .current_dir("/")
+        .stdin(channel)
+        .stdout(Stdio::null())
+        .stderr(File::create(dir.helper_log())?)
+        .spawn();
+    let program = program.display().to_string();
+    let child = spawned.map_err(|source| LaunchError::Spawn { program, source })?;
+    let helper = Process::open(child.id())?;
+    // Only its end is taken there; the helper may well outlive this daemon.
+    tokio::spawn(reap(Process::open(child.id())?, child));
+    Ok(helper)
+}
+
+#[async_trait]
+impl Created for Launch {
+    fn init(&self) -> &Process {
+        &self.init
     }
 
-    /// Waits until init exists. It runs nothing before [`Launch::go`].
-    pub(crate) async fn created(&mut self) -> Result<Process, LaunchError> {
-        match self.report().await? {
-            Report::Created(init) => Process::find(init)?.ok_or_else(|| self.silent()),
-            Report::Failed(why) => Err(LaunchError::Refused(why)),
-            Report::Started => Err(self.silent()),
-        }
-    }
-
-    /// Lets init run the command.
-    pub(crate) async fn go(mut self, init: Process) -> Result<Launched, LaunchError> {
-        self.channel.get_mut().write_all(&[GO]).await?;
-        match self.report().await? {
+    async fn go(mut self: Box<Self>) -> Result<Launched, LaunchError> {
+        self.channel.stream.get_mut().write_all(&[GO]).await?;
+        match self.channel.report().await? {
             Report::Started => Ok(Launched {
-                init,
+                init: self.init,
                 helper: self.helper,
             }),
             Report::Failed(why) => Err(LaunchError::Refused(why)),
-            Report::Created(_) => Err(self.silent()),
+            Report::Created(_) => Err(self.channel.silent()),
         }
     }
+}
 
+impl Channel {
     async fn report(&mut self) -> Result<Report, LaunchError> {
         let mut line = String::new();
-        self.channel.read_line(&mut line).await?;
+        self.stream.read_line(&mut line).await?;
         serde_json::from_str(&line).map_err(|_| self.silent())
     }
 

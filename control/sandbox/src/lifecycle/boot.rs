@@ -1,12 +1,13 @@
 //! Decides the steps from an order to a command that runs, and that every one of them ends in a reason when it fails.
 
 use super::{Life, Sandbox, Stage};
-use crate::embedded::{self, Job, Launch, LaunchError, Limits, SpecInput};
+use crate::bundle::{self, Job, Limits, SpecInput};
 use crate::logs;
 use crate::network::NetworkError;
 use crate::node::Node;
 use crate::order::StartOrder;
 use crate::process::Process;
+use crate::runtime::LaunchError;
 use miren_api::resource::SandboxState;
 use miren_loader::SlotError;
 use std::io;
@@ -84,13 +85,16 @@ impl Sandbox {
         let (node, order) = (Arc::clone(&self.node), self.order.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
         let job = prepared.map_err(io::Error::other)??;
-        let mut launch = Launch::spawn(&self.node.config.helper, &self.dir(), &job)?;
-        // The namespace is connected while the helper makes the sandbox in it.
-        let (attached, created) = tokio::join!(network.attach(self.id(), slot, address), launch.created());
+        let dir = self.dir();
+        // The namespace is connected while the runtime makes the sandbox in it.
+        let (attached, created) = tokio::join!(
+            network.attach(self.id(), slot, address),
+            self.node.runtime.create(&dir, &job)
+        );
         attached?;
-        let init = created?;
-        self.register(&init)?;
-        let launched = launch.go(init).await?;
+        let created = created?;
+        self.register(created.init())?;
+        let launched = created.go().await?;
         if let Some(life) = &mut self.life {
             life.init = Some(launched.init);
             life.helper = Some(launched.helper);
@@ -109,7 +113,7 @@ impl Sandbox {
     }
 }
 
-/// Everything the helper needs, on disk.
+/// Everything the runtime needs, on disk.
 fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job> {
     let id = order.id.as_str();
     let dir = node.dir(id);
@@ -119,7 +123,7 @@ fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job
             order.app_files.display()
         )));
     }
-    let shown = embedded::prepare_rootfs(&dir, Path::new("/"), id, IpAddr::V4(address))?;
+    let shown = bundle::prepare_rootfs(&dir, Path::new("/"), id, IpAddr::V4(address))?;
     let input = SpecInput {
         sandbox: id,
         command: &order.service.command,
@@ -131,7 +135,7 @@ fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job
         limits: Limits::of(order.service.resources, node.config.defaults),
         overlay: node.overlay,
     };
-    embedded::write_spec(&dir, &input)?;
+    bundle::write_spec(&dir, &input)?;
     let log = node.log(order);
     let limits = node.config.logs;
     if let Some(service) = log.parent() {

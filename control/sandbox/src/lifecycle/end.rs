@@ -1,16 +1,16 @@
 //! Decides what is said about a sandbox that has ended.
 
-use super::{Exit, Sandbox};
-use crate::embedded::Limits;
+use super::Sandbox;
+use crate::bundle::Limits;
 use crate::exit::{describe, exit_code};
-use crate::files;
 use crate::logs;
 use crate::order::SandboxChange;
 use miren_api::resource::SandboxState;
 use miren_loader::{EXIT_CODE_UNKNOWN, State};
 use std::time::Duration;
+use tokio::time::timeout;
 
-/// How long the helper may take to write the last lines and the exit status.
+/// How long the runtime may take to have the last lines and the exit status written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Lines of its log that go into the reason of a failed boot, and characters of each.
 const TAIL_LINES: usize = 5;
@@ -19,6 +19,8 @@ const TAIL_CHARACTERS: usize = 300;
 impl Sandbox {
     /// The one terminal announcement.
     pub(crate) async fn end(&mut self) -> SandboxChange {
+        // First: the runtime may remove the cgroup when it tells how init ended.
+        let kills = self.node.cgroups.out_of_memory_kills(self.id());
         let status = self.exit_status().await;
         self.facts.exit_code = status.and_then(exit_code);
         let stopped = self
@@ -29,7 +31,7 @@ impl Sandbox {
         let mut reason = match &self.why {
             Some(why) => why.clone(),
             None if stopped => "retired before the system restarted".to_owned(),
-            None => self.unexpected(status),
+            None => self.unexpected(status, kills),
         };
         if booting && !stopped {
             reason.push_str(&log_tail(&logs::last_lines(&self.node.log(&self.order), TAIL_LINES)));
@@ -43,31 +45,25 @@ impl Sandbox {
         self.change(self.state, Some(reason))
     }
 
-    /// Raw wait status: from the helper, which sees it after the last line is in the log, else from the kernel's hook.
+    /// Raw wait status, after the last line is in the log: as the kernel's hook saw it, else as the runtime did.
     async fn exit_status(&self) -> Option<i32> {
         let life = self.life.as_ref()?;
-        if let Some(helper) = &life.helper {
-            // A helper that does not end is killed by the clean-up.
-            let _ = tokio::time::timeout(LAST_WORDS, helper.exited()).await;
-        }
-        let recorded: Option<Exit> = files::read_json(&self.dir().exit()).ok().flatten();
-        if let Some(exit) = recorded {
-            return Some(exit.status);
-        }
+        let dir = self.dir();
+        // What does not end in time is killed by the clean-up.
+        let told = timeout(LAST_WORDS, self.node.runtime.last_words(&dir, life.helper.as_ref())).await;
         let view = self.node.fast_path.slot(life.slot);
         let seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
-        seen.then(|| view.exit_code.cast_signed())
+        seen.then(|| view.exit_code.cast_signed()).or(told.ok().flatten())
     }
 
     /// The reason of an exit that nobody asked for.
-    fn unexpected(&self, status: Option<i32>) -> String {
+    fn unexpected(&self, status: Option<i32>, out_of_memory_kills: u64) -> String {
         let booting = self.state == SandboxState::Pending;
         if booting && self.facts.pid.is_none() {
             return "the system restarted before its command was started".to_owned();
         }
         let limits = Limits::of(self.order.service.resources, self.node.config.defaults);
-        let kills = self.node.cgroups.out_of_memory_kills(self.id());
-        let how = describe(status, (kills > 0).then_some(limits.memory).flatten());
+        let how = describe(status, (out_of_memory_kills > 0).then_some(limits.memory).flatten());
         match (booting, self.facts.port) {
             (false, _) => how,
             (true, Some(port)) => format!("{how} before it listened on port {port}"),

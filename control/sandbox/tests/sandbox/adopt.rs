@@ -1,10 +1,12 @@
 //! Decides that sandboxes outlive the daemon, and what the next one makes of what it finds.
 
-use crate::node::{ask, eventually, with_node};
+use crate::client::ask;
+use crate::node::{eventually, with_node};
 use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped};
-use miren_sandbox::Facts;
+use miren_sandbox::{Facts, RuntimeConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -24,7 +26,7 @@ fn a_running_sandbox_is_adopted_and_still_watched() {
             "the slot of an adopted sandbox was given out"
         );
         ask(&running, "print/after the restart");
-        crate::node::try_ask(&running, "exit/7").expect_err("it exits");
+        crate::client::try_ask(&running, "exit/7").expect_err("it exits");
         let dead = node.until(&order.id, Dead).await;
         assert_eq!(dead.facts.exit_code, Some(7), "its helper told its end");
         node.drain_now(&next.id, "test over");
@@ -39,9 +41,14 @@ fn a_sandbox_that_died_meanwhile_is_reported_with_its_status() {
         let running = node.run(&order).await;
         let known = node.known(&order);
         node.kill_daemon().await;
-        crate::node::try_ask(&running, "exit/5").expect_err("it exits");
+        crate::client::try_ask(&running, "exit/5").expect_err("it exits");
         let exit = node.config.run_dir.join(format!("sandboxes/{}/exit.json", order.id));
-        eventually("the helper records the exit", || exit.exists()).await;
+        let init = format!("/proc/{}", running.facts.pid.expect("a pid"));
+        eventually("the exit is recorded", || match node.config.runtime {
+            RuntimeConfig::Embedded => exit.exists(),
+            RuntimeConfig::Containerd { .. } => !Path::new(&init).exists(),
+        })
+        .await;
         let changes = node.restart_daemon(vec![known]).await;
         assert_eq!(changes.len(), 1);
         assert_eq!((changes[0].state, changes[0].facts.exit_code), (Dead, Some(5)));

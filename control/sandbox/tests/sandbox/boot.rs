@@ -1,6 +1,7 @@
 //! Decides that a sandbox becomes RUNNING when it is ready, and that every boot failure ends in DEAD with its reason.
 
-use crate::node::{ask, status_field, with_config, with_node};
+use crate::client::ask;
+use crate::node::{status_field, with_config, with_node};
 use miren_api::resource::SandboxState;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Decides that a sandbox sees and can do what it needs, and nothing else.
 
-use crate::node::{ask, contents, status_field, with_node};
+use crate::client::ask;
+use crate::node::{contents, status_field, with_node};
 use miren_api::resource::SandboxState;
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;

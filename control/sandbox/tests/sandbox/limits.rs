@@ -1,6 +1,7 @@
 //! Decides that memory, processes and processor time of a sandbox are limited, and that running out is told.
 
-use crate::node::{ask, try_ask, with_node};
+use crate::client::{ask, try_ask};
+use crate::node::with_node;
 use miren_api::app_file::Resources;
 use miren_api::resource::SandboxState;
 use miren_api::settings::Bytes;

@@ -1,6 +1,7 @@
 //! Decides that what sandboxes write can be read back, however much it is.
 
-use crate::node::{TestNode, ask, with_config, with_node};
+use crate::client::ask;
+use crate::node::{TestNode, with_config, with_node};
 use futures_util::StreamExt;
 use miren_api::resource::{LogLine, LogStream, SandboxState};
 use miren_api::settings::Bytes;

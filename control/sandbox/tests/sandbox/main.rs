@@ -4,6 +4,7 @@
 
 mod adopt;
 mod boot;
+mod client;
 mod end;
 mod isolation;
 mod limits;

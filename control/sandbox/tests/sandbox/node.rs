@@ -4,15 +4,13 @@ use miren_api::app_file::{Concurrency, Resources, Service};
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
 use miren_loader::{ActiveMode, FastPath, FastPathConfig, Mode};
-use miren_sandbox::{Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Known, NodeConfig, RuntimeConfig, SandboxChange, Sandboxes, StartOrder};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Longest wait for anything that is to happen.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 static NODES: AtomicU32 = AtomicU32::new(0);
 
 /// Runs a test with a node of its own. Its threads are all in one new network namespace.
@@ -42,6 +40,14 @@ pub fn with_config(change: impl FnOnce(&mut NodeConfig), test: impl AsyncFnOnce(
         test(&mut node).await;
         node.close().await;
     });
+}
+
+/// The runtime under test: the containerd at `MIREN_TEST_CONTAINERD`, if that is set.
+fn runtime() -> RuntimeConfig {
+    match std::env::var_os("MIREN_TEST_CONTAINERD") {
+        Some(socket) => RuntimeConfig::Containerd { socket: socket.into() },
+        None => RuntimeConfig::Embedded,
+    }
 }
 
 fn loopback_up() {
@@ -76,6 +82,7 @@ impl TestNode {
         fs::create_dir(&run).expect("a folder");
         let mut config = NodeConfig::new(name, &run, &log, format!("mt{third}-{number}"), subnet);
         config.helper = PathBuf::from(env!("CARGO_BIN_EXE_miren-sandbox-testapp"));
+        config.runtime = runtime();
         change(&mut config);
         let app = dir.path().join("app");
         fs::create_dir(&app).expect("a folder");
@@ -342,32 +349,6 @@ fn service(command: &str) -> Service {
         resources: Resources::default(),
         env: BTreeMap::new(),
     }
-}
-
-/// Asks the app in a sandbox to do something; its answer.
-pub fn ask(sandbox: &SandboxChange, path: &str) -> String {
-    try_ask(sandbox, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
-}
-
-pub fn try_ask(sandbox: &SandboxChange, path: &str) -> std::io::Result<String> {
-    ask_on(connect(sandbox)?, path)
-}
-
-pub fn connect(sandbox: &SandboxChange) -> std::io::Result<TcpStream> {
-    TcpStream::connect((
-        sandbox.facts.ip.expect("an address"),
-        sandbox.facts.port.expect("a port"),
-    ))
-}
-
-/// Uses a connection that is open already.
-pub fn ask_on(mut stream: TcpStream, path: &str) -> std::io::Result<String> {
-    stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "GET /{path} HTTP/1.1\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    body.ok_or_else(|| std::io::Error::other(format!("no answer but {answer:?}")))
 }
 
 /// Waits until `condition` holds.

@@ -74,7 +74,7 @@ pub(crate) fn write(dir: &SandboxDir, input: &SpecInput<'_>) -> io::Result<()> {
         capabilities: capabilities::grantable()?,
         open_files: open_files()?,
     };
-    crate::files::write_json(&dir.path().join("config.json"), &spec(dir, input, &powers))
+    crate::files::write_json(&dir.spec(), &spec(dir, input, &powers))
 }
 
 /// What this process can give to another.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longest line; longer ones are split. Keeps the memory of the helper bounded.
-pub(super) const LINE_MAX: usize = 16 * 1024;
+const LINE_MAX: usize = 16 * 1024;
 /// Bytes read at once: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
@@ -78,8 +78,14 @@ impl Output {
     }
 }
 
-/// Moves lines from the two pipes to the log until init has exited and everything it had written is read.
-pub(super) fn run(stdout: OwnedFd, stderr: OwnedFd, init: BorrowedFd<'_>, log: &mut LogWriter) -> io::Result<()> {
+/// Moves lines from the two pipes to the log until everything that was written is read: until init has exited, if it is given,
+/// or until nobody holds the other ends.
+pub(crate) fn run(
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    init: Option<BorrowedFd<'_>>,
+    log: &mut LogWriter,
+) -> io::Result<()> {
     let mut outputs = [
         Output::new(LogStream::Stdout, stdout),
         Output::new(LogStream::Stderr, stderr),
@@ -88,8 +94,8 @@ pub(super) fn run(stdout: OwnedFd, stderr: OwnedFd, init: BorrowedFd<'_>, log: &
     let mut exited = false;
     loop {
         // After init nobody can write any more: its whole pid namespace is gone. What is left is read without waiting.
-        let ready = wait(&outputs, (!exited).then_some(init))?;
-        if exited && ready.is_empty() {
+        let ready = wait(&outputs, init, exited)?;
+        if ready.is_empty() {
             break;
         }
         for index in &ready {
@@ -108,25 +114,25 @@ pub(super) fn run(stdout: OwnedFd, stderr: OwnedFd, init: BorrowedFd<'_>, log: &
     Ok(())
 }
 
-/// Which outputs can be read; one past the last of them stands for init. Waits only while init is to be watched.
-fn wait(outputs: &[Output], init: Option<BorrowedFd<'_>>) -> io::Result<Vec<usize>> {
+/// Which outputs can be read; one past the last of them stands for init. None when there is nothing more to wait for.
+fn wait(outputs: &[Output], init: Option<BorrowedFd<'_>>, exited: bool) -> io::Result<Vec<usize>> {
     let pipes = outputs.iter().enumerate();
     let mut watched: Vec<(usize, BorrowedFd<'_>)> = pipes
         .filter_map(|(index, output)| Some((index, output.pipe.as_ref()?.as_fd())))
         .collect();
-    watched.extend(init.map(|init| (outputs.len(), init)));
+    watched.extend(init.filter(|_| !exited).map(|init| (outputs.len(), init)));
+    if watched.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut fds: Vec<PollFd<'_>> = watched
         .iter()
         .map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN))
         .collect();
-    let timeout = if init.is_some() {
-        PollTimeout::NONE
-    } else {
-        PollTimeout::ZERO
-    };
-    match poll(&mut fds, timeout) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => return Err(error.into()),
+    let timeout = if exited { PollTimeout::ZERO } else { PollTimeout::NONE };
+    while let Err(error) = poll(&mut fds, timeout) {
+        if error != Errno::EINTR {
+            return Err(error.into());
+        }
     }
     let ready = watched.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(false));
     Ok(ready.map(|((index, _), _)| *index).collect())

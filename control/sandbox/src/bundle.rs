@@ -1,0 +1,110 @@
+//! Decides what a sandbox sees and may do, and which of its files the daemon, its runtime and its log share.
+
+mod capabilities;
+mod overlay;
+mod rootfs;
+mod seccomp;
+mod spec;
+
+pub(crate) use overlay::is_possible as overlay_is_possible;
+pub(crate) use rootfs::prepare as prepare_rootfs;
+pub(crate) use spec::{Limits, SpecInput, write as write_spec};
+
+use crate::process::ProcessRef;
+use miren_api::id::SandboxId;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Files of one sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct SandboxDir(pub(crate) PathBuf);
+
+impl SandboxDir {
+    pub(crate) fn new(run_dir: &Path, sandbox: &str) -> Self {
+        Self(run_dir.join("sandboxes").join(sandbox))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The [`Job`] of its log.
+    pub(crate) fn job(&self) -> PathBuf {
+        self.0.join("job.json")
+    }
+
+    /// What the runtime is to make, in the runtime specification's terms.
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// A helper that was not started by the daemon says here which process it is.
+    pub(crate) fn helper(&self) -> PathBuf {
+        self.0.join("helper.json")
+    }
+
+    /// Its [`Processes`].
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.0.join("processes.json")
+    }
+
+    /// The [`Exit`] a helper saw.
+    pub(crate) fn exit(&self) -> PathBuf {
+        self.0.join("exit.json")
+    }
+
+    /// Locked by the helper for as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// What the helper itself had to complain about.
+    pub(crate) fn helper_log(&self) -> PathBuf {
+        self.0.join("helper.log")
+    }
+
+    /// State of the container runtime.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+
+    /// What the sandbox writes below `/app`.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    /// Scratch folder of the overlay.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+}
+
+/// Whose log is to be written, and where.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) service: String,
+    pub(crate) log: PathBuf,
+    /// Bytes at which a log file is rotated.
+    pub(crate) log_bytes: u64,
+    /// Number of log files.
+    pub(crate) log_files: u32,
+}
+
+/// The two processes of a sandbox that the host knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Processes {
+    pub(crate) helper: ProcessRef,
+    pub(crate) init: ProcessRef,
+}
+
+/// How init ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    /// Raw wait status.
+    pub(crate) status: i32,
+}

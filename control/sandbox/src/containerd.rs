@@ -1,0 +1,119 @@
+//! Decides how a sandbox is made with containerd: which records it gets there, and how they go again.
+//!
+//! containerd only runs what is made here: root, specification, network and cgroup are the embedded runtime's. No snapshot, image or
+//! content of containerd is used, so its garbage collector has nothing to take away.
+
+mod client;
+mod log;
+
+pub(crate) use log::main_if_asked as log_main_if_asked;
+
+use crate::bundle::{Job, Processes, SandboxDir};
+use crate::files;
+use crate::process::{Process, ProcessRef};
+use crate::runtime::{Created, LaunchError, Launched, Runtime};
+use async_trait::async_trait;
+use client::{Client, Failed};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The containers of one node: they have a namespace of containerd to themselves.
+pub(crate) struct Containerd {
+    client: Client,
+    /// The executable that writes logs.
+    helper: PathBuf,
+}
+
+impl Containerd {
+    /// Does not connect yet: sandboxes live on without containerd, so a daemon starts without it as well.
+    ///
+    /// # Errors
+    /// When the path cannot be that of a socket.
+    pub(crate) fn new(socket: &Path, node: &str, helper: &Path) -> Result<Self, String> {
+        Ok(Self {
+            client: Client::new(socket, &format!("miren-{node}"))?,
+            helper: helper.to_owned(),
+        })
+    }
+}
+
+/// A container whose init waits.
+struct Waiting {
+    client: Client,
+    sandbox: String,
+    init: Process,
+    helper: Process,
+}
+
+#[async_trait]
+impl Runtime for Containerd {
+    async fn create(&self, dir: &SandboxDir, job: &Job) -> Result<Box<dyn Created>, LaunchError> {
+        let sandbox = job.sandbox.to_string();
+        files::write_json(&dir.job(), job)?;
+        let spec = std::fs::read(dir.spec())?;
+        let refused = |error: Failed| LaunchError::Refused(error.told());
+        self.client.create_container(&sandbox, spec).await.map_err(refused)?;
+        let log = log::uri(&self.helper, dir);
+        let pid = self.client.create_task(&sandbox, &log).await.map_err(refused)?;
+        let init = Process::open(pid)?;
+        let helper: Option<ProcessRef> = files::read_json(&dir.helper())?;
+        let helper = helper.map(Process::find).transpose()?.flatten();
+        let helper = helper.ok_or_else(|| LaunchError::Silent(": the process that writes the log".into()))?;
+        let processes = Processes {
+            helper: helper.reference(),
+            init: init.reference(),
+        };
+        files::write_json(&dir.processes(), &processes)?;
+        Ok(Box::new(Waiting {
+            client: self.client.clone(),
+            sandbox,
+            init,
+            helper,
+        }))
+    }
+
+    /// Deleting the task closes the pipes of the log.
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32> {
+        let sandbox = dir.path().file_name()?.to_str()?;
+        let status = self.client.delete_task(sandbox).await;
+        if let Some(helper) = helper {
+            let _ = helper.exited().await;
+        }
+        let status = status
+            .inspect_err(|error| tracing::warn!(sandbox, %error, "containerd does not say how it ended"))
+            .ok()
+            .flatten()?;
+        log::say_how_it_ended(dir, status);
+        Some(status)
+    }
+
+    async fn forget(&self, sandbox: &str) -> Result<(), String> {
+        let told = |error: Failed| error.to_string();
+        self.client.delete_task(sandbox).await.map_err(told)?;
+        self.client.delete_container(sandbox).await.map_err(told)
+    }
+
+    async fn found(&self) -> Result<BTreeSet<String>, String> {
+        self.client.containers().await.map_err(|error| error.to_string())
+    }
+
+    async fn forget_node(&self) -> Result<(), String> {
+        self.client.delete_namespace().await.map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl Created for Waiting {
+    fn init(&self) -> &Process {
+        &self.init
+    }
+
+    async fn go(self: Box<Self>) -> Result<Launched, LaunchError> {
+        let started = self.client.start_task(&self.sandbox).await;
+        started.map_err(|error| LaunchError::Refused(error.told()))?;
+        Ok(Launched {
+            init: self.init,
+            helper: self.helper,
+        })
+    }
+}

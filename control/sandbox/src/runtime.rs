@@ -1,0 +1,66 @@
+//! Decides what a container runtime does for a sandbox: makes it, lets its command run, says how it ended, forgets it.
+
+use crate::bundle::{Job, SandboxDir};
+use crate::process::Process;
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use std::io;
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("starting the helper process {program}: {source}")]
+    Spawn { program: String, source: io::Error },
+    #[error("the helper process: {0}")]
+    Helper(#[from] io::Error),
+    /// The runtime says why.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the helper process ended without a word{0}")]
+    Silent(String),
+}
+
+/// A sandbox that exists, and whose init waits. Nothing runs in it if this is dropped.
+#[async_trait]
+pub(crate) trait Created: Send {
+    fn init(&self) -> &Process;
+
+    /// Lets init run the command.
+    async fn go(self: Box<Self>) -> Result<Launched, LaunchError>;
+}
+
+/// A sandbox whose command runs.
+pub(crate) struct Launched {
+    pub(crate) init: Process,
+    /// What writes its log, and may hold it besides.
+    pub(crate) helper: Process,
+}
+
+/// What makes sandboxes of bundles. Whether they live is seen from their processes, never asked here.
+#[async_trait]
+pub(crate) trait Runtime: Send + Sync {
+    /// Makes the sandbox whose bundle is in `dir`.
+    async fn create(&self, dir: &SandboxDir, job: &Job) -> Result<Box<dyn Created>, LaunchError>;
+
+    /// For a sandbox whose init is gone: waits until its last line is in the log. Its raw wait status, if anyone saw it.
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32>;
+
+    /// Removes what the runtime itself keeps of a sandbox whose processes were killed. What is gone is no error.
+    async fn forget(&self, sandbox: &str) -> Result<(), String>;
+
+    /// Sandboxes of this node that the runtime keeps something of.
+    async fn found(&self) -> Result<BTreeSet<String>, String>;
+
+    /// Removes what the runtime keeps of the node once nothing is left of its sandboxes.
+    async fn forget_node(&self) -> Result<(), String>;
+}
+
+/// What a user is told about a command that is not there, whichever runtime found out.
+pub(crate) fn not_found(command: &str) -> String {
+    format!("command not found: {command}")
+}
+
+/// As [`not_found`], for one that is there.
+pub(crate) fn not_executable(command: &str) -> String {
+    format!("command not executable: {command}; set its mode with chmod +x")
+}
