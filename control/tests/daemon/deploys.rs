@@ -239,8 +239,13 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
     };
     let _: ProxyAck = node.client.post("/v1/proxy/ack", &ack).await.unwrap();
     assert_eq!(node.ended(&new).await.status, DeployStatus::Succeeded);
-    let draining = node.machine().of_app("shop", SandboxState::Draining);
-    assert_eq!(draining, [held.leases[0].sandbox.clone()], "it waits for the lease");
+    eventually("the old sandbox drains, and waits for the lease", async || {
+        match node.machine().of_app("shop", SandboxState::Draining).as_slice() {
+            [only] if *only == held.leases[0].sandbox => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     assert_eq!(
         refusal(node.client.post::<AcquireResponse>("/v1/leases/acquire", &ask).await).code,
         ErrorCode::NoSuchVersion

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,8 @@ pub struct State {
     pub seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     open: AtomicUsize,
+    /// Answers to `/partial` that have been sent as far as they go.
+    pub halves: AtomicUsize,
     /// One permit lets one request to `/hold` be answered.
     pub release: Semaphore,
     /// Ends the streams of `/events` and the bodies of `/partial`.
@@ -51,6 +53,7 @@ impl App {
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            halves: AtomicUsize::new(0),
             release: Semaphore::new(0),
             finish: Notify::new(),
         });
@@ -70,16 +73,37 @@ impl App {
         self.state.open.load(Ordering::SeqCst)
     }
 
+    /// Closes the listener for good.
+    pub async fn stop_listening(mut self) -> Nobody {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        Nobody::at(self.address)
+    }
+
     /// Connections there have ever been.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
+}
 
-    /// Closes the listener, as an app that has not begun to listen; its address stays free for a moment.
-    pub async fn stop_listening(mut self) -> SocketAddr {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-        self.address
+/// An address at which nobody listens, as of an app that has not begun to; nobody else gets it meanwhile.
+pub struct Nobody {
+    pub address: SocketAddr,
+    _kept: TcpSocket,
+}
+
+impl Nobody {
+    pub fn new() -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let kept = TcpSocket::new_v4().unwrap();
+        kept.bind(address).unwrap();
+        Self {
+            address: kept.local_addr().unwrap(),
+            _kept: kept,
+        }
     }
 }
 
@@ -169,6 +193,7 @@ async fn partial(stream: &mut TcpStream, state: &State) {
         .await
         .is_ok()
     {
+        state.halves.fetch_add(1, Ordering::SeqCst);
         state.finish.notified().await;
         let _ = stream.write_all(b"rest").await;
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than anything here takes; reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Longer than anything here takes, also where another process has nearly all of the machine; reached only when something
+/// hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
     pub stream: TcpStream,

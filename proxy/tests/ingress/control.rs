@@ -33,13 +33,19 @@ pub struct Inner {
     pub leases: HashMap<String, Vec<Lease>>,
     /// What acquires for a version are answered with instead.
     pub refusals: HashMap<String, ApiError>,
+    /// What the next acquire for a version is answered with, once.
+    pub one_refusal: HashMap<String, ApiError>,
     pub acquires: Vec<AcquireRequest>,
+    /// Acquires that wait for their answer, and the most there ever were at once, by version.
+    pub acquiring: HashMap<String, (usize, usize)>,
     pub released: Vec<LeaseKey>,
     pub acknowledged: Vec<u64>,
     pub lost: Vec<LeaseKey>,
     pub renewals: Vec<RenewRequest>,
     /// Whether renewals wait for their answer.
     pub holds_renewals: bool,
+    /// Whether streams say nothing; what there is to say is said afterwards.
+    pub is_silent: bool,
     /// What renewals answer as capacity; what the proxy says it has when there is nothing here.
     pub shares: HashMap<LeaseKey, u32>,
 }
@@ -143,7 +149,8 @@ async fn stream(State(shared): State<Arc<Shared>>) -> Sse<impl Stream<Item = Res
         (shared, changed, begin),
         move |(shared, mut changed, mut at)| async move {
             loop {
-                let next = shared.events.lock().get(at).cloned();
+                let is_silent = shared.inner.lock().is_silent;
+                let next = shared.events.lock().get(at).filter(|_| !is_silent).cloned();
                 match next {
                     Some((name, _)) if name == SKIPPED && at > begin => at += 1,
                     Some((name, data)) => {
@@ -164,6 +171,7 @@ async fn acknowledge(State(shared): State<Arc<Shared>>, Json(ack): Json<ProxyAck
 
 async fn acquire(State(shared): State<Arc<Shared>>, Json(request): Json<AcquireRequest>) -> Response {
     shared.inner.lock().acquires.push(request.clone());
+    let _counted = Acquiring::begin(&shared, request.version.as_str());
     let mut changed = shared.changed.subscribe();
     let granted = async {
         loop {
@@ -179,8 +187,32 @@ async fn acquire(State(shared): State<Arc<Shared>>, Json(request): Json<AcquireR
     }
 }
 
+/// An acquire that is counted until it is answered, or its caller gone.
+struct Acquiring<'s>(&'s Shared, String);
+
+impl<'s> Acquiring<'s> {
+    fn begin(shared: &'s Shared, version: &str) -> Self {
+        let mut inner = shared.inner.lock();
+        let (now, most) = inner.acquiring.entry(version.to_owned()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+        Self(shared, version.to_owned())
+    }
+}
+
+impl Drop for Acquiring<'_> {
+    fn drop(&mut self) {
+        if let Some((now, _)) = self.0.inner.lock().acquiring.get_mut(&self.1) {
+            *now -= 1;
+        }
+    }
+}
+
 fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
-    let inner = shared.inner.lock();
+    let mut inner = shared.inner.lock();
+    if let Some(refusal) = inner.one_refusal.remove(request.version.as_str()) {
+        return Some(refuse(refusal));
+    }
     if let Some(refusal) = inner.refusals.get(request.version.as_str()) {
         return Some(refuse(refusal.clone()));
     }

@@ -1,10 +1,11 @@
 //! A request is only ever sent to a sandbox that is RUNNING; what is lost is noticed and replaced.
 
-use crate::app::App;
+use crate::app::{App, Nobody};
 use crate::client::{Client, ask, get, post};
 use crate::stage::{HOST, Stage, becomes, snapshot};
 use miren_api::routing::SandboxHint;
 use miren_loader::State;
+use std::sync::atomic::Ordering;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_no_request_is_sent_to_a_generation_whose_word_is_not_running() {
@@ -36,9 +37,9 @@ async fn r4_connections_of_a_dead_generation_are_closed_without_a_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r7_a_refused_connect_drops_the_lease_and_any_method_is_sent_elsewhere() {
     let stage = Stage::new("").await;
-    let gone = App::start("gone").await.stop_listening().await;
-    let sandbox = stage.run(gone);
-    stage.grant_lease("shop-v1", sandbox, gone, 10);
+    let nobody = Nobody::new();
+    let sandbox = stage.run(nobody.address);
+    stage.grant_lease("shop-v1", sandbox, nobody.address, 10);
     let address = stage.address();
     let asked = tokio::spawn(async move { ask(address, &post(HOST, "/", &"x".repeat(200_000))).await });
     // Control goes on granting the one nobody listens on; a second one comes along.
@@ -67,9 +68,9 @@ async fn r7_a_refused_connect_drops_the_lease_and_any_method_is_sent_elsewhere()
 #[tokio::test(flavor = "multi_thread")]
 async fn r7_with_a_second_sandbox_a_refused_connect_costs_no_request() {
     let stage = Stage::new("").await;
-    let gone = App::start("gone").await.stop_listening().await;
+    let nobody = Nobody::new();
     let app = App::start("app").await;
-    stage.grant_lease("shop-v1", stage.run(gone), gone, 10);
+    stage.grant_lease("shop-v1", stage.run(nobody.address), nobody.address, 10);
     stage.grant("shop-v1", &app, 10);
     for _ in 0..20 {
         let response = ask(stage.address(), &post(HOST, "/", "body")).await;
@@ -115,16 +116,10 @@ async fn a_draining_sandbox_finishes_what_it_has_and_is_then_released() {
     };
     stage.control.send("sandbox", serde_json::to_string(&hint).unwrap());
     assert_eq!(stage.get("/").await.body, "new");
-    assert!(
-        stage.control.change(|inner| inner.released.is_empty()),
-        "not before its last request has ended"
-    );
+    assert!(!stage.was_given_back(sandbox), "not before its last request has ended");
     old.state.release.add_permits(1);
     assert_eq!(busy.response().await.body, "old");
-    becomes("released", vec![sandbox.key], || {
-        stage.control.change(|inner| inner.released.clone())
-    })
-    .await;
+    stage.given_back(sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,15 +129,12 @@ async fn i9_a_tunnel_counts_as_a_request_until_it_ends() {
     let sandbox = stage.grant("shop-v1", &app, 10);
     let mut tunnel = crate::protocol::websocket(&stage).await;
     stage.advance(sandbox, State::Draining);
-    stage.metric_becomes("miren_proxy_leases_closed_total", 1.0).await;
+    stage.metric_reaches("miren_proxy_leases_closed_total", 1.0).await;
     tunnel.send("still here").await;
     assert!(tunnel.read_past("still here").await);
-    assert!(stage.control.change(|inner| inner.released.is_empty()));
+    assert!(!stage.was_given_back(sandbox));
     drop(tunnel);
-    becomes("released", vec![sandbox.key], || {
-        stage.control.change(|inner| inner.released.clone())
-    })
-    .await;
+    stage.given_back(sandbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +144,7 @@ async fn an_answer_of_a_sandbox_that_dies_is_cut_off_not_ended() {
     let sandbox = stage.grant("shop-v1", &app, 10);
     let mut client = stage.client().await;
     client.send(&get(HOST, "/partial")).await;
-    becomes("requests", 1, || app.requests()).await;
+    becomes("half answers", 1, || app.state.halves.load(Ordering::SeqCst)).await;
     stage.advance(sandbox, State::Dead);
     let response = client.response().await;
     assert_eq!(
@@ -240,9 +232,6 @@ async fn leases_of_a_version_without_routes_are_given_back() {
     stage.grant("shop-v2", &new, 10);
     assert_eq!(stage.get("/").await.body, "old");
     stage.control.publish(&snapshot(2, "shop-v2"));
-    becomes("released", vec![sandbox.key], || {
-        stage.control.change(|inner| inner.released.clone())
-    })
-    .await;
+    stage.given_back(sandbox).await;
     becomes("open connections", 0, || old.open_connections()).await;
 }

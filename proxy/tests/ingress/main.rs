@@ -4,6 +4,7 @@ mod app;
 mod client;
 mod control;
 mod kept;
+mod layers;
 mod leases;
 mod lifecycle;
 mod limits;

@@ -2,8 +2,7 @@
 
 use crate::app::App;
 use crate::client::{Client, ask, get, post};
-use crate::stage::{HOST, Stage};
-use std::time::{Duration, Instant};
+use crate::stage::{HOST, Stage, becomes};
 
 /// A WebSocket to the app.
 pub async fn websocket(stage: &Stage) -> Client {
@@ -41,14 +40,9 @@ async fn the_first_event_of_a_stream_comes_at_once_and_the_stream_is_not_cut() {
     stage.grant("shop-v1", &app, 10);
     assert_eq!(stage.get("/").await.status, 200);
     let mut client = stage.client().await;
-    let begun = Instant::now();
     client.send(&get(HOST, "/events")).await;
+    // The app says nothing more until it is told to: what is here now was not held back for it.
     assert!(client.read_past("data: first\n\n").await);
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "{:?}: it was held back",
-        begun.elapsed()
-    );
     // Another request that is cut for its silence shows that the time has passed.
     assert_eq!(stage.get("/hold").await.error(), "upstream_timeout");
     app.state.finish.notify_one();
@@ -64,7 +58,9 @@ async fn an_app_that_does_not_answer_in_time_is_504_and_not_asked_again() {
         let response = ask(stage.address(), &request).await;
         assert_eq!((response.status, response.error()), (504, "upstream_timeout"));
     }
-    assert_eq!(app.requests(), 2);
+    // On a busy machine the app may read a request after it was given up.
+    becomes("requests", 2, || app.requests()).await;
+    assert_eq!(stage.metric("miren_proxy_retries_total").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

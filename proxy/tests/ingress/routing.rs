@@ -16,10 +16,7 @@ async fn a_request_reaches_the_active_version_and_the_snapshot_is_acknowledged()
     assert_eq!((response.status, response.body.as_str()), (200, "one"));
     assert_eq!(response.header("x-from"), Some("app"), "{response:?}");
     assert_eq!(response.header("x-request-id").map(str::len), Some(32), "{response:?}");
-    becomes("acknowledged", vec![1], || {
-        stage.control.change(|inner| inner.acknowledged.clone())
-    })
-    .await;
+    stage.acknowledged(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,11 +95,7 @@ async fn a_new_snapshot_moves_traffic_without_closing_client_connections() {
     stage.grant("shop-v2", &new, 10);
     let mut client = stage.client().await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "old");
-    stage.control.publish(&snapshot(2, "shop-v2"));
-    becomes("acknowledged", Some(2), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    served(&stage, &snapshot(2, "shop-v2")).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "new");
     assert_eq!(
         old.requests(),
@@ -116,14 +109,17 @@ async fn an_older_snapshot_is_not_applied() {
     let stage = Stage::new("").await;
     let (old, new) = (App::start("old").await, App::start("new").await);
     stage.grant("shop-v1", &old, 10);
-    stage.grant("shop-v3", &new, 10);
-    stage.control.publish(&snapshot(3, "shop-v3"));
-    stage.control.publish(&snapshot(2, "shop-v1"));
-    becomes("acknowledged", Some(3), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    let first = stage.grant("shop-v3", &new, 10);
+    served(&stage, &snapshot(3, "shop-v3")).await;
     assert_eq!(stage.get("/").await.body, "new");
+    // What comes after it on the same stream shows that it was read.
+    let newer = App::start("newer").await;
+    stage.revoke("shop-v3", first);
+    stage.grant("shop-v3", &newer, 10);
+    stage.control.publish(&snapshot(2, "shop-v1"));
+    stage.control.send("pool", r#"{"pool":"pool-shop-v3"}"#.to_owned());
+    stage.moves("new", "newer").await;
+    stage.acknowledged(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,13 +128,7 @@ async fn e10_active_and_ephemeral_traffic_never_mix() {
     let (active, preview) = (App::start("active").await, App::start("preview").await);
     stage.grant("shop-v1", &active, 50);
     stage.grant("shop-pr1", &preview, 50);
-    stage
-        .control
-        .publish(&with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1"));
-    becomes("acknowledged", Some(2), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    served(&stage, &with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1")).await;
     let address = stage.address();
     let tasks = (0..40).map(|index| {
         let (host, wanted) = if index % 2 == 0 {
@@ -191,10 +181,7 @@ async fn a_damaged_copy_falls_back_to_the_one_before_and_is_counted() {
 /// Publishes a snapshot and waits until it is served.
 async fn served(stage: &Stage, snapshot: &RoutingSnapshot) {
     stage.control.publish(snapshot);
-    becomes("acknowledged", Some(snapshot.generation), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    stage.acknowledged(snapshot.generation).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,6 +129,23 @@ impl Stage {
         });
     }
 
+    /// Waits until control was given this sandbox back, once or more.
+    pub async fn given_back(&self, sandbox: Sandbox) {
+        becomes("given back", true, || self.was_given_back(sandbox)).await;
+    }
+
+    pub fn was_given_back(&self, sandbox: Sandbox) -> bool {
+        self.control.change(|inner| inner.released.contains(&sandbox.key))
+    }
+
+    /// Waits until the newest generation that the proxy said to serve is this one.
+    pub async fn acknowledged(&self, generation: u64) {
+        becomes("acknowledged", Some(generation), || {
+            self.control.change(|inner| inner.acknowledged.last().copied())
+        })
+        .await;
+    }
+
     pub fn advance(&self, sandbox: Sandbox, to: State) {
         self.table
             .advance(sandbox.key.slot, sandbox.key.generation, to)
@@ -139,8 +156,27 @@ impl Stage {
         ask(self.address(), &get(HOST, path)).await
     }
 
+    /// Asks until answers come from the app `to`; up to then they come from `from`.
+    pub async fn moves(&self, from: &str, to: &str) {
+        let begun = Instant::now();
+        loop {
+            let response = self.get("/").await;
+            if response.body == to {
+                return;
+            }
+            assert_eq!((response.status, response.body.as_str()), (200, from));
+            assert!(begun.elapsed() < PATIENCE, "requests still go to {from}, not to {to}");
+        }
+    }
+
     pub async fn client(&self) -> Client {
         Client::connect(self.address()).await
+    }
+
+    /// Whether the word says that it is RUNNING.
+    pub fn runs(&self, sandbox: Sandbox) -> bool {
+        let slot = self.table.slot(sandbox.key.slot);
+        (slot.generation, slot.state) == (sandbox.key.generation, State::Running)
     }
 
     /// The value of a metric, with its labels as in the text format.
@@ -154,12 +190,23 @@ impl Stage {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Waits until a metric has a value.
+    /// Waits until a metric has a value, which it keeps then: it cannot be missed between two looks.
     pub async fn metric_becomes(&self, name: &str, wanted: f64) {
+        self.metric_is(name, &format!("{wanted}"), |found| found == wanted)
+            .await;
+    }
+
+    /// Waits until a metric that only grows has reached a value, or is past it.
+    pub async fn metric_reaches(&self, name: &str, least: f64) {
+        self.metric_is(name, &format!("{least} or more"), |found| found >= least)
+            .await;
+    }
+
+    async fn metric_is(&self, name: &str, wanted: &str, is_wanted: impl Fn(f64) -> bool) {
         let begun = Instant::now();
         loop {
             let found = self.metric(name).await;
-            if found == wanted {
+            if is_wanted(found) {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "{name} is {found}, not {wanted}");
@@ -274,7 +321,7 @@ pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Waits until `seen` is what is `wanted`.
+/// Waits until `seen` is what is `wanted`. What may pass beyond that between two looks is to be asked for as a condition.
 pub async fn becomes<T: PartialEq + std::fmt::Debug>(what: &str, wanted: T, mut seen: impl FnMut() -> T) {
     let begun = Instant::now();
     loop {

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::client::{Client, Response, ask, get};
+use crate::control::Inner;
 use crate::stage::{HOST, Stage, all, becomes, snapshot};
 use miren_api::{ApiError, ErrorCode};
 use std::net::SocketAddr;
@@ -15,26 +16,32 @@ fn ask_many(address: SocketAddr, count: usize, path: &'static str) -> Vec<JoinHa
         .collect()
 }
 
+/// Acquires that wait for their answer, and the most there ever were at once.
+fn acquiring(stage: &Stage) -> (usize, usize) {
+    let counted = |inner: &mut Inner| inner.acquiring.get("shop-v1").copied();
+    stage.control.change(counted).unwrap_or_default()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
     let stage = Stage::new("").await;
     let waiting = ask_many(stage.address(), 20, "/");
     stage.metric_becomes(WAITING, 20.0).await;
-    becomes("acquires for all of them", 1, || {
-        stage.control.change(|inner| inner.acquires.len())
-    })
-    .await;
+    becomes("acquires under way", 1, || acquiring(&stage).0).await;
     let acquires = stage.control.change(|inner| inner.acquires.clone());
-    assert_eq!(
-        (acquires[0].version.as_str(), acquires[0].service.as_str()),
-        ("shop-v1", "web")
+    for acquire in &acquires {
+        assert_eq!((acquire.version.as_str(), acquire.service.as_str()), ("shop-v1", "web"));
+    }
+    assert!(
+        acquires.iter().any(|acquire| acquire.demand.queued > 0),
+        "it carries the demand"
     );
-    assert!(acquires[0].demand.queued > 0, "it carries the demand");
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 100);
     for response in all(waiting).await {
         assert_eq!((response.status, response.body.as_str()), (200, "app"));
     }
+    assert_eq!(acquiring(&stage).1, 1, "most acquires at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +50,7 @@ async fn no_more_requests_than_its_capacity_are_in_one_sandbox_and_the_rest_wait
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 2);
     let waiting = ask_many(stage.address(), 10, "/hold");
+    becomes("requests", 2, || app.requests()).await;
     stage.metric_becomes(WAITING, 8.0).await;
     assert_eq!(app.requests(), 2);
     for served in 1..=10 {
@@ -153,10 +161,12 @@ async fn a_waiting_request_survives_a_restart_of_control() {
     let refusal = ApiError::new(ErrorCode::Draining, "control is stopping");
     stage
         .control
-        .change(|inner| inner.refusals.insert("shop-v1".into(), refusal));
-    becomes("asked again", 1, || stage.control.change(|inner| inner.acquires.len())).await;
+        .change(|inner| inner.one_refusal.insert("shop-v1".into(), refusal));
+    becomes("refused", true, || {
+        stage.control.change(|inner| inner.one_refusal.is_empty())
+    })
+    .await;
     stage.control.kill(&stage.socket());
-    stage.control.change(|inner| inner.refusals.clear());
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
     stage.control.start(&stage.socket());
