@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 const SANDBOXES: [(&str, u32); 2] = [("web", 3), ("worker", 2)];
 /// How often each thing is timed; the median counts.
 const TIMES: usize = 15;
-/// Twenty times as many apps may make one thing this much slower: room for a busy machine, and far below the twenty times that
-/// a scan of all sandboxes, a copy of all routes or a plan for every app would cost.
-const GROWTH: f64 = 6.0;
+/// A hundred times as many apps may make one thing this much slower: room for a busy machine, and far below what a scan of all
+/// sandboxes, a copy of all routes or a plan for every app would cost.
+const GROWTH: f64 = 10.0;
 
 /// What things cost beside a number of other apps.
 #[derive(Debug)]
@@ -184,13 +184,13 @@ async fn costs(apps: usize) -> Costs {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r2_twenty_times_the_apps_do_not_make_a_deploy_twenty_times_as_slow() {
-    let few = costs(100).await;
+async fn r2_a_hundred_times_the_apps_do_not_make_a_deploy_slower() {
+    let few = costs(20).await;
     let many = costs(2_000).await;
-    println!("beside 100 apps with 500 sandboxes: {few:?}\nbeside 2,000 apps with 10,000: {many:?}");
+    println!("beside 20 apps with 100 sandboxes: {few:?}\nbeside 2,000 apps with 10,000: {many:?}");
     let growth = |few: Duration, many: Duration| many.as_secs_f64() / few.as_secs_f64();
     assert!(growth(few.deploy, many.deploy) < GROWTH, "{few:?} {many:?}");
     assert!(growth(few.route, many.route) < GROWTH, "{few:?} {many:?}");
-    // This one reads everything: what must not be is that each of the twenty times costs twenty times as much.
-    assert!(growth(few.restart, many.restart) < 20.0 * 5.0, "{few:?} {many:?}");
+    // This one reads everything: what must not be is that each of a hundred times as many costs many times as much.
+    assert!(growth(few.restart, many.restart) < 100.0 * 5.0, "{few:?} {many:?}");
 }
