@@ -5,6 +5,7 @@
 mod adopt;
 mod boot;
 mod client;
+mod containerd;
 mod end;
 mod isolation;
 mod limits;
