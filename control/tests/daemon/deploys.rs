@@ -216,10 +216,7 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
 
     let new = node.ask("shop", &web("./new")).await;
     let second: RoutingDelta = stream.next("delta").await;
-    assert_eq!(
-        (second.from, second.generation),
-        (first.generation, first.generation + 1)
-    );
+    assert_eq!(second.from, first.generation);
     // Far more writes than the retirement would need, were it not held up.
     for n in 0..10 {
         node.route(&format!("r{n}.test"), "shop").await;
