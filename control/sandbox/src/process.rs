@@ -79,11 +79,10 @@ impl Process {
         }
     }
 
-    /// Whether a signal does something else to it than the default action: it is caught, blocked to be waited for, or
-    /// ignored on purpose. To the first process of a pid namespace the default action does not happen at all.
-    pub(crate) fn handles(&self, signal: Signal) -> bool {
+    /// What a signal does to it now.
+    pub(crate) fn disposition(&self, signal: Signal) -> Disposition {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        status.is_ok_and(|status| handles(&status, signal))
+        status.map_or(Disposition::Default, |status| disposition(&status, signal))
     }
 
     /// Whether a signal or a tracer has stopped it.
@@ -116,17 +115,32 @@ fn is_stopped(stat: &str) -> bool {
     after_name(stat).is_some_and(|fields| fields.trim_start().starts_with(['T', 't']))
 }
 
+/// What a process has decided about a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// It is caught, or ignored on purpose.
+    Handled,
+    /// It waits until it is asked for, or until it is let through.
+    Blocked,
+    /// The default action, which does not happen to the first process of a pid namespace.
+    Default,
+}
+
 /// Looks into the three signal masks of the text of `/proc/PID/status`.
-fn handles(status: &str, signal: Signal) -> bool {
+fn disposition(status: &str, signal: Signal) -> Disposition {
     let bit = 1_u64 << (signal as i32 - 1);
-    let mask = |name| {
-        let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(digits.trim(), 16).ok()
+    let is_in = |name: &str| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name));
+        let mask = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & bit != 0)
     };
-    ["SigCgt:", "SigBlk:", "SigIgn:"]
-        .into_iter()
-        .filter_map(mask)
-        .any(|mask| mask & bit != 0)
+    if is_in("SigCgt:") || is_in("SigIgn:") {
+        Disposition::Handled
+    } else if is_in("SigBlk:") {
+        Disposition::Blocked
+    } else {
+        Disposition::Default
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -165,12 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn caught_blocked_and_ignored_signals_are_handled() {
+    fn caught_ignored_and_blocked_signals_are_told_apart() {
         let status =
             |caught: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t{caught}\n");
-        assert!(handles(&status("0000000000004000"), Signal::SIGTERM));
-        assert!(!handles(&status("0000000000000000"), Signal::SIGTERM));
-        assert!(handles(&status("0"), Signal::SIGHUP) && handles(&status("0"), Signal::SIGPIPE));
+        let of = |caught: &str, signal| disposition(&status(caught), signal);
+        assert_eq!(of("0000000000004000", Signal::SIGTERM), Disposition::Handled);
+        assert_eq!(of("0000000000000000", Signal::SIGTERM), Disposition::Default);
+        assert_eq!(of("0", Signal::SIGPIPE), Disposition::Handled);
+        assert_eq!(of("0", Signal::SIGHUP), Disposition::Blocked);
+        assert_eq!(of("1", Signal::SIGHUP), Disposition::Handled);
     }
 
     #[test]

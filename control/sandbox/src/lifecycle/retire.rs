@@ -1,17 +1,21 @@
 //! Decides how a sandbox is ended: when its requests are done or its time is up, gently first.
 
 use super::{Command, Sandbox, Stage};
-use crate::process::Process;
+use crate::process::{Disposition, Process};
 use futures_util::future::BoxFuture;
 use miren_api::resource::SandboxState;
 use miren_loader::State;
 use nix::sys::signal::Signal;
 use std::io;
 use std::time::{Duration, Instant};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 /// How long SIGKILL may take before it is sent again and the operator is told.
 const KILL: Duration = Duration::from_secs(10);
+
+/// How often, and after what pauses, a process that only blocks a signal is looked at.
+const LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a sandbox that is DRAINING waits for.
 pub(crate) struct Retirement {
@@ -91,8 +95,8 @@ impl Sandbox {
     /// Init does not get the default action of a signal: one that does nothing about SIGTERM, as a shell that waits for a
     /// server, would sit out its grace. So what it started is told instead, and if there is nothing, the default action is
     /// that it ends.
-    fn ask_to_end(&self, init: &Process) -> io::Result<bool> {
-        if init.handles(Signal::SIGTERM) {
+    async fn ask_to_end(&self, init: &Process) -> io::Result<bool> {
+        if takes(init, Signal::SIGTERM).await {
             return init.signal(Signal::SIGTERM).map(|()| true);
         }
         self.node.cgroups.signal_others(self.id(), Signal::SIGTERM, init.pid())
@@ -102,7 +106,7 @@ impl Sandbox {
     async fn terminate(&mut self) -> bool {
         let Some(life) = &self.life else { return true };
         let Some(init) = &life.init else { return false };
-        match self.ask_to_end(init) {
+        match self.ask_to_end(init).await {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "SIGTERM could not be sent"),
@@ -140,4 +144,17 @@ impl Sandbox {
             }
         }
     }
+}
+
+/// Whether a process does something about a signal. One that blocks it may wait for it; or it starts a thread at this moment,
+/// during which the C library blocks every signal. Only the first goes on blocking it.
+async fn takes(process: &Process, signal: Signal) -> bool {
+    for _ in 0..LOOKS {
+        match process.disposition(signal) {
+            Disposition::Handled => return true,
+            Disposition::Default => return false,
+            Disposition::Blocked => sleep(LOOK_AGAIN).await,
+        }
+    }
+    true
 }

@@ -91,6 +91,20 @@ fn a_process_that_does_nothing_about_sigterm_ends_at_once() {
 }
 
 #[test]
+fn a_process_that_blocks_sigterm_now_and_then_ends_at_once() {
+    with_node(async |node| {
+        // Each has an even chance to be looked at while it blocks.
+        for _ in 0..5 {
+            let mut order = node.order("blinking 0.0.0.0");
+            order.service.shutdown_timeout = Duration::from_secs(3600);
+            node.run(&order).await;
+            node.drain_now(&order.id, "replaced");
+            node.until(&order.id, Stopped).await;
+        }
+    });
+}
+
+#[test]
 fn a_server_behind_a_shell_gets_sigterm() {
     with_node(async |node| {
         let mut order = node.order("");

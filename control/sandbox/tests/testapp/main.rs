@@ -2,9 +2,12 @@
 //!
 //! The same executable is the helper process of those sandboxes.
 
+use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
+
+const BLINK: Duration = Duration::from_millis(10);
 
 fn main() {
     miren_sandbox::helper_main_if_asked();
@@ -17,6 +20,13 @@ fn main() {
         }
         // Does nothing about SIGTERM, as most scripts.
         ["plain", address] => serve(address),
+        ["blinking", address] => {
+            std::thread::spawn({
+                let address = (*address).to_owned();
+                move || serve(&address)
+            });
+            blink()
+        }
         ["deaf", address] => {
             // SAFETY: no handler is installed.
             unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
@@ -43,6 +53,18 @@ extern "C" fn exit_now(_: libc::c_int) {
 fn on_term_exit() {
     // SAFETY: the handler only calls what a handler may call.
     unsafe { libc::signal(libc::SIGTERM, exit_now as *const () as libc::sighandler_t) };
+}
+
+/// Blocks SIGTERM half of the time, as a process does that starts one thread after the other.
+fn blink() -> ! {
+    let mut terminate = SigSet::empty();
+    terminate.add(Signal::SIGTERM);
+    loop {
+        terminate.thread_block().expect("a signal mask");
+        std::thread::sleep(BLINK);
+        terminate.thread_unblock().expect("a signal mask");
+        std::thread::sleep(BLINK);
+    }
 }
 
 fn serve(address: &str) {
