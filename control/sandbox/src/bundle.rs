@@ -38,7 +38,7 @@ impl SandboxDir {
         self.0.join("config.json")
     }
 
-    /// A helper that was not started by the daemon says here which process it is.
+    /// The [`Helper`](crate::containerd::Helper) that a shim started.
     pub(crate) fn helper(&self) -> PathBuf {
         self.0.join("helper.json")
     }

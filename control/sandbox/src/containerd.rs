@@ -6,16 +6,24 @@
 mod client;
 mod log;
 
-pub(crate) use log::main_if_asked as log_main_if_asked;
+pub(crate) use log::{Helper, main_if_asked as log_main_if_asked};
 
 use crate::bundle::{Job, Processes, SandboxDir};
 use crate::files;
-use crate::process::{Process, ProcessRef};
+use crate::process::Process;
 use crate::runtime::{Created, LaunchError, Launched, Runtime};
 use async_trait::async_trait;
 use client::{Client, Failed};
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a shim may take to end once its task is deleted.
+const SHIM_END: Duration = Duration::from_secs(1);
 
 /// The containers of one node: they have a namespace of containerd to themselves.
 pub(crate) struct Containerd {
@@ -56,8 +64,11 @@ impl Runtime for Containerd {
         let log = log::uri(&self.helper, dir);
         let pid = self.client.create_task(&sandbox, &log).await.map_err(refused)?;
         let init = Process::open(pid)?;
-        let helper: Option<ProcessRef> = files::read_json(&dir.helper())?;
-        let helper = helper.map(Process::find).transpose()?.flatten();
+        let helper: Option<Helper> = files::read_json(&dir.helper())?;
+        let helper = helper
+            .map(|helper| Process::find(helper.process))
+            .transpose()?
+            .flatten();
         let helper = helper.ok_or_else(|| LaunchError::Silent(": the process that writes the log".into()))?;
         let processes = Processes {
             helper: helper.reference(),
@@ -87,10 +98,12 @@ impl Runtime for Containerd {
         Some(status)
     }
 
-    async fn forget(&self, sandbox: &str) -> Result<(), String> {
+    async fn forget(&self, dir: &SandboxDir) -> Result<(), String> {
+        let sandbox = dir.path().file_name().and_then(OsStr::to_str).unwrap_or_default();
         let told = |error: Failed| error.to_string();
         self.client.delete_task(sandbox).await.map_err(told)?;
-        self.client.delete_container(sandbox).await.map_err(told)
+        self.client.delete_container(sandbox).await.map_err(told)?;
+        end_shim(dir).await.map_err(|error| format!("ending its shim: {error}"))
     }
 
     async fn found(&self) -> Result<BTreeSet<String>, String> {
@@ -100,6 +113,22 @@ impl Runtime for Containerd {
     async fn forget_node(&self) -> Result<(), String> {
         self.client.delete_namespace().await.map_err(|error| error.to_string())
     }
+}
+
+/// A shim ends with its task. One whose making was broken off is forgotten by containerd and lives on, as does what it started.
+async fn end_shim(dir: &SandboxDir) -> io::Result<()> {
+    let Some(Helper { process, shim }) = files::read_json(&dir.helper())? else {
+        return Ok(());
+    };
+    for reference in [shim, process] {
+        let Some(process) = Process::find(reference)? else {
+            continue;
+        };
+        if timeout(SHIM_END, process.exited()).await.is_err() {
+            process.signal(Signal::SIGKILL)?;
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]

@@ -37,7 +37,7 @@ impl Runtime for Embedded {
         recorded.map(|exit| exit.status)
     }
 
-    async fn forget(&self, _: &str) -> Result<(), String> {
+    async fn forget(&self, _: &SandboxDir) -> Result<(), String> {
         Ok(())
     }
 

@@ -146,7 +146,10 @@ impl Node {
     pub(crate) async fn clean(&self, sandbox: &str, slot: Option<u32>) -> Result<(), String> {
         let limit = self.config.cleanup_timeout / 2;
         let (forgotten, helper) = match self.cgroups.kill(sandbox, limit).await {
-            Ok(()) => (self.runtime.forget(sandbox).await, self.end_helper(sandbox).await),
+            Ok(()) => (
+                self.runtime.forget(&self.dir(sandbox)).await,
+                self.end_helper(sandbox).await,
+            ),
             Err(error) => (Ok(()), Err(error)),
         };
         // Again: until they ended, runtime and helper could still be making something.

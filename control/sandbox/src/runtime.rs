@@ -46,7 +46,7 @@ pub(crate) trait Runtime: Send + Sync {
     async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32>;
 
     /// Removes what the runtime itself keeps of a sandbox whose processes were killed. What is gone is no error.
-    async fn forget(&self, sandbox: &str) -> Result<(), String>;
+    async fn forget(&self, dir: &SandboxDir) -> Result<(), String>;
 
     /// Sandboxes of this node that the runtime keeps something of.
     async fn found(&self) -> Result<BTreeSet<String>, String>;

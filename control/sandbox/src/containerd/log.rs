@@ -4,10 +4,11 @@ use crate::bundle::{Job, SandboxDir};
 use crate::exit::describe;
 use crate::files;
 use crate::logs::{LogWriter, pump};
-use crate::process::Process;
+use crate::process::{Process, ProcessRef};
 use miren_api::resource::LogStream;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,6 +21,13 @@ const NAME: &str = "miren-sandbox-log";
 const STDOUT: RawFd = 3;
 const STDERR: RawFd = 4;
 const READY: RawFd = 5;
+
+/// The process that writes a log, and the shim that started it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Helper {
+    pub(super) process: ProcessRef,
+    pub(super) shim: ProcessRef,
+}
 
 /// What the shim is told to send both outputs to.
 pub(super) fn uri(program: &Path, dir: &SandboxDir) -> String {
@@ -68,7 +76,11 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
         .open(dir.lock())?;
     let _alive = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
     let mut log = open(dir)?;
-    files::write_json(&dir.helper(), &Process::open(std::process::id())?.reference())?;
+    let helper = Helper {
+        process: Process::open(std::process::id())?.reference(),
+        shim: Process::open(std::os::unix::process::parent_id())?.reference(),
+    };
+    files::write_json(&dir.helper(), &helper)?;
     drop(ready);
     Ok(pump::run(stdout, stderr, None, &mut log)?)
 }
