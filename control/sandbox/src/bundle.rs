@@ -38,7 +38,7 @@ impl SandboxDir {
         self.0.join("config.json")
     }
 
-    /// The [`LogHelper`](crate::containerd::LogHelper) that a shim started.
+    /// The [`ShimAndLog`](crate::containerd::ShimAndLog) that a shim started.
     pub(crate) fn helper(&self) -> PathBuf {
         self.0.join("helper.json")
     }

@@ -6,7 +6,7 @@
 mod client;
 mod log;
 
-pub(crate) use log::{LogHelper, main_if_asked as log_main_if_asked};
+pub(crate) use log::{ShimAndLog, main_if_asked as log_main_if_asked};
 
 use crate::bundle::{Job, Processes, SandboxDir};
 use crate::files;
@@ -64,7 +64,7 @@ impl Runtime for Containerd {
         let log = log::uri(&self.helper, dir);
         let pid = self.client.create_task(&sandbox, &log).await.map_err(refused)?;
         let init = Process::open(pid)?;
-        let helper: Option<LogHelper> = files::read_json(&dir.helper())?;
+        let helper: Option<ShimAndLog> = files::read_json(&dir.helper())?;
         let helper = helper
             .map(|helper| Process::find(helper.process))
             .transpose()?
@@ -117,7 +117,7 @@ impl Runtime for Containerd {
 
 /// A shim ends with its task. One whose making was broken off is forgotten by containerd and lives on, as does what it started.
 async fn end_shim(dir: &SandboxDir) -> io::Result<()> {
-    let Some(LogHelper { process, shim }) = files::read_json(&dir.helper())? else {
+    let Some(ShimAndLog { process, shim }) = files::read_json(&dir.helper())? else {
         return Ok(());
     };
     for reference in [shim, process] {

@@ -24,7 +24,7 @@ const READY: RawFd = 5;
 
 /// The process that writes a log, and the shim that started it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct LogHelper {
+pub(crate) struct ShimAndLog {
     pub(super) process: ProcessRef,
     pub(super) shim: ProcessRef,
 }
@@ -76,7 +76,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
         .open(dir.lock())?;
     let _alive = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
     let mut log = open(dir)?;
-    let helper = LogHelper {
+    let helper = ShimAndLog {
         process: Process::open(std::process::id())?.reference(),
         shim: Process::open(std::os::unix::process::parent_id())?.reference(),
     };
