@@ -10,9 +10,11 @@ pub(crate) use overlay::is_possible as overlay_is_possible;
 pub(crate) use rootfs::prepare as prepare_rootfs;
 pub(crate) use spec::{Limits, SpecInput, write as write_spec};
 
+use crate::logs::LogWriter;
 use crate::process::ProcessRef;
 use miren_api::id::SandboxId;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Files of one sandbox.
@@ -93,6 +95,13 @@ pub(crate) struct Job {
     pub(crate) log_bytes: u64,
     /// Number of log files.
     pub(crate) log_files: u32,
+}
+
+impl Job {
+    pub(crate) fn open_log(&self) -> io::Result<LogWriter> {
+        let (service, sandbox) = (self.service.clone(), self.sandbox.clone());
+        LogWriter::open(&self.log, self.log_bytes, self.log_files, service, sandbox)
+    }
 }
 
 /// The two processes of a sandbox that the host knows by name.

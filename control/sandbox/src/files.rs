@@ -60,6 +60,16 @@ pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
     fs::remove_dir_all(dir)
 }
 
+/// Locks a file, which is made if it is not there, for as long as the result lives. It is closed on exec.
+pub(crate) fn lock(path: &Path) -> io::Result<Flock<fs::File>> {
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.into())
+}
+
 /// Whether a process holds the lock on a file. One that does not exist is not locked.
 pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
     let file = match fs::File::options().write(true).open(path) {

@@ -29,6 +29,14 @@ async fn busy(stage: &Stage, app: &App) -> Client {
     client
 }
 
+/// Requests go to "second" from now on and none to `first`, although the word of its sandbox says RUNNING.
+async fn is_left(stage: &Stage, first: &App, sandbox: Sandbox) {
+    let before = first.requests();
+    all_go_to(stage, "second").await;
+    assert_eq!(first.requests(), before);
+    assert!(stage.runs(sandbox));
+}
+
 /// It ends as if nothing had happened; then the lease is given back.
 async fn finishes(stage: &Stage, mut busy: Client, app: &App, sandbox: Sandbox) {
     assert!(!stage.was_given_back(sandbox), "a request is still under way");
@@ -119,10 +127,7 @@ async fn r5_a_pool_event_alone_ends_new_requests_to_what_is_granted_no_more() {
     stage.grant("shop-v1", &second, 10);
     stage.control.send("pool", r#"{"pool":"pool-shop-v1"}"#.to_owned());
     stage.moves("first", "second").await;
-    let before = first.requests();
-    all_go_to(&stage, "second").await;
-    assert_eq!(first.requests(), before);
-    assert!(stage.runs(sandbox));
+    is_left(&stage, &first, sandbox).await;
     finishes(&stage, busy, &first, sandbox).await;
 }
 
@@ -213,10 +218,7 @@ async fn r6_a_renewal_alone_ends_a_lease_that_is_lost() {
     stage.control.kill(&socket);
     stage.control.start(&socket);
     stage.metric_reaches(CLOSED, 1.0).await;
-    let before = first.requests();
-    all_go_to(&stage, "second").await;
-    assert_eq!(first.requests(), before);
-    assert!(stage.runs(sandbox));
+    is_left(&stage, &first, sandbox).await;
     finishes(&stage, busy, &first, sandbox).await;
 }
 
@@ -238,12 +240,7 @@ async fn r7_a_failed_connect_alone_ends_a_lease_and_costs_no_request() {
     grant_nothing(&stage);
     let address = stage.address();
     let asked = tokio::spawn(async move { ask(address, &post(HOST, "/", &"x".repeat(200_000))).await });
-    becomes("told to control", true, || {
-        stage
-            .control
-            .change(|inner| inner.acquires.iter().any(|acquire| acquire.dropped.contains(&dead.key)))
-    })
-    .await;
+    stage.told_as_dropped(dead).await;
     let fresh = App::start("fresh").await;
     stage.grant("shop-v1", &fresh, 10);
     let response = asked.await.unwrap();

@@ -43,12 +43,7 @@ async fn r7_a_refused_connect_drops_the_lease_and_any_method_is_sent_elsewhere()
     let address = stage.address();
     let asked = tokio::spawn(async move { ask(address, &post(HOST, "/", &"x".repeat(200_000))).await });
     // Control goes on granting the one nobody listens on; a second one comes along.
-    becomes("dropped", true, || {
-        stage
-            .control
-            .change(|inner| inner.acquires.iter().any(|ask| ask.dropped.contains(&sandbox.key)))
-    })
-    .await;
+    stage.told_as_dropped(sandbox).await;
     let app = App::start("app").await;
     stage.revoke("shop-v1", sandbox);
     stage.grant("shop-v1", &app, 10);

@@ -230,10 +230,7 @@ async fn i2_deltas_move_traffic_and_are_kept_on_disk() {
     let mut client = stage.client().await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "old");
     stage.control.send("delta", switch(1, "shop-v2"));
-    becomes("acknowledged", Some(2), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    stage.acknowledged(2).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "new");
     let kept = stage.folder.path().join("data/routing");
     becomes("kept", true, || {
@@ -259,10 +256,7 @@ async fn r5_a_delta_that_does_not_fit_changes_nothing_and_brings_a_whole_snapsho
     // The stream that is made anew begins with the newest snapshot, which the one in use was never told.
     stage.control.skip(&snapshot(8, "shop-v1"));
     stage.control.send("delta", switch(8, "shop-v9"));
-    becomes("acknowledged", Some(9), || {
-        stage.control.change(|inner| inner.acknowledged.last().copied())
-    })
-    .await;
+    stage.acknowledged(9).await;
     assert_eq!(stage.get("/").await.body, "new");
     assert_eq!(stage.metric("miren_proxy_routing_gaps_total").await, 1.0);
 }

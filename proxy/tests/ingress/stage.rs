@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::client::{Client, PATIENCE, Response, ask, get};
 use crate::control::Control;
-use miren_api::lease::{Lease, LeaseKey};
+use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
@@ -136,6 +136,15 @@ impl Stage {
 
     pub fn was_given_back(&self, sandbox: Sandbox) -> bool {
         self.control.change(|inner| inner.released.contains(&sandbox.key))
+    }
+
+    /// Waits until an acquire has told control that this sandbox could not be reached.
+    pub async fn told_as_dropped(&self, sandbox: Sandbox) {
+        let tells = |ask: &AcquireRequest| ask.dropped.contains(&sandbox.key);
+        becomes("dropped", true, || {
+            self.control.change(|inner| inner.acquires.iter().any(tells))
+        })
+        .await;
     }
 
     /// Waits until the newest generation that the proxy said to serve is this one.

@@ -6,12 +6,10 @@ use crate::files;
 use crate::logs::{LogWriter, pump};
 use crate::process::{Process, ProcessRef};
 use miren_api::resource::LogStream;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -69,12 +67,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     // SAFETY: no handler of ours is installed, and no other thread exists.
     unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }?;
     let [stdout, stderr, ready] = [STDOUT, STDERR, READY].map(inherited);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.lock())?;
-    let _alive = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+    let _alive = files::lock(&dir.lock())?;
     let mut log = open(dir)?;
     let helper = ShimAndLog {
         process: Process::open(std::process::id())?.reference(),
@@ -92,13 +85,7 @@ fn inherited(fd: RawFd) -> OwnedFd {
 
 fn open(dir: &SandboxDir) -> Result<LogWriter, Box<dyn Error>> {
     let job: Job = files::read_json(&dir.job())?.ok_or("there is no job.json")?;
-    Ok(LogWriter::open(
-        &job.log,
-        job.log_bytes,
-        job.log_files,
-        job.service,
-        job.sandbox,
-    )?)
+    Ok(job.open_log()?)
 }
 
 /// The last line of a log whose helper has ended.

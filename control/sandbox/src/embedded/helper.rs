@@ -7,13 +7,13 @@ use super::executor::{Command, USER_ERROR};
 use crate::bundle::{Exit, Job, Processes, SandboxDir};
 use crate::exit::describe;
 use crate::files;
-use crate::logs::{LogWriter, pump};
+use crate::logs::pump;
 use crate::process::{Process, ProcessRef};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use miren_api::resource::LogStream;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdin, pipe2, setsid};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 /// The helper's `argv[0]`. Its only argument is the folder of the sandbox.
 pub(super) const NAME: &str = "miren-sandbox";
@@ -66,8 +65,9 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     setsid()?;
     let mut channel = take_channel()?;
     let job: Job = files::read_json(&dir.job())?.ok_or("there is no job.json")?;
-    let _alive = lock(&dir.lock())?;
-    let mut log = LogWriter::open(&job.log, job.log_bytes, job.log_files, job.service, job.sandbox.clone())?;
+    // Says that this helper lives; closed on exec, so init does not hold it.
+    let _alive = files::lock(&dir.lock())?;
+    let mut log = job.open_log()?;
     let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
     let made = create(dir, job.sandbox.as_str(), stdout_end, stderr_end);
@@ -110,12 +110,6 @@ fn take_channel() -> io::Result<UnixStream> {
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(File::open("/dev/null")?)?;
     Ok(UnixStream::from(channel))
-}
-
-/// The lock says that this helper lives; it is closed on exec, so init does not hold it.
-fn lock(path: &Path) -> Result<Flock<File>, Box<dyn Error>> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?)
 }
 
 /// Makes the sandbox with everything but its command running: init waits for [`Container::start`].
