@@ -1,19 +1,13 @@
 //! Decides how sandboxes end: asked to, ignoring it, by themselves, with their helper gone; and that nothing is left.
 
 use crate::client::{ask, ask_on, connect};
-use crate::node::{eventually, with_config, with_node};
+use crate::node::{eventually, signal, with_config, with_node};
 use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped, Stopping};
 use miren_loader::ActiveMode;
-use miren_sandbox::{NodeConfig, RuntimeConfig};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use miren_sandbox::RuntimeConfig;
+use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-
-fn signal(pid: Option<u32>, signal: Signal) {
-    let pid = i32::try_from(pid.expect("a pid")).expect("a pid");
-    kill(Pid::from_raw(pid), signal).expect("a signal");
-}
 
 #[test]
 fn draining_waits_for_the_last_request_then_stops() {
@@ -243,33 +237,5 @@ fn nothing_is_left_of_sandboxes_that_ended_in_any_way() {
         let allowed =
             |line: &String| line.contains("cgroup") && !line.contains("/sb-") || line.contains(&node.config.bridge);
         assert!(left.iter().all(allowed), "{left:#?}");
-    });
-}
-
-#[test]
-fn a_stopped_process_is_given_up_after_three_checks_in_a_row_and_one_that_answers_is_not() {
-    let quick = |config: &mut NodeConfig| config.health.interval = Duration::from_millis(20);
-    with_config(quick, async |node| {
-        let (frozen, well) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
-        let mut asked = node.order("listen 0.0.0.0");
-        asked.service.health_path = Some("/status/200".into());
-        for order in [&well, &asked] {
-            node.run(order).await;
-        }
-        let running = node.run(&frozen).await;
-        signal(running.facts.pid, Signal::SIGSTOP);
-        let given_up = node.until(&frozen.id, Draining).await;
-        let reason = given_up.reason.expect("a reason");
-        assert!(
-            reason.contains("3 health checks") && reason.contains("SIGSTOP"),
-            "{reason}"
-        );
-        for order in [&well, &asked] {
-            assert_eq!(node.states(&order.id), [Pending, Running]);
-        }
-        for order in [&frozen, &well, &asked] {
-            node.sandboxes().kill(&order.id, "the test is over");
-            node.until(&order.id, Stopped).await;
-        }
     });
 }

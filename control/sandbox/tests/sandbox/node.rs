@@ -351,6 +351,11 @@ fn service(command: &str) -> Service {
     }
 }
 
+pub fn signal(pid: Option<u32>, signal: Signal) {
+    let pid = i32::try_from(pid.expect("a pid")).expect("a pid");
+    kill(Pid::from_raw(pid), signal).expect("a signal");
+}
+
 /// Waits until `condition` holds.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + SOON;

@@ -5,7 +5,8 @@
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 const BLINK: Duration = Duration::from_millis(10);
 
@@ -32,6 +33,7 @@ fn main() {
             unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
             serve(address);
         }
+        ["crowded", then] => crowd(then == "work"),
         ["exit", code] => {
             println!("about to exit with {code}");
             eprintln!("a complaint");
@@ -74,6 +76,21 @@ fn serve(address: &str) {
     for stream in listener.incoming() {
         let stream = stream.expect("a connection");
         std::thread::spawn(move || answer(stream));
+    }
+}
+
+/// Accepts nothing: one connection fills its queue.
+fn crowd(works: bool) -> ! {
+    let port: u16 = std::env::var("PORT").expect("PORT").parse().expect("a port");
+    let listener = TcpListener::bind(("0.0.0.0", port)).expect("listening");
+    // SAFETY: listening again with another backlog is allowed.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0, "a short queue");
+    loop {
+        let start = Instant::now();
+        while works && start.elapsed() < BLINK {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(BLINK);
     }
 }
 
