@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where control listens.
@@ -70,14 +71,16 @@ pub struct Event {
 impl Client {
     pub fn new(server: &Server) -> Result<Self, ClientError> {
         let Server::Unix(path) = server;
+        let broken = |error: &dyn std::error::Error| ClientError::Broken {
+            what: "setting up the client".into(),
+            why: cause(error),
+        };
         let http = reqwest::Client::builder()
             .unix_socket(path.clone())
             .connect_timeout(CONNECT)
+            .tls_backend_preconfigured(trusting_nobody().map_err(|error| broken(&error))?)
             .build()
-            .map_err(|error| ClientError::Broken {
-                what: "setting up the client".into(),
-                why: cause(&error),
-            })?;
+            .map_err(|error| broken(&error))?;
         Ok(Self {
             http,
             server: server.clone(),
@@ -228,6 +231,15 @@ fn code_of(status: StatusCode) -> ErrorCode {
         400..=499 => ErrorCode::InvalidRequest,
         _ => ErrorCode::Internal,
     }
+}
+
+/// For a client that never speaks TLS. With what it would do by itself, once another crate of the same
+/// build fetches over TLS, it reads all certificates of the machine and fails where there are none.
+fn trusting_nobody() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let nobody = versions.with_root_certificates(rustls::RootCertStore::empty());
+    Ok(nobody.with_no_client_auth())
 }
 
 /// The innermost reason of an error: "connection refused" rather than "error sending request".

@@ -42,6 +42,14 @@ const VENDORS: &[Vendor] = &[
         paths: &["rusqlite::"],
         folders: &["control/src/store", "control/tests/"],
     },
+    Vendor {
+        paths: &["oci_client::"],
+        folders: &["control/image/src/registry"],
+    },
+    Vendor {
+        paths: &["docker_credential::"],
+        folders: &["control/image/src/auths"],
+    },
 ];
 
 /// Our crates, and which of ours each may depend on.
@@ -51,8 +59,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-loader", &["miren-abi"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
-    ("miren-sandbox", &["miren-api", "miren-loader"]),
-    ("miren-control", &["miren-api", "miren-loader", "miren-sandbox"]),
+    ("miren-image", &[]),
+    ("miren-sandbox", &["miren-api", "miren-image", "miren-loader"]),
+    (
+        "miren-control",
+        &["miren-api", "miren-image", "miren-loader", "miren-sandbox"],
+    ),
     ("miren-proxy", &["miren-api", "miren-loader"]),
     ("miren-cli", &["miren-api"]),
     ("miren-bench", &["miren-api", "miren-loader", "miren-abi"]),
