@@ -59,11 +59,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-loader", &["miren-abi"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
+    ("miren-disk", &["miren-api"]),
     ("miren-image", &[]),
-    ("miren-sandbox", &["miren-api", "miren-image", "miren-loader"]),
+    (
+        "miren-sandbox",
+        &["miren-api", "miren-disk", "miren-image", "miren-loader"],
+    ),
     (
         "miren-control",
-        &["miren-api", "miren-image", "miren-loader", "miren-sandbox"],
+        &["miren-api", "miren-disk", "miren-image", "miren-loader", "miren-sandbox"],
     ),
     ("miren-proxy", &["miren-api", "miren-loader"]),
     ("miren-cli", &["miren-api"]),

@@ -1,0 +1,10 @@
+//! What is promised of disks, with real images, devices and mounts.
+
+mod bench;
+mod copying;
+mod crashes;
+mod directories;
+mod growing;
+mod life;
+mod sharing;
+mod unreadable;

@@ -1,0 +1,200 @@
+//! The life of a disk from its making to its removal, with each file system.
+
+use super::bench::*;
+use crate::disk::{AttachOptions, DiskId, DiskSpec, Filesystem, Provider};
+use crate::error::DiskError;
+use crate::mounts;
+use miren_api::AppName;
+use miren_api::settings::Bytes;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::statvfs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+
+#[test]
+fn data_survives_until_the_disk_is_deleted() {
+    alone(|bench| {
+        let disks = bench.open();
+        let at = with_data(bench, &disks, &spec("db", 32));
+        assert_eq!(disks.attached().expect("a list").len(), 1);
+        let mount = mounts::all()
+            .expect("mounts")
+            .into_iter()
+            .find(|mount| mount.point == at);
+        let mount = mount.expect("it is mounted");
+        assert!(mount.has_option("nodev") && mount.has_option("nosuid") && !mount.has_option("noexec"));
+        disks.detach(&id("db")).expect("detached");
+        disks.detach(&id("db")).expect("detached already");
+        assert!(!at.join("data").exists() && bench.devices().is_empty());
+        let elsewhere = bench.path("elsewhere");
+        let read_only = AttachOptions { read_only: true };
+        let mounted = disks.attach(&id("db"), &elsewhere, read_only).expect("attached");
+        assert!(mounted.read_only && disks.attached().expect("a list") == [mounted]);
+        has_data(&elsewhere);
+        let refused = File::create(elsewhere.join("more")).expect_err("read-only");
+        assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+        assert!(matches!(disks.delete(&id("db")), Err(DiskError::Busy { .. })));
+        disks.detach(&id("db")).expect("detached");
+        disks.delete(&id("db")).expect("deleted");
+        assert!(matches!(disks.get(&id("db")), Err(DiskError::NotFound { .. })));
+        assert!(matches!(disks.delete(&id("db")), Err(DiskError::NotFound { .. })));
+        assert!(bench.names().is_empty());
+    });
+}
+
+#[test]
+fn a_disk_never_takes_more_of_the_machine_than_its_size() {
+    alone(|bench| {
+        let disks = bench.open();
+        let at = with_data(bench, &disks, &spec("db", 32));
+        let before = fs::metadata(bench.image("db")).expect("the image");
+        assert!(
+            before.blocks() * 512 >= 32 * MIB,
+            "it is not reserved: {} blocks",
+            before.blocks()
+        );
+        let mut file = File::create(at.join("more")).expect("a file");
+        let piece = vec![7; 1 << 20];
+        let error = (0..64).find_map(|_| file.write_all(&piece).and_then(|()| file.sync_data()).err());
+        assert_eq!(error.expect("64 MiB do not fit").kind(), ErrorKind::StorageFull);
+        drop(file);
+        let usage = disks.usage(&id("db")).expect("usage").expect("attached");
+        assert!(
+            usage.used.0 > usage.size.0 * 9 / 10 && usage.size.0 <= 32 * MIB,
+            "{usage:?}"
+        );
+        fs::remove_file(at.join("more")).expect("removed");
+        disks.detach(&id("db")).expect("detached");
+        assert_eq!(disks.usage(&id("db")).expect("usage"), None);
+        let after = fs::metadata(bench.image("db")).expect("the image");
+        assert_eq!(after.len(), 32 * MIB);
+        // The machine's file system may need some blocks for itself to keep account of many pieces.
+        let grown = after.blocks().abs_diff(before.blocks());
+        assert!(grown <= 64, "from {} to {} blocks", before.blocks(), after.blocks());
+    });
+}
+
+#[test]
+fn b4_one_that_exists_is_returned_as_it_is_to_its_app_only() {
+    alone(|bench| {
+        let disks = bench.open();
+        let first = disks.create(&spec("db", 16)).expect("created");
+        let before = content(&bench.path("disks/db"));
+        assert_eq!(disks.create(&spec("db", 16)).expect("it is there"), first);
+        assert_eq!(disks.create(&spec("db", 64)).expect("whatever its size"), first);
+        let stranger = DiskSpec {
+            app: AppName::parse("bank").expect("a name"),
+            ..spec("db", 16)
+        };
+        let refused = disks.create(&stranger).expect_err("not its app");
+        assert!(matches!(&refused, DiskError::WrongOwner { owner, .. } if owner.as_str() == "shop"));
+        assert_eq!(refused.to_string(), "disk \"db\" belongs to app shop");
+        let other = Provider::Loop {
+            size: Bytes(300 * MIB),
+            filesystem: Filesystem::Xfs,
+        };
+        for kept in [other, Provider::Directory] {
+            let refused = disks
+                .create(&DiskSpec { kept, ..spec("db", 16) })
+                .expect_err("another kind");
+            assert!(matches!(refused, DiskError::Exists { .. }), "{refused}");
+        }
+        assert_eq!(content(&bench.path("disks/db")), before);
+    });
+}
+
+#[test]
+fn a_machine_without_room_says_so_and_keeps_nothing() {
+    alone(|bench| {
+        let root = bench.path("disks");
+        fs::create_dir(&root).expect("a folder");
+        let options = Some("size=48m");
+        mount(Some("none"), &root, Some("tmpfs"), MsFlags::empty(), options).expect("a small machine");
+        let disks = bench.open();
+        let at = with_data(bench, &disks, &spec("db", 24));
+        let free = || statvfs(&root).expect("facts").blocks_free();
+        let before = free();
+        let refused = disks.create(&spec("second", 32)).expect_err("no room");
+        assert!(matches!(refused, DiskError::NoSpace { .. }), "{refused}");
+        disks.detach(&id("db")).expect("detached");
+        let refused = disks.grow(&id("db"), Bytes(64 * MIB)).expect_err("no room");
+        assert!(matches!(refused, DiskError::NoSpace { .. }), "{refused}");
+        let refused = disks.create(&spec("third", 1 << 43)).expect_err("no file is so large");
+        assert!(matches!(refused, DiskError::Invalid { .. }), "{refused}");
+        assert_eq!((bench.names(), free()), (vec!["db".to_owned()], before));
+        disks.attach(&id("db"), &at, WRITABLE).expect("attached");
+        has_data(&at);
+        assert_eq!(fs::metadata(bench.image("db")).expect("the image").len(), 24 * MIB);
+        disks.detach(&id("db")).expect("detached");
+    });
+}
+
+#[test]
+fn xfs_lives_where_its_programs_are() {
+    alone(|bench| whole_life(bench, Filesystem::Xfs, "xfsprogs", 300));
+}
+
+#[test]
+fn btrfs_lives_where_its_programs_are() {
+    alone(|bench| whole_life(bench, Filesystem::Btrfs, "btrfs-progs", 256));
+}
+
+fn whole_life(bench: &Bench, filesystem: Filesystem, package: &str, mib: u64) {
+    let kept = |size| Provider::Loop {
+        size: Bytes(size),
+        filesystem,
+    };
+    let disks = bench.open();
+    let spec = DiskSpec {
+        kept: kept(mib * MIB),
+        ..spec("db", mib)
+    };
+    if filesystem.maker().find().is_err() {
+        let refused = disks.create(&spec).expect_err("nothing makes it");
+        assert!(matches!(refused, DiskError::MissingProgram { .. }));
+        assert!(refused.to_string().contains(package), "{refused}");
+        assert!(bench.names().is_empty());
+        return;
+    }
+    let small = DiskSpec {
+        kept: kept(mib * MIB - 1),
+        ..spec.clone()
+    };
+    assert!(matches!(disks.create(&small), Err(DiskError::Invalid { .. })));
+    let at = with_data(bench, &disks, &spec);
+    let before = disks.usage(&id("db")).expect("usage").expect("attached").size.0;
+    disks.grow(&id("db"), Bytes((mib + 64) * MIB)).expect("grown");
+    let after = disks.usage(&id("db")).expect("usage").expect("attached").size.0;
+    assert!(after >= before + 32 * MIB, "from {before} to {after}");
+    disks.snapshot(&id("db"), &id("copy")).expect("copied");
+    let beside = bench.path("beside");
+    disks
+        .attach(&id("copy"), &beside, WRITABLE)
+        .expect("the copy beside its origin");
+    has_data(&beside);
+    fs::write(beside.join("data"), "changed").expect("written");
+    has_data(&at);
+    disks.detach(&id("db")).expect("detached");
+    let blocks = fs::metadata(bench.image("db")).expect("the image").blocks();
+    assert!(blocks * 512 >= mib * MIB, "it is not reserved: {blocks} blocks");
+    disks.attach(&id("db"), &at, WRITABLE).expect("attached");
+    has_data(&at);
+    for name in ["db", "copy"] {
+        disks.detach(&id(name)).expect("detached");
+        disks.delete(&id(name)).expect("deleted");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_disk_is_refused() {
+    for name in ["", "..", "a/b", ".new-x", "DB", "a_b"] {
+        assert!(DiskId::parse(name).is_err(), "{name}");
+        assert!(serde_json::from_value::<DiskId>(name.into()).is_err(), "{name}");
+    }
+    alone(|bench| {
+        let refused = bench.open().create(&spec("db", 2)).expect_err("too small");
+        assert_eq!(refused.to_string(), "2MiB is too small for ext4: it takes 8MiB or more");
+        assert!(bench.names().is_empty());
+    });
+}
