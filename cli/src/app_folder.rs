@@ -21,6 +21,11 @@ pub struct AppFolder {
 impl AppFolder {
     /// Finds and reads the app's folder, from `dir` or the nearest parent with an `app.toml`.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        Self::open_for(None, dir)
+    }
+
+    /// As [`Self::open`], with an image that is given in place of the one in its settings.
+    pub fn open_for(image: Option<&str>, dir: &Path) -> Result<Self, Failure> {
         let root = locate(dir)?;
         let refused = |Problems(problems): Problems| {
             let told = Problems(problems.clone());
@@ -30,11 +35,18 @@ impl AppFolder {
                 .problems(problems)
         };
         let file = match (read(&root, APP_FILE), read(&root, PROCFILE)) {
-            (Ok(app_file), Ok(procfile)) => app_file::parse(app_file.as_deref(), procfile.as_deref()),
+            (Ok(app_file), Ok(procfile)) => app_file::parse_for(image, app_file.as_deref(), procfile.as_deref()),
             (app_file, procfile) => Err(Problems(app_file.err().into_iter().chain(procfile.err()).collect())),
         }
         .map_err(refused)?;
         Ok(Self { root, file })
+    }
+}
+
+impl AppFolder {
+    /// Whether only its settings count, because every service runs an image as it is.
+    pub fn is_only_settings(&self) -> bool {
+        self.file.services.values().all(|service| service.image.is_some())
     }
 }
 

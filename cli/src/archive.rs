@@ -75,6 +75,18 @@ impl Listing {
         Ok(listing)
     }
 
+    /// Only what is named, where it is there: for an app whose folder is not part of what runs.
+    pub fn only(root: &Path, files: &[&str]) -> Result<Self, ArchiveError> {
+        let mut listing = Self {
+            root: root.to_owned(),
+            entries: BTreeMap::new(),
+        };
+        for path in files.iter().map(|file| root.join(file)).filter(|path| path.is_file()) {
+            listing.add_with_parents(&path)?;
+        }
+        Ok(listing)
+    }
+
     /// Number of files and links.
     pub fn files(&self) -> usize {
         self.entries

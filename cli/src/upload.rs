@@ -4,12 +4,14 @@ use crate::archive::{ArchiveError, Listing};
 use crate::console::Console;
 use crate::failure::Failure;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use miren_api::deploy::Artifact;
+use miren_api::deploy::{Artifact, SentImage};
 use miren_api::{Client, ClientError};
 use std::io::{self, Write};
+use std::path::Path;
 use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
 
 /// Bytes of one piece on its way.
 const PIECE: usize = 256 * 1024;
@@ -31,6 +33,18 @@ pub async fn send(client: &Client, listing: Listing, console: &Console) -> Resul
         .await
         .map_err(|error| Failure::failed(format!("packing: {error}")))?;
     outcome(sent, packed)
+}
+
+/// Sends an archive of an image as it is, showing progress on a terminal.
+pub async fn send_image(client: &Client, file: &Path, console: &Console) -> Result<SentImage, Failure> {
+    let unreadable = |error: io::Error| Failure::failed(format!("reading {}: {error}", file.display()));
+    let opened = tokio::fs::File::open(file).await.map_err(unreadable)?;
+    let progress = bar(console, opened.metadata().await.map_err(unreadable)?.len());
+    let shown = progress.clone();
+    let pieces = ReaderStream::with_capacity(opened, PIECE).inspect_ok(move |piece| shown.inc(piece.len() as u64));
+    let sent = client.upload_image(reqwest::Body::wrap_stream(pieces)).await;
+    progress.finish_and_clear();
+    Ok(sent?)
 }
 
 /// A folder that could not be packed explains a broken upload, but not the other way round.

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::executor::Executor;
+use crate::images::{Fetched, Fetcher};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::routing::Routing;
@@ -44,6 +45,7 @@ pub struct World {
     /// Which app a sandbox's news are for.
     pub owners: Owners,
     pub artifacts: PathBuf,
+    pub images: Fetcher,
     pub node: String,
 }
 
@@ -97,6 +99,16 @@ pub enum Event {
     Sandbox(SandboxChange),
     /// Every live proxy serves the snapshot of this deploy.
     Acknowledged(u64),
+    /// How far the fetching of a deploy's images is.
+    Fetching {
+        seq: u64,
+        progress: String,
+    },
+    /// The images of a deploy, or why there are none.
+    Fetched {
+        seq: u64,
+        result: Result<Fetched, String>,
+    },
 }
 
 /// The way to an app's task. Cheap to clone.

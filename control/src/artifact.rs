@@ -2,8 +2,10 @@
 
 use miren_api::deploy::Artifact;
 use miren_api::{ApiError, ErrorCode};
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 mod digest;
 #[cfg(test)]
@@ -86,13 +88,14 @@ impl Artifacts {
             files: contents.files(),
             bytes: contents.bytes(),
         };
-        if place.is_dir() {
-            return Ok(artifact);
-        }
         let disk = |source| ArtifactError::Disk {
             path: place.clone(),
             source,
         };
+        if place.is_dir() {
+            touch(&place).map_err(disk)?;
+            return Ok(artifact);
+        }
         sync(&staging.path).map_err(disk)?;
         match std::fs::rename(&staging.path, &place) {
             Ok(()) => sync(&self.folder).map_err(disk)?,
@@ -109,9 +112,32 @@ impl Artifacts {
         hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && self.folder.join(hex).is_dir()
     }
 
+    /// Removes every folder whose digest is not in `keep`, and that was last uploaded longer ago than `grace`. Blocks.
+    pub fn remove_except(&self, keep: &HashSet<String>, grace: Duration) -> std::io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if name.starts_with(STAGING) || keep.contains(&format!("sha256:{name}")) || age < grace {
+                continue;
+            }
+            // Renamed first: a folder that is there is whole.
+            let out = Staging::name(&self.folder);
+            std::fs::rename(entry.path(), &out.path)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// Somebody wants it now.
+fn touch(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.set_modified(SystemTime::now())
 }
 
 /// Everything below is on disk, whatever happens next.
@@ -125,11 +151,20 @@ struct Staging {
 }
 
 impl Staging {
+    fn name(folder: &Path) -> Self {
+        Self {
+            path: folder.join(format!("{STAGING}{:016x}", rand::random::<u64>())),
+        }
+    }
+
     fn make(folder: &Path) -> Result<Self, ArtifactError> {
-        let path = folder.join(format!("{STAGING}{:016x}", rand::random::<u64>()));
-        match std::fs::create_dir(&path) {
-            Ok(()) => Ok(Self { path }),
-            Err(source) => Err(ArtifactError::Disk { path, source }),
+        let staging = Self::name(folder);
+        match std::fs::create_dir(&staging.path) {
+            Ok(()) => Ok(staging),
+            Err(source) => Err(ArtifactError::Disk {
+                path: staging.path.clone(),
+                source,
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
+use miren_image::Limits;
 use miren_loader::Mode;
 use miren_sandbox::{RuntimeConfig, Subnet};
 use std::net::SocketAddr;
@@ -70,6 +71,16 @@ pub struct Network {
     pub subnet: Subnet,
 }
 
+/// Where images come from.
+#[derive(Clone, Debug)]
+pub struct ImageSettings {
+    /// In the form of docker's `config.json`; one that is not there holds nothing.
+    pub auth_file: PathBuf,
+    /// Images fetched at a time.
+    pub at_once: usize,
+    pub limits: Limits,
+}
+
 /// Everything in `control.toml`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -82,6 +93,7 @@ pub struct Config {
     pub fast_path: FastPathSettings,
     pub network: Network,
     pub runtime: RuntimeConfig,
+    pub images: ImageSettings,
     pub drain: Drain,
     pub metrics: SocketAddr,
 }
@@ -113,6 +125,10 @@ impl Config {
 
     pub fn artifact_dir(&self) -> PathBuf {
         self.data_dir.join("artifacts")
+    }
+
+    pub fn image_dir(&self) -> PathBuf {
+        self.data_dir.join("images")
     }
 
     pub fn log_dir(&self) -> PathBuf {
@@ -157,6 +173,7 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         fast_path: root.table("fast_path", fast_path),
         network: root.table("network", network),
         runtime: root.table("runtime", runtime),
+        images: root.table("images", images),
         drain: root.table("drain", drain),
         metrics: root.table("metrics", |metrics| {
             metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
@@ -180,6 +197,28 @@ fn runtime(table: &mut Table<'_, '_, '_>) -> RuntimeConfig {
     match kind {
         true => RuntimeConfig::Containerd { socket },
         false => RuntimeConfig::Embedded,
+    }
+}
+
+fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
+    let auth_file = images.parsed(
+        "auth_file",
+        "/root/.docker/config.json",
+        "Credentials for registries, as `docker login` writes them; read at every pull.",
+        whole_path,
+    );
+    let at_once = images.integer("at_once", 3, 1..=64, "Images pulled at a time; the others wait.");
+    let whole = images.duration("pull_timeout", "30m", "Longest pull of one image.");
+    let doc = "Registries, as host or host:port, that are spoken to without TLS, besides those on loopback.";
+    let plain_http = images.list("plain_http", &[], doc, |name| Ok::<_, String>(name.to_owned()));
+    ImageSettings {
+        auth_file,
+        at_once: usize::try_from(at_once).unwrap_or(1),
+        limits: Limits {
+            whole,
+            plain_http,
+            ..Limits::default()
+        },
     }
 }
 

@@ -4,7 +4,9 @@ use crate::app::{Hint, World};
 use crate::apps::Apps;
 use crate::artifact::Artifacts;
 use crate::clock::{Clock, later};
+use crate::collector::{self, UPLOAD_GRACE};
 use crate::executor::Executor;
+use crate::images::Fetcher;
 use crate::lease::Desk;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
@@ -21,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Hints kept for a slow proxy before it is told to look at everything.
 const HINTS: usize = 1024;
+/// How often folders and images are collected: a deploy an hour would leave a few behind for this long.
+const COLLECT_EVERY: Duration = Duration::from_secs(300);
 /// What a proxy gets to renew after it came back, on top of its interval.
 const RENEW_SLACK: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub executor: Arc<dyn Executor>,
     pub artifacts: Artifacts,
+    pub images: Fetcher,
     pub clock: Clock,
     /// Name of the node.
     pub node: String,
@@ -67,6 +72,7 @@ impl Control {
             hints,
             owners: Arc::default(),
             artifacts: parts.artifacts.folder().to_owned(),
+            images: parts.images,
             node: parts.node,
         });
         let (apps, known) = Apps::load(world).await?;
@@ -101,7 +107,20 @@ impl Control {
         tokio::select! {
             () = world.desk.sweep() => {}
             () = pass_on(transitions, &world.hints) => {}
+            () = self.collect_forever() => {}
             () = self.ending.cancelled() => {}
+        }
+    }
+
+    /// Removes what nothing needs: first when everything that runs is known, then now and again.
+    async fn collect_forever(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase == Phase::Active).await;
+        loop {
+            if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, UPLOAD_GRACE).await {
+                tracing::warn!(%error, "collecting folders and images failed; trying again");
+            }
+            tokio::time::sleep(COLLECT_EVERY).await;
         }
     }
 

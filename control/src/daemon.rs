@@ -5,10 +5,12 @@ use crate::clock::Clock;
 use crate::config::{Config, OnStop};
 use crate::control::{Control, Parts};
 use crate::executor::{Executor, Node};
+use crate::images::Fetcher;
 use crate::server::{self, Peers, Server};
 use crate::shutdown::Shutdown;
 use crate::store::{Lock, Sqlite};
 use anyhow::{Context, bail};
+use miren_image::{Auths, Images};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,13 +34,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let store = Sqlite::open(&config.store_file()).await?;
     tracing::info!(epoch = store.epoch(), "opened the store");
     let (news, changes) = mpsc::unbounded_channel();
-    let node = Arc::new(Node::open(&config, news).await?);
+    let images = open_images(&config).await?;
+    let node = Arc::new(Node::open(&config, images.clone(), news).await?);
     let artifacts = config.artifact_dir();
     let parts = Parts {
         store: Arc::new(store),
         executor: Arc::clone(&node) as Arc<dyn Executor>,
         artifacts: Artifacts::open(&artifacts, config.api.artifact_limit.0)
             .with_context(|| format!("opening {}", artifacts.display()))?,
+        images: Fetcher::new(
+            images,
+            Auths::from_file(&config.images.auth_file),
+            config.images.at_once,
+        ),
         clock: Clock::wall(),
         node: config.name.clone(),
     };
@@ -57,6 +65,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         remove(&config, &node).await?;
     }
     outcome
+}
+
+async fn open_images(config: &Config) -> anyhow::Result<Images> {
+    let (folder, limits) = (config.image_dir(), config.images.limits.clone());
+    let opening = tokio::task::spawn_blocking(move || Images::open(&folder, limits)).await?;
+    opening.with_context(|| format!("opening {}", config.image_dir().display()))
 }
 
 fn check_privileges() -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::app::crash::CrashRecord;
 use crate::app::variables::Variables;
+use crate::images::Pins;
 use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
 use miren_api::app_file::{Concurrency, Service};
@@ -9,6 +10,7 @@ use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{Route, SandboxState};
+use miren_image::Digest;
 use miren_sandbox::Facts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -72,17 +74,32 @@ pub struct VersionRecord {
     /// Of the deploy that made it.
     pub seq: u64,
     pub created_at: Timestamp,
-    pub artifact: String,
+    #[serde(flatten)]
+    pub content: Content,
     /// What people set over the variables of its folder.
     #[serde(default)]
     pub variables: Variables,
     pub pools: BTreeMap<String, PoolId>,
 }
 
+/// What a version runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Digest of an uploaded folder. Empty: there is none, and all settings are the defaults.
+    pub artifact: String,
+    /// An image that was given in place of the one in the folder's settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The images that it names.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub images: Pins,
+}
+
 /// What a deploy installs; settled when it is accepted, whatever is deployed meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    pub artifact: String,
+    #[serde(flatten)]
+    pub content: Content,
     pub variables: Variables,
     /// The version it installs again; none: it makes a new one.
     pub version: Option<VersionId>,
@@ -118,7 +135,11 @@ pub struct PoolRecord {
     pub service: String,
     pub spec_hash: String,
     pub spec: Service,
+    /// The folder at `/app`. Empty: there is none.
     pub artifact: String,
+    /// What is under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Digest>,
     pub references: Vec<Reference>,
     pub created_at: Timestamp,
     /// Size last decided.
@@ -252,10 +273,20 @@ impl DeployRecord {
     /// What it installs.
     pub fn source(&self) -> Source {
         self.source.clone().unwrap_or_else(|| Source {
-            artifact: self.request.artifact.clone().unwrap_or_default(),
+            content: Content {
+                artifact: self.request.artifact.clone().unwrap_or_default(),
+                ..Content::default()
+            },
             variables: Variables::default().with(&self.request),
             version: None,
         })
+    }
+
+    /// Settles which images it installs.
+    pub fn pin(&mut self, images: Pins) {
+        let mut source = self.source();
+        source.content.images = images;
+        self.source = Some(source);
     }
 
     pub fn id(&self) -> &DeployId {

@@ -28,6 +28,7 @@ mod proxies;
 mod refusal;
 mod routes;
 mod sandboxes;
+mod upload;
 mod variables;
 
 pub use gate::Peers;
@@ -58,6 +59,7 @@ impl Server {
             .merge(for_proxies())
             .layer(DefaultBodyLimit::max(body_limit))
             .route("/v1/artifacts", post(artifacts::upload))
+            .route("/v1/images", post(artifacts::upload_image))
             .fallback(refusal::no_such_endpoint)
             .method_not_allowed_fallback(refusal::no_such_method)
             .layer(middleware::from_fn_with_state(self.clone(), gate::admit))

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::binaries::profile_folder;
+use crate::binaries::sample_app;
 
 /// A temporary copy of a sample app, to be changed at will and deployed.
 pub struct AppFolder {
@@ -18,17 +18,8 @@ impl AppFolder {
     /// The multi-threaded Rust server: the cheapest under load.
     #[track_caller]
     pub fn rust(name: &str) -> Self {
-        let program = ["hello-rust"].map(|file| profile_folder().join(file));
-        let [program] = program;
-        let program =
-            std::env::var_os("MIREN_BIN_DIR").map_or(program, |folder| PathBuf::from(folder).join("hello-rust"));
-        assert!(
-            program.exists(),
-            "{} is missing: build it with `cargo build -p hello-rust`",
-            program.display()
-        );
         let app = Self::empty(name);
-        fs::copy(&program, app.path().join("hello-rust")).expect("copying the sample app");
+        fs::copy(sample_app(), app.path().join("hello-rust")).expect("copying the sample app");
         app.command("./hello-rust")
     }
 

@@ -37,6 +37,18 @@ impl Binaries {
     }
 }
 
+/// The Rust sample app.
+#[track_caller]
+pub fn sample_app() -> PathBuf {
+    let program = Binaries::find().path("hello-rust");
+    assert!(
+        program.exists(),
+        "{} is missing: build it with `cargo build -p hello-rust`",
+        program.display()
+    );
+    program
+}
+
 /// Test executables are in `target/PROFILE/deps`.
 pub fn profile_folder() -> PathBuf {
     let executable = env::current_exe().expect("a test knows its own path");

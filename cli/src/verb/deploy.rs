@@ -6,10 +6,13 @@ use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
 use crate::{Context, upload, variable};
 use clap::{Args, Subcommand};
+use miren_api::app_file::{APP_FILE, PROCFILE, Service};
 use miren_api::deploy::DeployRequest;
 use miren_api::settings::Bytes;
 use miren_api::{AppName, Client, VersionId};
 use outcome::Watch;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 mod follow;
 mod history;
@@ -48,8 +51,14 @@ pub struct DeployOptions {
     /// An environment variable for every service; may be given several times
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable::pair)]
     env: Vec<(String, String)>,
+    /// A container image to run as it is; of the folder only the settings count
+    #[arg(long, value_name = "REFERENCE")]
+    image: Option<String>,
+    /// The same, from a file: what `docker save` writes, or an OCI layout as tar
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    image_archive: Option<PathBuf>,
     /// An existing version of the app, instead of the folder
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["image", "image_archive"])]
     version: Option<String>,
     /// Return once the deploy is accepted
     #[arg(long)]
@@ -68,7 +77,10 @@ async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exi
     let client = context.client()?;
     let (app, mut request) = match &options.version {
         Some(version) => existing(&options.app, version, context)?,
-        None => uploaded(&options.app, &client, context).await?,
+        None => {
+            let image = image(&options, &client, context).await?;
+            uploaded(&options.app, image, &client, context).await?
+        }
     };
     request.env = options
         .env
@@ -97,29 +109,55 @@ fn existing(
     Ok((app, request))
 }
 
+/// The image that is to run, sent if it is in a file.
+async fn image(options: &DeployOptions, client: &Client, context: &mut Context<'_>) -> Result<Option<String>, Failure> {
+    let Some(file) = &options.image_archive else {
+        return Ok(options.image.clone());
+    };
+    context.console.note(&format!("Sending {}", file.display()));
+    let sent = upload::send_image(client, file, context.console)
+        .await
+        .doing(|| format!("sending {}", file.display()))?;
+    let name = sent.reference.as_deref().unwrap_or("an image without a name");
+    context.console.note(&format!("Sent {name}: {}", sent.digest));
+    Ok(Some(sent.digest))
+}
+
 async fn uploaded(
     options: &AppOptions,
+    image: Option<String>,
     client: &Client,
     context: &mut Context<'_>,
 ) -> Result<(AppName, DeployRequest), Failure> {
-    let folder = AppFolder::open(&options.dir)?;
+    let folder = AppFolder::open_for(image.as_deref(), &options.dir)?;
     let app = app_folder::resolve_in(options, &folder)?;
-    let listing = Listing::of(&folder.root, &folder.file.include)
-        .map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
-    context.console.note(&format!(
-        "Deploying {app} from {}: {}",
-        folder.root.display(),
-        size(&listing)
-    ));
-    let artifact = upload::send(client, listing, context.console)
-        .await
-        .doing(|| format!("uploading {app}"))?;
-    context.console.detail(&format!("uploaded as {}", artifact.digest));
-    let request = DeployRequest {
-        artifact: Some(artifact.digest),
+    let listing = match folder.is_only_settings() {
+        true => Listing::only(&folder.root, &[APP_FILE, PROCFILE]),
+        false => Listing::of(&folder.root, &folder.file.include),
+    };
+    let listing = listing.map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
+    let what = match folder.is_only_settings() {
+        true => images(&folder),
+        false => format!("{}: {}", folder.root.display(), size(&listing)),
+    };
+    context.console.note(&format!("Deploying {app} from {what}"));
+    let mut request = DeployRequest {
+        image,
         ..DeployRequest::default()
     };
+    if listing.files() > 0 {
+        let artifact = upload::send(client, listing, context.console)
+            .await
+            .doing(|| format!("uploading {app}"))?;
+        context.console.detail(&format!("uploaded as {}", artifact.digest));
+        request.artifact = Some(artifact.digest);
+    }
     Ok((app, request))
+}
+
+fn images(folder: &AppFolder) -> String {
+    let names: BTreeSet<&str> = folder.file.services.values().filter_map(Service::any_image).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn size(listing: &Listing) -> String {

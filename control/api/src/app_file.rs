@@ -28,18 +28,30 @@ pub const WEB: &str = "web";
 pub const WEB_PORT: u16 = 3000;
 
 /// Where the files a sandbox sees outside `/app` come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Base {
     /// The host's `/usr`, `/bin`, `/sbin`, `/lib*` and needed parts of `/etc`, read-only.
     #[default]
     Host,
+    /// Nowhere: there are none.
+    Scratch,
+    /// A container image.
+    Image(String),
+}
+
+impl Base {
+    fn is_host(&self) -> bool {
+        *self == Self::Host
+    }
 }
 
 /// Everything an app's folder says about how it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppFile {
     pub name: Option<AppName>,
+    /// Image that its services run as it is, unless they name another: then only these settings of the folder count.
+    pub image: Option<String>,
     pub base: Base,
     /// Patterns of files taken along although `.gitignore` excludes them.
     pub include: Vec<String>,
@@ -53,11 +65,22 @@ pub struct AppFile {
 /// All problems of both files, each with its place: at most [`PROBLEMS_MAX`](settings::PROBLEMS_MAX) a file, and how many
 /// there are beyond them.
 pub fn parse(app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
+    parse_for(None, app_file, procfile)
+}
+
+/// As [`parse`], with the image that was given in place of the file's own.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_for(image: Option<&str>, app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
     let (processes, Problems(mut problems)) = procfile::parse(procfile);
     let complete = problems.is_empty();
     let parsed = source_of(APP_FILE, app_file).map_err(|problem| Problems(vec![problem]));
-    let parsed =
-        parsed.and_then(|text| settings::read(Path::new(APP_FILE), text, |root| declare(root, &processes, complete)));
+    let parsed = parsed.and_then(|text| {
+        settings::read(Path::new(APP_FILE), text, |root| {
+            declare(root, &processes, complete, image)
+        })
+    });
     match parsed {
         Ok(parsed) if problems.is_empty() => Ok(parsed),
         Ok(_) => Err(Problems(problems)),
@@ -84,11 +107,16 @@ pub fn too_large(size: u64) -> String {
 
 /// Every key of `app.toml`, for the generated reference.
 pub fn reference() -> Vec<settings::KeyDoc> {
-    settings::describe(|root| declare(root, &BTreeMap::new(), true))
+    settings::describe(|root| declare(root, &BTreeMap::new(), true, None))
 }
 
-/// `complete`: whether `processes` is all that the Procfile meant to say.
-fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>, complete: bool) -> AppFile {
+/// `complete`: whether `processes` is all that the Procfile meant to say. `given`: an image in place of its own.
+fn declare(
+    root: &mut Table<'_, '_, '_>,
+    processes: &BTreeMap<String, String>,
+    complete: bool,
+    given: Option<&str>,
+) -> AppFile {
     let name = root.optional("name", "Name of the app: a DNS label.", |text| {
         AppName::parse(text).map_err(|why| format!("{text:?} {why}"))
     });
@@ -98,15 +126,25 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>, c
         "Files to deploy although `.gitignore` excludes them.",
         limits::pattern,
     );
+    let doc = "Image that runs as it is; of the folder only the settings count. A service may name another.";
+    let own = root.optional("image", doc, limits::image);
+    let image = given.map(str::to_owned).or(own);
     let base = root.table("build", |build| {
-        build.choice(
-            "base",
-            "host",
-            "What a sandbox sees besides `/app`: `host` is the host's system folders, read-only.",
-            &[("host", Base::Host)],
-        )
+        let doc = "What a sandbox sees besides `/app`: `host` is the host's system folders, read-only; `scratch` is nothing; \
+                   anything else is an image.";
+        build.parsed("base", "host", doc, limits::base)
     });
-    let common = environment(root);
+    if root.has("image") && base != Base::Host {
+        root.refuse(
+            "image",
+            "does not go with build.base: an image that runs as it is has no folder on top",
+        );
+    }
+    let common = service::Common {
+        env: environment(root),
+        image: image.clone(),
+        base: base.clone(),
+    };
     let declared = root.named_tables("services", "<service>", SERVICES_MAX, |name, table| {
         service::declare(name, table, processes.get(name).map(String::as_str), &common)
     });
@@ -115,8 +153,11 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>, c
     let mut services: BTreeMap<String, Service> = declared.into_iter().filter_map(present).collect();
     for (name, command) in processes {
         if !root.has_in("services", name) {
-            services.insert(name.clone(), Service::of_procfile(name, command, &common));
+            services.insert(name.clone(), Service::undeclared(name, Some(command), &common));
         }
+    }
+    if services.is_empty() && nothing && complete && common.has_image() && !root.has("services") {
+        services.insert(WEB.to_owned(), Service::undeclared(WEB, None, &common));
     }
     if services.len() > SERVICES_MAX {
         let all = services.len();
@@ -132,6 +173,7 @@ fn declare(root: &mut Table<'_, '_, '_>, processes: &BTreeMap<String, String>, c
     }
     AppFile {
         name,
+        image,
         base,
         include,
         services,

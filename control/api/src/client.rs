@@ -1,6 +1,6 @@
 //! The typed client of the control API, over a Unix socket; used by the CLI and by the proxy.
 
-use crate::deploy::{Artifact, Deploy, DeployRequest, RollbackRequest};
+use crate::deploy::{Artifact, Deploy, DeployRequest, RollbackRequest, SentImage};
 use crate::error::{ApiError, ErrorBody, ErrorCode};
 use crate::resource::Page;
 use eventsource_stream::Eventsource;
@@ -157,6 +157,14 @@ impl Client {
             .request(Method::POST, "/v1/artifacts")
             .header("content-type", "application/x-tar");
         self.json(request.body(tar)).await
+    }
+
+    /// Sends an image as an archive.
+    pub async fn upload_image(&self, archive: reqwest::Body) -> Result<SentImage, ClientError> {
+        let request = self
+            .request(Method::POST, "/v1/images")
+            .header("content-type", "application/x-tar");
+        self.json(request.body(archive)).await
     }
 
     /// Asks for a deploy; it goes on whether or not anybody watches.

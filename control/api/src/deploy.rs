@@ -14,7 +14,11 @@ pub struct DeployRequest {
     /// Digest of an uploaded folder (`POST /v1/artifacts`). Its `.miren/app.toml` and `Procfile` say what runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
-    /// An earlier version of the app, with its folder and its variables. Not together with `artifact`.
+    /// An image to run in place of the one that the folder's settings name: a reference, or the digest of one that was sent
+    /// (`POST /v1/images`). Without `artifact`, all settings are the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// An earlier version of the app, with its folder, its images and its variables. Not together with `artifact` or `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionId>,
     /// Variables for every service, over those of `app.toml`. Later deploys keep them; null takes one away.
@@ -117,6 +121,9 @@ pub struct Deploy {
     /// Why it failed, with the tail of the sandbox's log where there is one.
     pub error: Option<String>,
     pub steps: Vec<DeployStep>,
+    /// How far its present step is, while that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
 }
 
 /// One thing that happened on the way, for people to read.
@@ -126,6 +133,16 @@ pub struct DeployStep {
     #[schema(value_type = String)]
     pub at: Timestamp,
     pub message: String,
+}
+
+/// An image that was sent as an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SentImage {
+    /// `sha256:` and 64 hexadecimal digits: of its manifest, or of its configuration where it has none.
+    pub digest: String,
+    /// The name it has in the archive.
+    pub reference: Option<String>,
+    pub layers: usize,
 }
 
 /// An uploaded folder, named by what is in it.

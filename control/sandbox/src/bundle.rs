@@ -1,14 +1,20 @@
 //! Decides what a sandbox sees and may do, and which of its files the daemon, its runtime and its log share.
 
 mod capabilities;
+mod etc;
+mod host;
+mod layers;
 mod overlay;
-mod rootfs;
+mod program;
 mod seccomp;
 mod spec;
 
+pub(crate) use etc::Etc;
+pub(crate) use host::prepare as prepare_host;
+pub(crate) use layers::{Upper, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;
-pub(crate) use rootfs::prepare as prepare_rootfs;
-pub(crate) use spec::{Limits, SpecInput, write as write_spec};
+pub(crate) use program::Program;
+pub(crate) use spec::{AppFiles, Limits, SpecInput, write as write_spec};
 
 use crate::logs::LogWriter;
 use crate::process::ProcessRef;
@@ -74,15 +80,22 @@ impl SandboxDir {
         self.0.join("rootfs")
     }
 
-    /// What the sandbox writes below `/app`.
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.0.join("upper")
+    /// Files made for it that are shown below `/etc`.
+    pub(crate) fn etc(&self) -> PathBuf {
+        self.0.join("etc")
     }
 
-    /// Scratch folder of the overlay.
-    pub(crate) fn work(&self) -> PathBuf {
-        self.0.join("work")
+    /// Holds whatever it writes that is on no disk of its own; bounded.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.0.join("scratch")
     }
+}
+
+/// A file or folder outside that appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) host: PathBuf,
+    pub(crate) inside: PathBuf,
 }
 
 /// Whose log is to be written, and where.

@@ -3,6 +3,7 @@
 use crate::network::Subnet;
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
+use miren_image::Images;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct NodeConfig {
     /// The executable that calls [`crate::helper_main_if_asked`].
     pub helper: PathBuf,
     pub runtime: RuntimeConfig,
+    /// Where the images of [`Root::Image`](crate::Root::Image) are. None: no such sandbox can start.
+    pub images: Option<Images>,
 }
 
 /// What makes the containers.
@@ -64,6 +67,7 @@ impl NodeConfig {
             health: HealthChecks::default(),
             helper: PathBuf::from("/proc/self/exe"),
             runtime: RuntimeConfig::default(),
+            images: None,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Decides the life of one sandbox generation: one task takes it through its states, announces each, and cleans up.
 
 use crate::bundle::SandboxDir;
+use crate::image;
 use crate::node::Node;
 use crate::order::{Facts, SandboxChange, StartOrder};
 use crate::process::Process;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use miren_api::resource::SandboxState;
+use miren_image::Image;
 use miren_loader::{FastPath, State};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ pub(crate) mod clean;
 mod end;
 mod listening;
 mod live;
+mod prepare;
 mod ready;
 mod retire;
 
@@ -130,6 +133,8 @@ pub(crate) struct Sandbox {
     /// The last state that was announced.
     state: SandboxState,
     life: Option<Life>,
+    /// Kept on this machine until its clean-up is over.
+    image: Option<Image>,
     /// Why it ends, if that is known before it has ended. The first reason wins.
     why: Option<String>,
 }
@@ -143,16 +148,19 @@ impl Sandbox {
             facts: Facts::default(),
             state: SandboxState::Pending,
             life: None,
+            image: None,
             why: None,
         }
     }
 
     /// One that an earlier daemon started.
     pub(crate) fn adopted(self, facts: Facts, state: SandboxState, life: Option<Life>) -> Self {
+        let image = image::of_running(&self.node, &self.order);
         Self {
             facts,
             state,
             life,
+            image,
             ..self
         }
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use miren_api::app_file::Service;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
+use miren_image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,10 +19,22 @@ pub struct StartOrder {
     pub version: VersionId,
     /// Command, port, timeouts and limits. `shutdown_timeout` is the time between SIGTERM and SIGKILL.
     pub service: Service,
-    /// Unpacked artifact: what `/app` starts as. Never written to.
-    pub app_files: PathBuf,
+    pub root: Root,
+    /// Unpacked artifact: what `/app` starts as. Never written to. None: only what the root has there.
+    pub app_files: Option<PathBuf>,
     /// The complete environment, `PORT` and `MIREN_*` included; `PATH` and `HOME` are set unless given.
     pub env: BTreeMap<String, String>,
+}
+
+/// What a sandbox sees as `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// Programs, libraries and needed settings of the host, read-only.
+    Host,
+    /// Nothing but what every sandbox gets.
+    Scratch,
+    /// A writable view of an image, which also says what to run, unless the service does, and as whom.
+    Image(Digest),
 }
 
 /// What is known about one sandbox generation. Saved by control, handed back to [`crate::Sandboxes::adopt`].

@@ -26,6 +26,19 @@ pub struct Seen {
     pub old_serving: usize,
     /// Longest `port_timeout` of its services.
     pub port_timeout: Duration,
+    pub images: ImagesSeen,
+}
+
+/// Where the images are that the deploy needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ImagesSeen {
+    /// Here; or it needs none.
+    #[default]
+    Here,
+    /// Nobody has asked for them since control started.
+    Elsewhere,
+    OnTheWay,
+    Unavailable(String),
 }
 
 /// One pool the deploy needs.
@@ -43,6 +56,8 @@ pub struct PoolSeen {
 pub enum Step {
     /// Nothing before something is seen to change, or this moment.
     Wait(Option<Timestamp>),
+    /// Get its images.
+    Fetch,
     /// Make the version and its pools.
     Stage,
     /// Let traffic go to it, if no newer one has it.
@@ -61,7 +76,7 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
         return Step::Finish(DeployStatus::Superseded, Some(message));
     }
     match record.deploy.status {
-        DeployStatus::Accepted | DeployStatus::Staging => Step::Stage,
+        DeployStatus::Accepted | DeployStatus::Staging => staging(&seen.images),
         DeployStatus::Starting => starting(record, seen, now),
         DeployStatus::Switching if record.generation.is_none() => Step::Switch,
         // A newer deploy's switch may have come since: then its own is long over.
@@ -72,6 +87,16 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
         DeployStatus::Succeeded | DeployStatus::Failed | DeployStatus::Superseded | DeployStatus::RolledBack => {
             Step::Wait(None)
         }
+    }
+}
+
+fn staging(images: &ImagesSeen) -> Step {
+    match images {
+        ImagesSeen::Here => Step::Stage,
+        ImagesSeen::Elsewhere => Step::Fetch,
+        // Its own limit ends it.
+        ImagesSeen::OnTheWay => Step::Wait(None),
+        ImagesSeen::Unavailable(why) => Step::Finish(DeployStatus::Failed, Some(format!("image: {why}"))),
     }
 }
 

@@ -1,50 +1,120 @@
 //! Decides what a deployed folder runs: its services, their environment, and the hash that two equal specs share.
 
 use super::variables::Variables;
-use crate::record::{PoolRecord, SandboxRecord};
-use miren_api::app_file::{self, APP_FILE, Concurrency, FILE_MAX, PROCFILE, Service};
+use crate::images::Fetched;
+use crate::record::{Content, PoolRecord, SandboxRecord};
+use miren_api::app_file::{self, APP_FILE, Base, Concurrency, FILE_MAX, PROCFILE, Service, WEB, WEB_PORT};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::StartOrder;
+use miren_image::{Digest, Image, Protocol};
+use miren_sandbox::{Root, StartOrder};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
 
-/// What decides how a sandbox runs; ids of versions and sizes of pools do not.
+/// What the sandboxes of one service are made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub service: Service,
+    /// The folder at `/app`. Empty: there is none.
+    pub artifact: String,
+    /// What is under it.
+    pub image: Option<Digest>,
+}
+
+/// What decides how a sandbox runs; ids of versions, sizes of pools and names of images do not.
 #[derive(Serialize)]
 struct Hashed<'a> {
     /// Of this structure.
     format: u32,
     artifact: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Digest>,
     service: &'a str,
     spec: Service,
 }
 
-/// As [`read`], of an artifact and off the runtime's threads.
+impl Spec {
+    /// Of a service whose images are here. One that says nothing about its port has that of its image.
+    pub fn of(name: &str, mut service: Service, content: &Content, images: &Fetched) -> Self {
+        let image = service.any_image().and_then(|name| images.get(name));
+        if let (WEB, None) = (name, service.port) {
+            service.port = Some(image.and_then(exposed).unwrap_or(WEB_PORT));
+        }
+        Self {
+            artifact: match &service.image {
+                Some(_) => String::new(),
+                None => content.artifact.clone(),
+            },
+            image: image.map(|image| image.digest),
+            service,
+        }
+    }
+
+    /// Two services with the same hash can share a pool.
+    pub fn hash(&self, name: &str) -> String {
+        let hashed = Hashed {
+            format: 1,
+            artifact: &self.artifact,
+            image: self.image,
+            service: name,
+            spec: Service {
+                concurrency: Concurrency::Fixed { count: 1 },
+                image: None,
+                base: match &self.service.base {
+                    Base::Image(_) => Base::Host,
+                    base => base.clone(),
+                },
+                ..self.service.clone()
+            },
+        };
+        let bytes = serde_json::to_vec(&hashed).unwrap_or_default();
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The lowest port that an image says it serves on.
+fn exposed(image: &Image) -> Option<u16> {
+    let ports = image.config.exposed_ports.iter();
+    let tcp = ports.filter(|port| port.protocol == Protocol::Tcp);
+    tcp.map(|port| port.number).min()
+}
+
+/// As [`read`], of what a version runs and off the runtime's threads.
 ///
 /// # Errors
 /// `not_found` when the folder is not there any more, and those of [`read`].
-pub async fn load(artifacts: &Path, digest: &str, variables: Variables) -> Result<BTreeMap<String, Service>, ApiError> {
-    let folder = folder(artifacts, digest);
-    let reading = tokio::task::spawn_blocking(move || match folder.is_dir() {
-        true => read(&folder, &variables),
-        false => Err(ApiError::new(ErrorCode::NotFound, "its folder is not kept any more").remedy("deploy it again")),
+pub async fn load(
+    artifacts: &Path,
+    content: &Content,
+    variables: Variables,
+) -> Result<BTreeMap<String, Service>, ApiError> {
+    let image = content.image.clone();
+    let folder = (!content.artifact.is_empty()).then(|| folder(artifacts, &content.artifact));
+    let reading = tokio::task::spawn_blocking(move || match folder {
+        None => read(None, image.as_deref(), &variables),
+        Some(folder) if folder.is_dir() => read(Some(&folder), image.as_deref(), &variables),
+        Some(_) => Err(ApiError::new(ErrorCode::NotFound, "its folder is not kept any more").remedy("deploy it again")),
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     reading.await.map_err(failed)?
 }
 
-/// The services of an unpacked folder with `variables` over their own.
+/// The services of an unpacked folder with `variables` over their own. `image` is in place of the one in its settings.
 ///
 /// # Errors
 /// `invalid_config` with every problem of its settings.
-pub fn read(folder: &Path, variables: &Variables) -> Result<BTreeMap<String, Service>, ApiError> {
-    let app_file = text(&folder.join(APP_FILE))?;
-    let procfile = text(&folder.join(PROCFILE))?;
-    let parsed = app_file::parse(app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
+pub fn read(
+    folder: Option<&Path>,
+    image: Option<&str>,
+    variables: &Variables,
+) -> Result<BTreeMap<String, Service>, ApiError> {
+    let of = |file: &str| folder.map_or(Ok(None), |folder| text(&folder.join(file)));
+    let (app_file, procfile) = (of(APP_FILE)?, of(PROCFILE)?);
+    let parsed = app_file::parse_for(image, app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
         ApiError::new(ErrorCode::InvalidConfig, problems.to_string())
             .remedy(format!("correct {APP_FILE} or {PROCFILE} and deploy again"))
     })?;
@@ -75,21 +145,6 @@ fn text(path: &Path) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Two services with the same hash can share a pool.
-pub fn hash(artifact: &str, name: &str, service: &Service) -> String {
-    let hashed = Hashed {
-        format: 1,
-        artifact,
-        service: name,
-        spec: Service {
-            concurrency: Concurrency::Fixed { count: 1 },
-            ..service.clone()
-        },
-    };
-    let bytes = serde_json::to_vec(&hashed).unwrap_or_default();
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Where an artifact is unpacked.
 pub fn folder(artifacts: &Path, digest: &str) -> PathBuf {
     artifacts.join(digest.strip_prefix("sha256:").unwrap_or(digest))
@@ -109,7 +164,12 @@ pub fn order(pool: &PoolRecord, sandbox: &SandboxRecord, artifacts: &Path) -> St
         service_name: pool.service.clone(),
         version: sandbox.version.clone(),
         service: pool.spec.clone(),
-        app_files: folder(artifacts, &pool.artifact),
+        root: match (pool.image, &pool.spec.base) {
+            (Some(image), _) => Root::Image(image),
+            (None, Base::Scratch) => Root::Scratch,
+            (None, Base::Host | Base::Image(_)) => Root::Host,
+        },
+        app_files: (!pool.artifact.is_empty()).then(|| folder(artifacts, &pool.artifact)),
         env,
     }
 }

@@ -7,6 +7,7 @@ use super::{AppHandle, Command, Event, World};
 use crate::clock::{later, since};
 use crate::ledger::Ledger;
 use crate::record::{AppRecord, Stored};
+use fetching::Fetches;
 use jiff::Timestamp;
 use miren_api::ApiError;
 use miren_api::id::{AppName, DeployId, SandboxId};
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 mod deleting;
 mod deploying;
+mod fetching;
 mod observing;
 mod pooling;
 
@@ -46,6 +48,7 @@ pub struct Task {
     /// The node stops: no drain takes longer than this.
     stopping: Option<Duration>,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
+    fetches: Fetches,
 }
 
 /// A deploy that was asked for with an idempotency key.
@@ -89,6 +92,7 @@ impl Task {
             recent: VecDeque::new(),
             stopping: None,
             deletions: Vec::new(),
+            fetches: Fetches::default(),
         };
         (task, inbox, handle)
     }
@@ -108,7 +112,7 @@ impl Task {
     pub async fn run(mut self, mut inbox: Inbox) {
         match inbox.events.recv().await {
             Some(Event::Adopted(changes)) => self.recover(changes).await,
-            Some(Event::Sandbox(_) | Event::Acknowledged(_)) | None => {
+            Some(_) | None => {
                 tracing::error!(app = %self.state.app.name, "the task was told something before what was adopted");
                 return;
             }
@@ -145,6 +149,8 @@ impl Task {
             Event::Acknowledged(seq) => {
                 self.acknowledged.insert(seq);
             }
+            Event::Fetching { seq, progress } => self.show_progress(seq, progress),
+            Event::Fetched { seq, result } => self.fetched(seq, result),
             Event::Adopted(changes) => changes.into_iter().for_each(|change| self.observe(change, false)),
         }
     }

@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use miren_api::id::SandboxId;
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, TransitionCounts};
+use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, LogQuery};
 use miren_sandbox::{Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
@@ -35,7 +36,11 @@ pub struct Node {
 
 impl Node {
     /// Opens the slot table, the network and the runtime. Everything that becomes of sandboxes is sent to `changes`.
-    pub async fn open(config: &Config, changes: mpsc::UnboundedSender<SandboxChange>) -> Result<Self, OpenError> {
+    pub async fn open(
+        config: &Config,
+        images: Images,
+        changes: mpsc::UnboundedSender<SandboxChange>,
+    ) -> Result<Self, OpenError> {
         let fast_path = FastPath::open(FastPathConfig {
             mode: config.fast_path.mode,
             pin_dir: config.fast_path.pin_dir.clone(),
@@ -50,6 +55,7 @@ impl Node {
         let network = &config.network;
         let mut node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
         node.runtime = config.runtime.clone();
+        node.images = Some(images);
         let sandboxes = Sandboxes::open(node, Arc::clone(&fast_path), changes).await?;
         Ok(Self {
             sandboxes,

@@ -1,18 +1,14 @@
-//! Decides how an upload becomes an artifact: streamed to the disk, never held in memory.
+//! Decides how an upload becomes an artifact, and a sent archive an image.
 
 use super::Server;
 use super::refusal::Refusal;
+use super::upload::pipe;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
-use futures_util::StreamExt;
-use miren_api::deploy::Artifact;
+use miren_api::deploy::{Artifact, SentImage};
 use miren_api::{ApiError, ErrorCode};
-use std::io::{self, Read};
-use tokio::sync::mpsc;
-
-/// Chunks between the socket and the disk.
-const CHUNKS: usize = 16;
+use miren_image::{Fault, ImageError};
 
 /// Uploads a folder as a plain tar stream. The same content is stored once.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "deploys",
@@ -20,50 +16,45 @@ const CHUNKS: usize = 16;
     responses((status = 200, body = Artifact), (status = 400, body = miren_api::error::ErrorBody),
         (status = 413, body = miren_api::error::ErrorBody)))]
 pub async fn upload(State(server): State<Server>, body: Body) -> Result<Json<Artifact>, Refusal> {
-    let (sender, receiver) = mpsc::channel(CHUNKS);
+    let (chunks, feeding) = pipe(body);
     let artifacts = server.control.artifacts.clone();
-    let storing = tokio::task::spawn_blocking(move || artifacts.store(Chunks::new(receiver)));
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| io::Error::new(io::ErrorKind::UnexpectedEof, error));
-        let broke_off = chunk.is_err();
-        // A refusal ends the reader early; its reason is in `storing`.
-        if sender.send(chunk).await.is_err() || broke_off {
-            break;
-        }
-    }
-    drop(sender);
+    let storing = tokio::task::spawn_blocking(move || artifacts.store(chunks));
+    feeding.await;
     let stored = storing
         .await
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("storing the folder: {error}")))?;
     Ok(Json(stored?))
 }
 
-/// Reads on a thread what arrives in a task.
-struct Chunks {
-    chunks: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
+/// Sends an image as an archive: an OCI layout or what `docker save` writes, compressed or not. It is kept for as long as
+/// a version needs it.
+#[utoipa::path(post, path = "/v1/images", tag = "deploys",
+    request_body(content_type = "application/x-tar", description = "A tar archive with one image."),
+    responses((status = 200, body = SentImage), (status = 400, body = miren_api::error::ErrorBody),
+        (status = 413, body = miren_api::error::ErrorBody)))]
+pub async fn upload_image(State(server): State<Server>, body: Body) -> Result<Json<SentImage>, Refusal> {
+    let (chunks, feeding) = pipe(body);
+    let images = &server.control.apps.world.images;
+    let ((), sent) = tokio::join!(feeding, images.store.import(chunks, None, &|_| {}));
+    let image = sent.map_err(refused)?;
+    let answer = SentImage {
+        digest: image.digest.to_string(),
+        reference: image.reference.as_ref().map(ToString::to_string),
+        layers: image.layers.len(),
+    };
+    images.keep_for_a_while(image);
+    Ok(Json(answer))
 }
 
-impl Chunks {
-    fn new(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self {
-            chunks,
-            rest: Bytes::new(),
-        }
-    }
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(0),
-            }
-        }
-        let count = self.rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
-        Ok(count)
-    }
+fn refused(error: ImageError) -> ApiError {
+    let (code, remedy) = match &error.fault {
+        Fault::NoSpace => (ErrorCode::Internal, "free space in the server's data_dir and try again"),
+        Fault::Io(_) => (ErrorCode::Internal, "check the server's data_dir and its log"),
+        Fault::TooLarge { .. } => (ErrorCode::TooLarge, "send a smaller image"),
+        _ => (
+            ErrorCode::InvalidRequest,
+            "send what `docker save` writes, or an OCI layout as tar",
+        ),
+    };
+    ApiError::new(code, error.to_string()).remedy(remedy)
 }

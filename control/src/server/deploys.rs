@@ -43,11 +43,11 @@ pub async fn create(
         .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("app name {app:?} {why}")).field("app"))?;
     let key = idempotency_key(&headers)?;
     if let Some(artifact) = &request.artifact {
-        check(&server, artifact).await?;
+        check(&server, artifact, request.image.clone()).await?;
     }
-    let handle = match request.artifact {
-        Some(_) => server.control.apps.get_or_make(&app)?,
-        None => server.control.apps.get(app.as_str())?,
+    let handle = match request.artifact.is_some() || request.image.is_some() {
+        true => server.control.apps.get_or_make(&app)?,
+        false => server.control.apps.get(app.as_str())?,
     };
     let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
     Ok(Json(deploy))
@@ -127,7 +127,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 /// B1: everything that can be wrong with a folder is said before anything is made, the app included.
-async fn check(server: &Server, artifact: &str) -> Result<(), ApiError> {
+async fn check(server: &Server, artifact: &str, image: Option<String>) -> Result<(), ApiError> {
     let artifacts = server.control.artifacts.clone();
     let digest = artifact.to_owned();
     let checked = tokio::task::spawn_blocking(move || {
@@ -138,7 +138,7 @@ async fn check(server: &Server, artifact: &str) -> Result<(), ApiError> {
                 .remedy("upload the folder with POST /v1/artifacts and use the digest it answers"));
         }
         let folder = spec::folder(artifacts.folder(), &digest);
-        spec::read(&folder, &Variables::default()).map(drop)
+        spec::read(Some(&folder), image.as_deref(), &Variables::default()).map(drop)
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     checked.await.map_err(failed)?

@@ -19,6 +19,7 @@ use utoipa::OpenApi;
         apps::delete,
         apps::versions,
         artifacts::upload,
+        artifacts::upload_image,
         deploys::create,
         deploys::list,
         deploys::show,

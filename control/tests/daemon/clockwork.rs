@@ -1,6 +1,6 @@
 //! What takes minutes, with the runtime's clock paused and a store that never leaves the runtime.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use crate::node::{fixed, folder, web};
 use jiff::Timestamp;
@@ -36,6 +36,7 @@ impl Clockwork {
             store: Arc::new(Memory::new(1000)),
             executor: Arc::new(machine.clone()),
             artifacts: Artifacts::open(folder.path(), 1 << 20).unwrap(),
+            images: images(folder.path()),
             clock,
             node: "test".into(),
         };

@@ -1,6 +1,6 @@
 //! Several proxies on one node: they share what a sandbox takes, through crashes of theirs and restarts of control.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use crate::node::{Node, PATIENCE, eventually, folder, refusal, web};
 use futures_util::{Stream, StreamExt};
@@ -210,6 +210,7 @@ async fn paused() -> (Arc<Control>, VersionId, tempfile::TempDir) {
         store: Arc::new(Memory::new(1000)),
         executor: Arc::new(machine.clone()),
         artifacts: Artifacts::open(place.path(), 1 << 20).unwrap(),
+        images: images(place.path()),
         clock,
         node: "test".into(),
     };

@@ -10,10 +10,13 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
 use miren_control::clock::Clock;
 use miren_control::executor::Executor;
+use miren_control::images::Fetcher;
+use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
 use miren_sandbox::{Facts, Known, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -318,4 +321,10 @@ impl Executor for Machine {
             let _ = changed.changed().await;
         }
     }
+}
+
+/// A store of images in a folder of its own below `folder`: what an earlier control had open is not waited for.
+pub fn images(folder: &Path) -> Fetcher {
+    let own = tempfile::tempdir_in(folder).unwrap().keep();
+    Fetcher::new(Images::open(&own, Limits::default()).unwrap(), Auths::none(), 1)
 }

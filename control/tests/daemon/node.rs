@@ -1,6 +1,6 @@
 //! One control over a simulated machine: the real API on a real socket in a folder of its own.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, images};
 use miren_api::deploy::{Artifact, Deploy, DeployRequest, DeployStatus};
 use miren_api::id::SandboxId;
 use miren_api::resource::{Pool, Route, RouteRequest, Sandbox, SandboxState};
@@ -49,6 +49,7 @@ impl Node {
             store: Arc::new(store),
             executor: Arc::new(place.machine.clone()),
             artifacts: Artifacts::open(&folder.join("artifacts"), 1 << 20).unwrap(),
+            images: images(folder),
             clock: Clock::wall(),
             node: "test".into(),
         };

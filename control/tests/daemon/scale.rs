@@ -7,11 +7,10 @@ use miren_api::app_file::{self, Service};
 use miren_api::deploy::DeployStatus;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::resource::{Route, SandboxState};
-use miren_control::app::spec;
 use miren_control::clock::Clock;
 use miren_control::ledger::Ledger;
 use miren_control::record::{
-    ActiveRecord, AppRecord, PoolRecord, Reference, RouteRecord, SandboxRecord, VersionRecord,
+    ActiveRecord, AppRecord, Content, PoolRecord, Reference, RouteRecord, SandboxRecord, VersionRecord,
 };
 use miren_control::routing::Change;
 use miren_control::store::Sqlite;
@@ -64,7 +63,10 @@ fn record(ledger: &mut Ledger, number: usize, services: &BTreeMap<String, Servic
         app: app.clone(),
         seq: 1,
         created_at: now,
-        artifact: "sha256:aa".into(),
+        content: Content {
+            artifact: "sha256:aa".into(),
+            ..Content::default()
+        },
         variables: Default::default(),
         pools,
     });
@@ -77,7 +79,7 @@ fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: T
         id: PoolId::from_text(format!("pool-{app}-{service}")),
         app: app.clone(),
         service: service.to_owned(),
-        spec_hash: spec::hash("sha256:aa", service, &spec),
+        spec_hash: "aa".into(),
         references: vec![Reference {
             version: version.clone(),
             seq: 1,
@@ -85,6 +87,7 @@ fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: T
         }],
         spec,
         artifact: "sha256:aa".into(),
+        image: None,
         created_at: now,
         desired: 0,
         low_since: None,

@@ -1,7 +1,7 @@
 //! `kill -9` of control at every step of a deploy: each write of it is once the last one that happened, and once the first
 //! one that did not.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use crate::node::{folder, web};
 use async_trait::async_trait;
@@ -117,6 +117,7 @@ impl Ground {
             store: Arc::clone(&store) as Arc<dyn Store>,
             executor: Arc::new(self.machine.clone()),
             artifacts: Artifacts::open(self.folder.path(), 1 << 20).unwrap(),
+            images: images(self.folder.path()),
             clock: self.clock.clone(),
             node: "test".into(),
         };

@@ -1,6 +1,6 @@
 //! The records of an earlier release, under the release that is tested: same sandboxes, same routes, and work goes on.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use jiff::Timestamp;
 use miren_api::id::AppName;
@@ -71,6 +71,7 @@ async fn m2_records_of_the_first_release_are_taken_over_without_a_duplicate() {
         store,
         executor: Arc::new(machine.clone()),
         artifacts: Artifacts::open(folder.path(), 1 << 20).unwrap(),
+        images: images(folder.path()),
         clock,
         node: "test".into(),
     };

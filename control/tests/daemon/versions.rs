@@ -202,7 +202,7 @@ fn m2_deploys_and_versions_of_the_first_release_are_understood() {
     }))
     .unwrap();
     let source = deploy.source();
-    assert_eq!((source.artifact.as_str(), source.version), ("sha256:aa", None));
+    assert_eq!((source.content.artifact.as_str(), source.version), ("sha256:aa", None));
     assert_eq!(source.variables.all, map(&[("A", "1")]));
     let version: VersionRecord = serde_json::from_value(json!({
         "id": "shop-v1", "app": "shop", "seq": 1, "created_at": "2026-11-20T10:00:00Z", "artifact": "sha256:aa",

@@ -67,7 +67,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     (
         "miren-control",
-        &["miren-api", "miren-disk", "miren-image", "miren-loader", "miren-sandbox"],
+        &[
+            "miren-api",
+            "miren-disk",
+            "miren-image",
+            "miren-loader",
+            "miren-sandbox",
+        ],
     ),
     ("miren-proxy", &["miren-api", "miren-loader"]),
     ("miren-cli", &["miren-api"]),

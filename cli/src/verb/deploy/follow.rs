@@ -22,6 +22,7 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
     let mut steps = Steps {
         printed: 0,
         last_id: None,
+        progress: None,
     };
     let mut away_since: Option<Instant> = None;
     loop {
@@ -55,6 +56,8 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
 struct Steps {
     printed: usize,
     last_id: Option<String>,
+    /// What was said last about the present step.
+    progress: Option<String>,
 }
 
 impl Steps {
@@ -78,6 +81,14 @@ impl Steps {
             print(step, console);
         }
         self.printed = self.printed.max(deploy.steps.len());
+        if let Some(progress) = deploy
+            .progress
+            .as_ref()
+            .filter(|progress| self.progress.as_ref() != Some(progress))
+        {
+            console.note(&format!("  {:<12} {progress}", ""));
+        }
+        self.progress.clone_from(&deploy.progress);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The most that an app's settings may ask for, and the checks of single texts in them.
 
+use super::Base;
 use crate::settings::{Bytes, parse_duration};
 use std::time::Duration;
 
@@ -60,6 +61,29 @@ pub(super) fn command(command: &str) -> Result<String, String> {
     match command.trim() {
         "" => Err("is empty".to_owned()),
         command => text(command, COMMAND_MAX),
+    }
+}
+
+/// Longest name of an image, in bytes: a registry, a repository of 255, a tag of 128, a digest.
+const IMAGE_MAX: usize = 1024;
+
+/// The name of an image, as far as can be told without asking.
+pub(super) fn image(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    match name.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(odd) => Err(format!("{name:?} is no name of an image: it has {odd:?}")),
+        None => text(name, IMAGE_MAX),
+    }
+}
+
+/// A word of its own, or the name of an image.
+pub(super) fn base(name: &str) -> Result<Base, String> {
+    match name {
+        "host" => Ok(Base::Host),
+        "scratch" => Ok(Base::Scratch),
+        name => image(name).map(Base::Image),
     }
 }
 

@@ -1,6 +1,6 @@
 //! One service of an app: its command and everything that decides how its sandboxes run.
 
-use super::{WEB, WEB_PORT, bytes_serde, environment, limits};
+use super::{Base, WEB, WEB_PORT, bytes_serde, environment, limits};
 use crate::id::check_label;
 use crate::settings::{Bytes, Table, parse_bytes};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,16 @@ use std::time::Duration;
 /// One process type of an app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// As the user wrote it; see [`command_line`].
+    /// As the user wrote it; see [`command_line`]. Empty: what its image runs by itself.
     pub command: String,
-    /// Where it listens inside its sandbox, and `PORT` in its environment. None: it serves no requests.
+    /// An image that it runs as it is, without the app's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What it sees besides the app's folder, unless it has an image.
+    #[serde(default, skip_serializing_if = "Base::is_host")]
+    pub base: Base,
+    /// Where it listens inside its sandbox, and `PORT` in its environment. None: it serves no requests, unless it is `web`
+    /// and its image says where it listens.
     pub port: Option<u16>,
     /// How long it may take from its start until it listens.
     pub port_timeout: Duration,
@@ -67,21 +74,58 @@ pub fn command_line(command: &str) -> Vec<String> {
     }
 }
 
+/// What all services of an app have unless they say otherwise.
+pub(super) struct Common {
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) image: Option<String>,
+    pub(super) base: Base,
+}
+
+impl Common {
+    /// Whether a service needs no command of its own.
+    pub(super) fn has_image(&self) -> bool {
+        self.image.is_some() || matches!(self.base, Base::Image(_))
+    }
+}
+
 impl Service {
-    /// A service that only a Procfile names: upstream's defaults for absent settings.
-    pub(super) fn of_procfile(name: &str, command: &str, common: &BTreeMap<String, String>) -> Self {
+    /// The image that its sandboxes are made from, or on.
+    pub fn any_image(&self) -> Option<&str> {
+        match (&self.image, &self.base) {
+            (Some(image), _) | (None, Base::Image(image)) => Some(image),
+            (None, Base::Host | Base::Scratch) => None,
+        }
+    }
+
+    /// A service that only a Procfile names, or nothing but an image: upstream's defaults for absent settings.
+    pub(super) fn undeclared(name: &str, command: Option<&str>, common: &Common) -> Self {
         Self {
-            command: command.to_owned(),
-            port: (name == WEB).then_some(WEB_PORT),
+            command: command.unwrap_or_default().to_owned(),
+            image: common.image.clone(),
+            base: base_under(&common.image, &common.base),
+            port: default_port(name, command.is_some()),
             port_timeout: Duration::from_secs(15),
             shutdown_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             health_path: None,
             concurrency: default_concurrency(name),
             resources: Resources::default(),
-            env: common.clone(),
+            env: common.env.clone(),
         }
     }
+}
+
+/// What runs an image as it is has nothing under it.
+fn base_under(image: &Option<String>, base: &Base) -> Base {
+    match image {
+        Some(_) => Base::Host,
+        None => base.clone(),
+    }
+}
+
+/// An image that runs its own command knows better where that listens.
+fn default_port(name: &str, has_command: bool) -> Option<u16> {
+    (name == WEB && has_command).then_some(WEB_PORT)
 }
 
 fn default_concurrency(name: &str) -> Concurrency {
@@ -103,21 +147,27 @@ pub(super) fn declare(
     name: &str,
     table: &mut Table<'_, '_, '_>,
     procfile: Option<&str>,
-    common: &BTreeMap<String, String>,
+    common: &Common,
 ) -> Option<Service> {
     if let (true, Err(why)) = (table.is_present(), check_label(name)) {
         table.refuse_table(format!("{name:?} is no name of a service: it {why}"));
     }
-    let command = table.optional("command", "What to run; overrides the Procfile.", limits::command);
+    let doc = "What to run; overrides the Procfile and what its image runs by itself.";
+    let command = table.optional("command", doc, limits::command);
+    let command = command.or_else(|| procfile.map(str::to_owned));
+    let doc = "Image that it runs as it is, in place of the app's.";
+    let image = table
+        .optional("image", doc, limits::image)
+        .or_else(|| common.image.clone());
     let port = table.optional_integer(
         "port",
         1..=65535,
-        "Port it listens on inside its sandbox; `web` defaults to 3000.",
+        "Port it listens on inside its sandbox; `web` defaults to 3000, or to what an image exposes that runs its own command.",
     );
     let port = port
         .map(|port| u16::try_from(port).unwrap_or(u16::MAX))
-        .or((name == WEB).then_some(WEB_PORT));
-    let mut env = common.clone();
+        .or(default_port(name, command.is_some()));
+    let mut env = common.env.clone();
     env.extend(environment(table));
     let port_timeout = table.parsed(
         "port_timeout",
@@ -138,15 +188,20 @@ pub(super) fn declare(
     });
     let concurrency = table.table("concurrency", |table| concurrency(name, table));
     let resources = table.table("resources", resources);
-    let command = command.or_else(|| procfile.map(str::to_owned));
-    if command.is_none() && table.is_present() && !table.has("command") {
+    let needs_command = image.is_none() && !matches!(common.base, Base::Image(_));
+    if needs_command && command.is_none() && table.is_present() && !table.has("command") {
         table.refuse(
             "command",
             "the service has no command: add command = \"…\", or a line in the Procfile",
         );
     }
+    if command.is_none() && (needs_command || table.has("command")) {
+        return None;
+    }
     Some(Service {
-        command: command?,
+        command: command.unwrap_or_default(),
+        base: base_under(&image, &common.base),
+        image,
         port,
         port_timeout,
         shutdown_timeout,

@@ -246,3 +246,40 @@ fn the_reference_has_every_level() {
         );
     }
 }
+
+#[test]
+fn an_image_needs_no_command_and_is_under_every_service_that_names_no_other() {
+    let alone = parse(Some("image = \"nginx\"\n"), None).expect("an app");
+    let web = &alone.services["web"];
+    assert_eq!(
+        (web.command.as_str(), web.any_image(), web.port),
+        ("", Some("nginx"), None)
+    );
+    let text = "image = \"shop:1\"\n[services.web]\n[services.cache]\nimage = \"redis\"\nport = 6379\n";
+    let several = parse(Some(text), Some("worker: work\n")).expect("an app");
+    let images: Vec<_> = several.services.values().map(Service::any_image).collect();
+    assert_eq!(images, [Some("redis"), Some("shop:1"), Some("shop:1")]);
+    assert_eq!(several.services["worker"].command, "work");
+    let given = parse_for(Some("shop:2"), Some(text), None).expect("an app");
+    assert_eq!(given.services["web"].any_image(), Some("shop:2"));
+    assert_eq!(given.services["cache"].any_image(), Some("redis"));
+}
+
+#[test]
+fn a_folder_on_an_image_keeps_its_command_and_port() {
+    let text = "[build]\nbase = \"python:3\"\n";
+    let app = parse(Some(text), Some("web: python serve.py\n")).expect("an app");
+    let web = &app.services["web"];
+    assert_eq!((web.image.as_deref(), web.port), (None, Some(3000)));
+    assert_eq!(web.base, Base::Image("python:3".into()));
+    let scratch = parse(Some("[build]\nbase = \"scratch\"\n"), Some("web: ./serve\n")).expect("an app");
+    assert_eq!(scratch.services["web"].base, Base::Scratch);
+    for (wrong, why) in [
+        ("image = \"a b\"\n", "no name of an image"),
+        ("image = \"a\"\n[build]\nbase = \"b\"\n", "does not go with build.base"),
+        ("[build]\nbase = \"scratch\"\n[services.web]\n", "has no command"),
+    ] {
+        let problems = parse(Some(wrong), None).expect_err(wrong);
+        assert!(problems.to_string().contains(why), "{wrong}: {problems}");
+    }
+}

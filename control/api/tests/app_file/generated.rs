@@ -40,6 +40,7 @@ pub fn app() -> impl Strategy<Value = (AppFile, Env)> {
         let base = Base::Host;
         let app = AppFile {
             name,
+            image: None,
             base,
             include,
             services,
@@ -71,6 +72,8 @@ fn service() -> impl Strategy<Value = Service> {
         |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, concurrency, resources, env)| {
             Service {
                 command,
+                image: None,
+                base: Base::Host,
                 port,
                 port_timeout,
                 shutdown_timeout,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Longest value of a mount option (`fsconfig(2)`), and characters that overlayfs reads as separators.
 const OPTION_MAX: usize = 255;
-const SEPARATORS: [char; 3] = [',', ':', '\\'];
+pub(super) const SEPARATORS: [char; 3] = [',', ':', '\\'];
 
 /// Whether a path can be part of an overlay.
 pub(super) fn takes(path: &Path) -> bool {
@@ -19,9 +19,7 @@ pub(super) fn takes(path: &Path) -> bool {
 /// Mounts an overlay in a mount namespace of a throw-away thread, below `run_dir`: nothing of it is ever visible.
 pub(crate) fn is_possible(run_dir: &Path) -> io::Result<()> {
     let dir = run_dir.join("overlay-check");
-    for part in ["lower", "upper", "work", "merged"] {
-        fs::create_dir_all(dir.join(part))?;
-    }
+    fs::create_dir_all(&dir)?;
     let thread = std::thread::Builder::new().name("miren-overlay".into()).spawn({
         let dir = dir.clone();
         move || try_mount(&dir)
@@ -37,6 +35,11 @@ fn try_mount(dir: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    // As in a sandbox: what is written is kept in memory.
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), none)?;
+    for part in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(dir.join(part))?;
+    }
     let part = |name: &str| dir.join(name).display().to_string();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",

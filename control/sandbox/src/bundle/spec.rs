@@ -1,16 +1,12 @@
 //! Decides everything about a sandbox that the runtime specification can say.
 
-use super::rootfs::Shown;
-use super::{SandboxDir, capabilities, overlay, seccomp};
-use miren_api::app_file::{Resources, command_line};
+use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp};
+use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// Where programs are looked for unless the app says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Open files of one process: the usual hard limit of a server distribution, less if ours is lower.
 const OPEN_FILES: u64 = 65_536;
 /// Length of the scheduler's period, in microseconds: the kernel's default.
@@ -57,15 +53,22 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct SpecInput<'s> {
     pub(crate) sandbox: &'s str,
-    pub(crate) command: &'s str,
-    pub(crate) env: &'s BTreeMap<String, String>,
-    pub(crate) app_files: &'s Path,
+    pub(crate) program: &'s Program,
+    pub(crate) app_files: Option<AppFiles<'s>>,
     pub(crate) shown: Vec<Shown>,
+    /// Whether the root can be written to.
+    pub(crate) writable: bool,
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
     pub(crate) limits: Limits,
-    /// Whether `/app` can be a copy-on-write overlay; it is read-only otherwise.
-    pub(crate) overlay: bool,
+}
+
+/// What is shown as `/app`.
+#[derive(Debug)]
+pub(crate) struct AppFiles<'s> {
+    pub(crate) folder: &'s Path,
+    /// Where it keeps what is written to it; none: it is read-only.
+    pub(crate) upper: Option<Upper>,
 }
 
 /// Writes the bundle's `config.json`.
@@ -90,22 +93,22 @@ fn open_files() -> io::Result<u64> {
 }
 
 fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
-    let capabilities = &powers.capabilities;
+    let program = input.program;
     json!({
         "ociVersion": "1.0.2",
         "hostname": input.sandbox,
-        "root": { "path": dir.rootfs(), "readonly": true },
+        "root": { "path": dir.rootfs(), "readonly": !input.writable },
         "process": {
             "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
-            "args": command_line(input.command),
-            "env": environment(input.env),
-            "cwd": "/app",
+            "user": { "uid": program.user.uid, "gid": program.user.gid, "additionalGids": program.user.groups },
+            "args": program.args,
+            "env": program.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
+            "cwd": program.cwd,
             "noNewPrivileges": true,
-            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+            "capabilities": granted(&powers.capabilities, program.user.uid == 0),
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": powers.open_files, "soft": powers.open_files }],
         },
-        "mounts": mounts(dir, input),
+        "mounts": mounts(input),
         "linux": {
             "cgroupsPath": input.cgroup,
             "namespaces": namespaces(input.namespace),
@@ -117,11 +120,10 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
     })
 }
 
-fn environment(env: &BTreeMap<String, String>) -> Vec<String> {
-    let defaults = [("PATH", PATH), ("HOME", "/app")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let mut all = BTreeMap::from(defaults);
-    all.extend(env.clone());
-    all.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+/// Who is not root in the sandbox has none of root's powers.
+fn granted(capabilities: &[&str], root: bool) -> Value {
+    let active = if root { capabilities } else { &[] };
+    json!({ "bounding": capabilities, "effective": active, "permitted": active })
 }
 
 fn namespaces(network: &Path) -> Value {
@@ -131,13 +133,13 @@ fn namespaces(network: &Path) -> Value {
     ])
 }
 
-fn mounts(dir: &SandboxDir, input: &SpecInput<'_>) -> Vec<Value> {
+fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     let mut mounts: Vec<Value> = input
         .shown
         .iter()
         .map(|shown| bind(&shown.host, &shown.inside))
         .collect();
-    mounts.push(app(dir, input));
+    mounts.extend(input.app_files.as_ref().map(app));
     mounts.extend([
         fresh("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         fresh("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", SMALL]),
@@ -147,9 +149,11 @@ fn mounts(dir: &SandboxDir, input: &SpecInput<'_>) -> Vec<Value> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         fresh("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", SMALL]),
-        fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]),
-        fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]),
     ]);
+    if !input.writable {
+        mounts.push(fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]));
+        mounts.push(fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]));
+    }
     mounts
 }
 
@@ -163,12 +167,15 @@ fn bind(host: &Path, inside: &Path) -> Value {
 }
 
 /// A private copy-on-write view of the app's files, or the files themselves, read-only.
-fn app(dir: &SandboxDir, input: &SpecInput<'_>) -> Value {
-    let layers = [input.app_files, &dir.upper(), &dir.work()].map(Path::to_owned);
-    if !input.overlay || !layers.iter().all(|path| overlay::takes(path)) {
-        return bind(input.app_files, Path::new("/app"));
+fn app(files: &AppFiles<'_>) -> Value {
+    let Some(Upper { upper, work }) = &files.upper else {
+        return bind(files.folder, Path::new("/app"));
+    };
+    let layers = [files.folder, upper, work];
+    if !layers.iter().all(|path| overlay::takes(path)) {
+        return bind(files.folder, Path::new("/app"));
     }
-    let [lower, upper, work] = layers.map(|path| path.display().to_string());
+    let [lower, upper, work] = layers.map(Path::display);
     let options = [
         format!("lowerdir={lower}"),
         format!("upperdir={upper}"),

@@ -1,18 +1,15 @@
 //! Decides the steps from an order to a command that runs, and that every one of them ends in a reason when it fails.
 
+use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
-use crate::bundle::{self, Job, Limits, SpecInput};
-use crate::logs;
+use crate::image::NoImage;
 use crate::network::NetworkError;
-use crate::node::Node;
-use crate::order::StartOrder;
 use crate::process::Process;
 use crate::runtime::LaunchError;
 use miren_api::resource::SandboxState;
 use miren_loader::SlotError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +18,15 @@ const START_BUDGET: Duration = Duration::from_secs(30);
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
-enum BootError {
+pub(super) enum BootError {
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error("image: {0}")]
+    Image(#[from] NoImage),
+    #[error("image: it names no command; set services.{service}.command in app.toml")]
+    NoCommand { service: String },
+    #[error("snapshot: {0}")]
+    Snapshot(io::Error),
     #[error("preparing its files: {0}")]
     Files(#[from] io::Error),
     #[error(transparent)]
@@ -84,7 +87,8 @@ impl Sandbox {
         network.create_namespace(self.id()).await?;
         let (node, order) = (Arc::clone(&self.node), self.order.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
-        let job = prepared.map_err(io::Error::other)??;
+        let Prepared { job, image } = prepared.map_err(io::Error::other)??;
+        self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
         let (attached, created) = tokio::join!(
@@ -111,42 +115,4 @@ impl Sandbox {
             .register_init(life.slot, life.generation, init.pid())
             .map_err(BootError::Register)
     }
-}
-
-/// Everything the runtime needs, on disk.
-fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job> {
-    let id = order.id.as_str();
-    let dir = node.dir(id);
-    if !order.app_files.is_dir() {
-        return Err(io::Error::other(format!(
-            "{} is not a folder",
-            order.app_files.display()
-        )));
-    }
-    let shown = bundle::prepare_rootfs(&dir, Path::new("/"), id, IpAddr::V4(address))?;
-    let input = SpecInput {
-        sandbox: id,
-        command: &order.service.command,
-        env: &order.env,
-        app_files: &order.app_files,
-        shown,
-        namespace: &node.network.namespace(id),
-        cgroup: node.cgroups.path(id),
-        limits: Limits::of(order.service.resources, node.config.defaults),
-        overlay: node.overlay,
-    };
-    bundle::write_spec(&dir, &input)?;
-    let log = node.log(order);
-    let limits = node.config.logs;
-    if let Some(service) = log.parent() {
-        // One place for the log that is about to be made.
-        logs::prune(service, limits.sandboxes.saturating_sub(1), &node.registry.ids())?;
-    }
-    Ok(Job {
-        sandbox: order.id.clone(),
-        service: order.service_name.clone(),
-        log,
-        log_bytes: limits.file.0,
-        log_files: limits.files,
-    })
 }

@@ -33,7 +33,7 @@ impl Sandbox {
             None if stopped => "retired before the system restarted".to_owned(),
             None => self.unexpected(status, kills),
         };
-        if booting && !stopped {
+        if booting && !stopped && self.facts.pid.is_some() {
             reason.push_str(&log_tail(&logs::last_lines(&self.node.log(&self.order), TAIL_LINES)));
         }
         self.state = if stopped {

@@ -101,7 +101,7 @@ fn b2_missing_files_and_a_full_subnet_are_boot_failures_too() {
     let small = |config: &mut miren_sandbox::NodeConfig| config.subnet = "10.200.7.0/30".parse().expect("a subnet");
     with_config(small, async |node| {
         let mut order = node.order("listen 0.0.0.0");
-        order.app_files = "/nowhere".into();
+        order.app_files = Some("/nowhere".into());
         let reason = node.fail(&order).await;
         assert!(
             reason.starts_with("preparing its files: /nowhere is not a folder"),

@@ -149,6 +149,7 @@ fn b2_a_killed_shim_ends_its_sandbox_and_nothing_of_it_is_left() {
         assert!(name.starts_with("containerd-shim"), "{name}");
         send(Some(shim), Signal::SIGKILL);
         let dead = node.until(&order.id, Dead).await;
-        assert!(dead.reason.is_some_and(|reason| reason.contains("SIGKILL")));
+        let reason = dead.reason.expect("a reason");
+        assert!(reason.contains("SIGKILL"), "{reason}");
     });
 }

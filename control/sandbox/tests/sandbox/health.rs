@@ -48,8 +48,14 @@ fn late_answers_give_up_an_idle_sandbox_and_never_one_with_a_full_accept_queue_t
         node.run(&hung).await;
         let given_up = node.until(&hung.id, Draining).await;
         let reason = given_up.reason.expect("a reason");
-        assert!(reason.contains("3 health checks") && reason.contains("timed out"), "{reason}");
-        assert!(is_full(&running).await, "the busy one took a connection: this tests nothing");
+        assert!(
+            reason.contains("3 health checks") && reason.contains("timed out"),
+            "{reason}"
+        );
+        assert!(
+            is_full(&running).await,
+            "the busy one took a connection: this tests nothing"
+        );
         assert_eq!(node.states(&busy.id), [Pending, Running]);
         for order in [&busy, &hung] {
             node.sandboxes().kill(&order.id, "the test is over");
@@ -62,5 +68,7 @@ fn late_answers_give_up_an_idle_sandbox_and_never_one_with_a_full_accept_queue_t
 async fn is_full(sandbox: &SandboxChange) -> bool {
     let ip = sandbox.facts.ip.expect("an address");
     let port = sandbox.facts.port.expect("a port");
-    timeout(Duration::from_secs(2), TcpStream::connect((ip, port))).await.is_err()
+    timeout(Duration::from_secs(2), TcpStream::connect((ip, port)))
+        .await
+        .is_err()
 }

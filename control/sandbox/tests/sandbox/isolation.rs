@@ -77,7 +77,7 @@ fn it_sees_only_its_own_processes_and_host_name() {
 fn what_it_writes_is_its_own_and_gone_with_it() {
     with_node(async |node| {
         let order = node.order("listen 0.0.0.0");
-        let before = contents(&order.app_files);
+        let before = contents(order.app_files.as_deref().expect("a folder"));
         let running = node.run(&order).await;
         assert_eq!(ask(&running, "write/app/app.db"), "ok");
         assert_eq!(ask(&running, "write/tmp/scratch"), "ok");
@@ -86,7 +86,10 @@ fn what_it_writes_is_its_own_and_gone_with_it() {
             let answer = ask(&running, &format!("write/{place}"));
             assert!(answer.contains("Read-only file system"), "/{place}: {answer}");
         }
-        assert!(contents(&order.app_files) == before, "the artifact was changed");
+        assert!(
+            contents(order.app_files.as_deref().expect("a folder")) == before,
+            "the artifact was changed"
+        );
         stop(node, &order).await;
         let next = node.order("listen 0.0.0.0");
         let running = node.run(&next).await;

@@ -3,11 +3,13 @@
 //! Every test has a node of its own, in a network namespace of its own, and leaves nothing behind.
 
 mod adopt;
+mod archive;
 mod boot;
 mod client;
 mod containerd;
 mod end;
 mod health;
+mod images;
 mod isolation;
 mod limits;
 mod logs;

@@ -1,10 +1,11 @@
 //! Decides how a test gets a node of its own and gives it back, even when it panics.
 
-use miren_api::app_file::{Concurrency, Resources, Service};
+use miren_api::app_file::{Base, Concurrency, Resources, Service};
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
+use miren_image::{Images, Limits};
 use miren_loader::{ActiveMode, FastPath, FastPathConfig, Mode};
-use miren_sandbox::{Known, NodeConfig, RuntimeConfig, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Known, NodeConfig, Root, RuntimeConfig, SandboxChange, Sandboxes, StartOrder};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -83,6 +84,8 @@ impl TestNode {
         let mut config = NodeConfig::new(name, &run, &log, format!("mt{third}-{number}"), subnet);
         config.helper = PathBuf::from(env!("CARGO_BIN_EXE_miren-sandbox-testapp"));
         config.runtime = runtime();
+        let images = Images::open(&dir.path().join("images"), Limits::default());
+        config.images = Some(images.expect("a store of images"));
         change(&mut config);
         let app = dir.path().join("app");
         fs::create_dir(&app).expect("a folder");
@@ -147,7 +150,8 @@ impl TestNode {
             service_name: "web".into(),
             version: VersionId::from_text("shop-v1"),
             service: service(&format!("./app {arguments}")),
-            app_files: self.app.clone(),
+            root: Root::Host,
+            app_files: Some(self.app.clone()),
             env: BTreeMap::from([("PORT".to_owned(), "3000".to_owned())]),
         }
     }
@@ -339,6 +343,8 @@ fn command_lines_with(word: &str) -> Vec<String> {
 
 fn service(command: &str) -> Service {
     Service {
+        image: None,
+        base: Base::Host,
         command: command.to_owned(),
         port: Some(3000),
         port_timeout: Duration::from_secs(10),

@@ -118,6 +118,7 @@ fn run(verb: &str, argument: &str) -> String {
         "list" => listing(&format!("/{argument}")),
         "read" => std::fs::read_to_string(format!("/{argument}")).unwrap_or_else(|error| format!("error: {error}")),
         "write" => said(std::fs::write(format!("/{argument}"), "written")),
+        "fill" => said(fill(&format!("/{argument}"))),
         "env" => std::env::vars()
             .map(|(key, value)| format!("{key}={value}\n"))
             .collect(),
@@ -140,6 +141,14 @@ fn run(verb: &str, argument: &str) -> String {
 
 fn said(result: std::io::Result<()>) -> String {
     result.map_or_else(|error| format!("error: {error}"), |()| "ok".to_owned())
+}
+
+/// Until there is no room.
+fn fill(path: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    loop {
+        file.write_all(&[1; 64 << 10])?;
+    }
 }
 
 fn listing(dir: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::variables::Variables;
-use crate::record::Source;
+use crate::record::{Content, Source};
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId};
 
@@ -36,10 +36,14 @@ fn deploy(status: DeployStatus) -> DeployRecord {
         started_at: at(0),
         finished_at: None,
         error: None,
+        progress: None,
         steps: Vec::new(),
     };
     let source = Source {
-        artifact: "sha256:aa".into(),
+        content: Content {
+            artifact: "sha256:aa".into(),
+            ..Content::default()
+        },
         variables: Variables::default(),
         version: None,
     };
@@ -197,4 +201,29 @@ fn the_arrows_are_these() {
         "DRAINING_OLD FAILED",
     ];
     assert_eq!(arrows, expected);
+}
+
+#[test]
+fn nothing_is_staged_before_its_images_are_here() {
+    let accepted = deploy(DeployStatus::Accepted);
+    let with = |images| Seen { images, ..seen(1, &[]) };
+    assert_eq!(next(&accepted, &with(ImagesSeen::Here), at(0)), Step::Stage);
+    assert_eq!(next(&accepted, &with(ImagesSeen::Elsewhere), at(0)), Step::Fetch);
+    let staging = deploy(DeployStatus::Staging);
+    // Control was started again.
+    assert_eq!(next(&staging, &with(ImagesSeen::Elsewhere), at(0)), Step::Fetch);
+    assert_eq!(next(&staging, &with(ImagesSeen::OnTheWay), at(9_999)), Step::Wait(None));
+    let failed = next(&staging, &with(ImagesSeen::Unavailable("not found".into())), at(1));
+    assert_eq!(
+        failed,
+        Step::Finish(DeployStatus::Failed, Some("image: not found".into()))
+    );
+    let overtaken = Seen {
+        installed: 3,
+        ..with(ImagesSeen::OnTheWay)
+    };
+    assert!(matches!(
+        next(&staging, &overtaken, at(1)),
+        Step::Finish(DeployStatus::Superseded, _)
+    ));
 }

@@ -27,6 +27,7 @@ impl Stage {
             spec_hash: "aa".into(),
             spec: parsed.services["web"].clone(),
             artifact: "sha256:aa".into(),
+            image: None,
             references: Vec::new(),
             created_at: now,
             desired: 0,

@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn spec(service: &Service, artifact: &str, image: Option<Digest>) -> Spec {
+    Spec {
+        service: service.clone(),
+        artifact: artifact.to_owned(),
+        image,
+    }
+}
+
 fn service(text: &str) -> Service {
     let parsed = app_file::parse(Some(text), None).unwrap();
     parsed.services["web"].clone()
@@ -10,7 +18,7 @@ fn service(text: &str) -> Service {
 #[test]
 fn the_hash_covers_what_runs_and_not_how_often() {
     let base = service("[services.web]\ncommand = \"./serve\"\n");
-    let hash_of = |service: &Service| hash("sha256:aa", "web", service);
+    let hash_of = |service: &Service| spec(service, "sha256:aa", None).hash("web");
     let larger = service("[services.web]\ncommand = \"./serve\"\n[services.web.concurrency]\nmin_instances = 3\n");
     assert_eq!(hash_of(&base), hash_of(&larger));
     for other in [
@@ -23,8 +31,41 @@ fn the_hash_covers_what_runs_and_not_how_often() {
     ] {
         assert_ne!(hash_of(&base), hash_of(&service(other)), "{other}");
     }
-    assert_ne!(hash_of(&base), hash("sha256:bb", "web", &base));
-    assert_ne!(hash_of(&base), hash("sha256:aa", "admin", &base));
+    assert_ne!(hash_of(&base), spec(&base, "sha256:bb", None).hash("web"));
+    assert_ne!(hash_of(&base), spec(&base, "sha256:aa", None).hash("admin"));
+}
+
+#[test]
+fn the_hash_covers_the_digest_of_an_image_and_not_its_name() {
+    let of = |base: &str| {
+        service(&format!(
+            "[build]\nbase = \"{base}\"\n[services.web]\ncommand = \"./serve\"\n"
+        ))
+    };
+    let (first, second) = (Digest::of(b"first"), Digest::of(b"second"));
+    let hash = |base: &str, image| spec(&of(base), "sha256:aa", Some(image)).hash("web");
+    assert_eq!(hash("debian:12", first), hash("debian:stable", first));
+    assert_ne!(hash("debian:12", first), hash("debian:12", second));
+    let host = spec(&of("host"), "sha256:aa", None).hash("web");
+    let scratch = spec(&of("scratch"), "sha256:aa", None).hash("web");
+    assert_ne!(host, scratch);
+    assert_ne!(host, hash("debian:12", first));
+}
+
+#[test]
+fn what_runs_an_image_as_it_is_has_no_folder_and_another_has_both() {
+    let content = Content {
+        artifact: "sha256:aa".into(),
+        ..Content::default()
+    };
+    let none = Fetched::new();
+    let alone = service("image = \"nginx\"\n");
+    assert_eq!((alone.command.as_str(), alone.port), ("", None));
+    let spec = Spec::of("web", alone, &content, &none);
+    assert_eq!((spec.artifact.as_str(), spec.service.port), ("", Some(3000)));
+    let over = service("[build]\nbase = \"debian\"\n[services.web]\ncommand = \"./serve\"\n");
+    assert_eq!(over.any_image(), Some("debian"));
+    assert_eq!(Spec::of("web", over, &content, &none).artifact, "sha256:aa");
 }
 
 #[test]
@@ -32,7 +73,7 @@ fn b1_a_folder_with_a_mistake_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join(".miren")).unwrap();
     std::fs::write(folder.path().join(APP_FILE), "[services.web]\ncomand = \"x\"\n").unwrap();
-    let error = read(folder.path(), &Variables::default()).unwrap_err();
+    let error = read(Some(folder.path()), None, &Variables::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidConfig);
     assert!(error.message.contains("app.toml:2"), "{error}");
 }
@@ -45,13 +86,16 @@ fn the_variables_people_set_win() {
         all: BTreeMap::from([("A".to_owned(), "2".to_owned())]),
         ..Variables::default()
     };
-    assert_eq!(read(folder.path(), &variables).unwrap()["web"].env["A"], "2");
+    assert_eq!(
+        read(Some(folder.path()), None, &variables).unwrap()["web"].env["A"],
+        "2"
+    );
 }
 
 #[test]
 fn an_app_file_that_is_a_link_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc/hostname", folder.path().join(PROCFILE)).unwrap();
-    let error = read(folder.path(), &Variables::default()).unwrap_err();
+    let error = read(Some(folder.path()), None, &Variables::default()).unwrap_err();
     assert!(error.message.contains("is not a file"), "{error}");
 }

@@ -8,7 +8,6 @@ use crate::ledger;
 use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, Stored, VersionRecord};
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
-use miren_api::app_file::Service;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
 use miren_api::id::{DeployId, PoolId, SandboxId};
 use miren_api::resource::SandboxState;
@@ -48,6 +47,7 @@ impl Task {
             started_at: now,
             finished_at: None,
             error: None,
+            progress: None,
             steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
         };
         let record = DeployRecord::new(deploy.clone(), request.clone(), source);
@@ -108,6 +108,7 @@ impl Task {
             let now = self.world.clock.now();
             match deploy::next(record, &self.seen(record), now) {
                 Step::Wait(until) => return until,
+                Step::Fetch => self.fetch(seq),
                 Step::Stage => self.stage(seq).await,
                 Step::Switch if record.deploy.status == DeployStatus::Starting => {
                     self.note(seq, DeployStatus::Switching, "every sandbox is RUNNING".into());
@@ -138,6 +139,7 @@ impl Task {
             pools: pools.iter().map(|pool| self.pool_seen(record, pool)).collect(),
             acknowledged: self.acknowledged.contains(&seq),
             old_serving: self.state.unwanted(),
+            images: self.fetches.seen(record),
         }
     }
 
@@ -167,6 +169,7 @@ impl Task {
         );
         tracing::info!(app = %record.deploy.app, deploy = %record.deploy.id, seq, status = status.as_str(), message);
         record.deploy.status = status;
+        record.deploy.progress = None;
         record.deploy.steps.push(step(status, now, message));
         self.ledger.put(&*record);
     }
@@ -185,13 +188,15 @@ impl Task {
         self.note(seq, DeployStatus::Staging, "making the version".into());
         let mut pools = BTreeMap::new();
         let mut reused = Vec::new();
+        let images = self.fetches.of(seq);
         for (name, service) in services {
+            let spec = spec::Spec::of(&name, service, &source.content, &images);
             let claim = Reference {
                 version: version.id.clone(),
                 seq,
-                concurrency: service.concurrency,
+                concurrency: spec.service.concurrency,
             };
-            let (pool, is_reused) = self.claim(&source.artifact, &name, service, claim);
+            let (pool, is_reused) = self.claim(&name, spec, claim);
             reused.extend(is_reused.then(|| pool.clone()));
             pools.insert(name, pool);
         }
@@ -216,8 +221,8 @@ impl Task {
     }
 
     /// Finds the pool with this spec, or makes it, and adds the version's claim to it. A reused one starts fresh.
-    fn claim(&mut self, artifact: &str, name: &str, service: Service, claim: Reference) -> (PoolId, bool) {
-        let spec_hash = spec::hash(artifact, name, &service);
+    fn claim(&mut self, name: &str, spec: spec::Spec, claim: Reference) -> (PoolId, bool) {
+        let spec_hash = spec.hash(name);
         let found = self.state.pool_with(name, &spec_hash).cloned();
         let is_reused = found.is_some();
         let mut pool = found.unwrap_or_else(|| PoolRecord {
@@ -225,8 +230,9 @@ impl Task {
             app: self.state.app.name.clone(),
             service: name.to_owned(),
             spec_hash,
-            spec: service,
-            artifact: artifact.to_owned(),
+            spec: spec.service,
+            artifact: spec.artifact,
+            image: spec.image,
             references: Vec::new(),
             created_at: self.world.clock.now(),
             desired: 0,
@@ -321,6 +327,7 @@ impl Task {
         }
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.acknowledged.remove(&seq);
+        self.fetches.end(seq);
         self.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 

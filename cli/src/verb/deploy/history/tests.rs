@@ -25,6 +25,7 @@ fn failed() -> Deploy {
         started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         finished_at: Some("2026-01-02T03:05:06.5Z".parse().unwrap()),
         error: Some("exited with code 1\nlast words".into()),
+        progress: None,
         steps: vec![
             step(DeployStatus::Staging, "2026-01-02T03:04:05.2Z", "unpacked"),
             step(DeployStatus::Starting, "2026-01-02T03:04:06.7Z", "1 sandbox"),

@@ -15,6 +15,7 @@ fn deploy(status: DeployStatus) -> Deploy {
         started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         finished_at: None,
         error: None,
+        progress: None,
         steps: Vec::new(),
     }
 }

@@ -2,18 +2,34 @@
 
 use super::*;
 use libcontainer::oci_spec::runtime::Spec;
+use miren_image::User;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn made(limits: Limits, overlay: bool) -> Value {
-    let env = BTreeMap::from([
-        ("PORT".to_owned(), "3000".to_owned()),
-        ("HOME".to_owned(), "/tmp".to_owned()),
-    ]);
+    let program = Program {
+        args: ["node", "server.js"].map(str::to_owned).to_vec(),
+        env: BTreeMap::from([("PORT".to_owned(), "3000".to_owned())]),
+        cwd: "/app".into(),
+        user: User::default(),
+    };
+    let upper = overlay.then(|| Upper {
+        upper: "/run/miren/sandboxes/sb-1/scratch/app/upper".into(),
+        work: "/run/miren/sandboxes/sb-1/scratch/app/work".into(),
+    });
+    let app_files = Some(AppFiles {
+        folder: Path::new("/var/lib/miren/artifacts/abc"),
+        upper,
+    });
+    of(&program, app_files, false, limits)
+}
+
+fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: bool, limits: Limits) -> Value {
     let input = SpecInput {
         sandbox: "sb-1",
-        command: "node server.js",
-        env: &env,
-        app_files: Path::new("/var/lib/miren/artifacts/abc"),
+        program,
+        app_files,
+        writable,
         shown: vec![Shown {
             host: PathBuf::from("/usr"),
             inside: PathBuf::from("/usr"),
@@ -21,7 +37,6 @@ fn made(limits: Limits, overlay: bool) -> Value {
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
         limits,
-        overlay,
     };
     let powers = Powers {
         capabilities: vec!["CAP_CHOWN"],
@@ -72,16 +87,31 @@ fn the_process_has_no_way_to_more_power() {
 }
 
 #[test]
-fn the_environment_is_complete_and_the_app_may_replace_defaults() {
-    let spec = made(LIMITS, true);
-    let env: Vec<&str> = spec["process"]["env"]
-        .as_array()
-        .expect("env")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    assert_eq!(env, ["HOME=/tmp", &format!("PATH={PATH}"), "PORT=3000"]);
-    assert_eq!(spec["process"]["args"], json!(["node", "server.js"]));
+fn another_user_of_an_image_has_no_power_of_root_and_a_root_of_its_own() {
+    let program = Program {
+        args: vec!["/serve".into()],
+        cwd: "/srv".into(),
+        user: User {
+            uid: 1000,
+            gid: 1001,
+            groups: vec![4, 8],
+        },
+        ..Program::default()
+    };
+    let spec = of(&program, None, true, LIMITS);
+    let process = &spec["process"];
+    assert_eq!(
+        process["user"],
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [4, 8] })
+    );
+    assert_eq!(process["capabilities"]["effective"], json!([]));
+    assert_eq!(process["capabilities"]["permitted"], json!([]));
+    assert_eq!(spec["root"]["readonly"], false);
+    let mounts = spec["mounts"].as_array().expect("mounts");
+    for hidden in ["/app", "/tmp", "/run"] {
+        assert!(mounts.iter().all(|mount| mount["destination"] != hidden), "{hidden}");
+    }
+    let _: Spec = serde_json::from_value(spec).expect("a specification");
 }
 
 #[test]
@@ -112,7 +142,7 @@ fn app_files_are_never_written_to() {
     let overlay = made(LIMITS, true);
     let options = &mount(&overlay, "/app")["options"];
     assert_eq!(options[0], "lowerdir=/var/lib/miren/artifacts/abc");
-    assert_eq!(options[1], "upperdir=/run/miren/sandboxes/sb-1/upper");
+    assert_eq!(options[1], "upperdir=/run/miren/sandboxes/sb-1/scratch/app/upper");
     let plain = made(LIMITS, false);
     assert_eq!(
         mount(&plain, "/app")["options"],

@@ -2,12 +2,14 @@
 
 use crate::app::task::Task;
 use crate::app::{spec, variables};
+use crate::images::Pins;
 use crate::ledger::{self, LoadError};
-use crate::record::{Source, Stored, VersionRecord};
+use crate::record::{Content, Source, Stored, VersionRecord};
 use miren_api::app_file::Service;
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
 use miren_api::{ApiError, ErrorCode};
+use miren_image::{Digest, Reference};
 use std::collections::BTreeMap;
 
 impl Task {
@@ -17,27 +19,56 @@ impl Task {
     /// With everything that would make the deploy fail before its sandboxes start.
     pub(super) async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
         let changes_variables = !request.env.is_empty() || !request.service_env.is_empty();
-        let base = match (&request.artifact, &request.version) {
-            (Some(_), Some(_)) => {
-                let message = "a deploy installs a folder or a version, not both";
+        let brings_content = request.artifact.is_some() || request.image.is_some();
+        let base = match (brings_content, &request.version) {
+            (true, Some(_)) => {
+                let message = "a deploy installs a folder or an image, or a version, not both";
                 return Err(ApiError::new(ErrorCode::InvalidRequest, message).field("version"));
             }
-            (None, Some(version)) => Some(self.source_of(version).await?),
-            (Some(_), None) => self.newest().await?,
-            (None, None) if changes_variables => Some(self.newest().await?.ok_or_else(|| self.nothing_deployed())?),
-            (None, None) => {
-                let message = "there is nothing to deploy: neither a folder, nor a version, nor a changed variable";
+            (false, Some(version)) => Some(self.source_of(version).await?),
+            (true, None) => self.newest().await?,
+            (false, None) if changes_variables => Some(self.newest().await?.ok_or_else(|| self.nothing_deployed())?),
+            (false, None) => {
+                let message = "there is nothing to deploy: no folder, no image, no version and no changed variable";
                 return Err(ApiError::new(ErrorCode::InvalidRequest, message).field("artifact"));
             }
         };
-        let (kept, artifact) = base.map(|base| (base.variables, base.artifact)).unzip();
-        let source = Source {
-            artifact: request.artifact.clone().or(artifact).unwrap_or_default(),
+        let (kept, content) = base.map(|base| (base.variables, base.content)).unzip();
+        let brought = Content {
+            artifact: request.artifact.clone().unwrap_or_default(),
+            image: request.image.clone(),
+            images: Pins::new(),
+        };
+        let mut source = Source {
+            content: content.filter(|_| !brings_content).unwrap_or(brought),
             variables: kept.unwrap_or_default().with(request),
             version: request.version.clone().filter(|_| !changes_variables),
         };
-        variables::check(request, &self.services(&source).await?)?;
+        let services = self.services(&source).await?;
+        variables::check(request, &services)?;
+        self.name_images(&mut source.content, &services).await?;
         Ok(source)
+    }
+
+    /// Notes which images are needed; those of a version that is there keep their digests.
+    async fn name_images(&self, content: &mut Content, services: &BTreeMap<String, Service>) -> Result<(), ApiError> {
+        let refused = |why: String, remedy: &str| {
+            let error = ApiError::new(ErrorCode::InvalidValue, why).field("image");
+            Err(error.remedy(remedy))
+        };
+        for name in services.values().filter_map(Service::any_image) {
+            if let Ok(digest) = name.parse::<Digest>() {
+                match self.world.images.find(digest).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return refused(format!("there is no image {name}"), "send it with --image-archive"),
+                    Err(error) => return refused(error.to_string(), "send it again with --image-archive"),
+                }
+            } else if let Err(error) = name.parse::<Reference>() {
+                return refused(error.to_string(), "a name like registry.example.com/shop:v1");
+            }
+            content.images.entry(name.to_owned()).or_default();
+        }
+        Ok(())
     }
 
     /// What the newest deploy under way installs, else what serves: a change of variables is on top of that.
@@ -62,7 +93,7 @@ impl Task {
                 .remedy(format!("miren app versions -a {}", self.state.app.name))
         })?;
         Ok(Source {
-            artifact: found.artifact,
+            content: found.content,
             variables: found.variables,
             version: Some(found.id),
         })
@@ -78,7 +109,7 @@ impl Task {
 
     /// The services that a source runs.
     pub(super) async fn services(&self, source: &Source) -> Result<BTreeMap<String, Service>, ApiError> {
-        spec::load(&self.world.artifacts, &source.artifact, source.variables.clone()).await
+        spec::load(&self.world.artifacts, &source.content, source.variables.clone()).await
     }
 
     /// The version that a deploy installs: the one there was, for this task to write from now on, or a new one.
@@ -94,7 +125,7 @@ impl Task {
             app: self.state.app.name.clone(),
             seq,
             created_at: self.world.clock.now(),
-            artifact: source.artifact.clone(),
+            content: source.content.clone(),
             variables: source.variables.clone(),
             pools: BTreeMap::new(),
         })

@@ -1,12 +1,11 @@
-//! Decides which files of the host a sandbox sees, and which are made for it.
+//! Decides which files of the host a sandbox sees that has no image.
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::SandboxDir;
+use super::{Etc, SandboxDir, Shown};
 
 /// Folders of programs and libraries. Where `/usr` holds them all, these are links into it.
 const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -35,22 +34,12 @@ const MOUNT_POINTS: [&str; 6] = ["app", "dev", "proc", "run", "tmp", "etc"];
 const PASSWD: &str = "root:x:0:0:root:/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 
-/// A folder of the host that appears at the same place inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) host: PathBuf,
-    pub(crate) inside: PathBuf,
-}
-
 /// Makes the root of a sandbox from the host's files; says which folders are to be mounted into it, read-only.
-pub(crate) fn prepare(dir: &SandboxDir, host: &Path, sandbox: &str, address: IpAddr) -> io::Result<Vec<Shown>> {
-    let root = dir.rootfs();
+pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>> {
+    let (root, host) = (dir.rootfs(), made.host);
     fs::DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
     for point in MOUNT_POINTS {
         fs::create_dir(root.join(point))?;
-    }
-    for part in [dir.upper(), dir.work()] {
-        fs::create_dir(part)?;
     }
     let mut shown = Vec::new();
     for name in PROGRAMS {
@@ -65,7 +54,7 @@ pub(crate) fn prepare(dir: &SandboxDir, host: &Path, sandbox: &str, address: IpA
             shown.push(show(host, &name, &root)?);
         }
     }
-    make_etc(host, &root, sandbox, address)?;
+    make_etc(&root, made)?;
     Ok(shown)
 }
 
@@ -77,8 +66,8 @@ fn show(host: &Path, name: &str, root: &Path) -> io::Result<Shown> {
     })
 }
 
-fn make_etc(host: &Path, root: &Path, sandbox: &str, address: IpAddr) -> io::Result<()> {
-    let (from, to) = (host.join("etc"), root.join("etc"));
+fn make_etc(root: &Path, made: Etc<'_>) -> io::Result<()> {
+    let (from, to) = (made.host.join("etc"), root.join("etc"));
     for name in COPIED {
         if from.join(name).is_file() {
             fs::create_dir_all(to.join(name).parent().unwrap_or(&to))?;
@@ -92,42 +81,13 @@ fn make_etc(host: &Path, root: &Path, sandbox: &str, address: IpAddr) -> io::Res
     }
     fs::write(to.join("passwd"), PASSWD)?;
     fs::write(to.join("group"), GROUP)?;
-    fs::write(to.join("hostname"), format!("{sandbox}\n"))?;
-    fs::write(
-        to.join("hosts"),
-        format!("127.0.0.1 localhost\n::1 localhost\n{address} {sandbox}\n"),
-    )?;
-    fs::write(
-        to.join("resolv.conf"),
-        resolvers(&from, &host.join("run/systemd/resolve")),
-    )
-}
-
-/// Name servers that a sandbox can reach: one on the host's loopback is not among them, those behind it are.
-fn resolvers(etc: &Path, resolved: &Path) -> String {
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-    let usable = reachable_resolvers(&read(etc.join("resolv.conf")));
-    if usable.contains("nameserver") {
-        return usable;
-    }
-    reachable_resolvers(&read(resolved.join("resolv.conf")))
-}
-
-fn reachable_resolvers(text: &str) -> String {
-    let is_loopback = |line: &str| {
-        let server = line
-            .strip_prefix("nameserver")
-            .and_then(|rest| rest.trim().parse::<IpAddr>().ok());
-        server.is_some_and(|server| server.is_loopback())
-    };
-    let lines = text.lines().map(str::trim);
-    let kept = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';']) && !is_loopback(line));
-    kept.flat_map(|line| [line, "\n"]).collect()
+    made.write(&to)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn host() -> tempfile::TempDir {
         let host = tempfile::tempdir().expect("a folder");
@@ -154,7 +114,12 @@ mod tests {
     fn only_programs_and_needed_settings_of_the_host_are_shown() {
         let (host, run) = (host(), tempfile::tempdir().expect("a folder"));
         let dir = SandboxDir::new(run.path(), "sb-1");
-        let shown = prepare(&dir, host.path(), "sb-1", IpAddr::from([10, 0, 0, 2])).expect("a root");
+        let made = Etc {
+            host: host.path(),
+            sandbox: "sb-1",
+            address: IpAddr::from([10, 0, 0, 2]),
+        };
+        let shown = prepare(&dir, made).expect("a root");
         let inside: Vec<_> = shown.iter().map(|shown| shown.inside.display().to_string()).collect();
         assert_eq!(
             inside,

@@ -1,0 +1,73 @@
+//! Decides which settings below `/etc` are made for each sandbox: its name, its hosts, its name servers.
+
+use super::{SandboxDir, Shown};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// What they are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Etc<'s> {
+    /// Root of the host.
+    pub(crate) host: &'s Path,
+    pub(crate) sandbox: &'s str,
+    pub(crate) address: IpAddr,
+}
+
+impl Etc<'_> {
+    /// Writes them into a folder that is there.
+    pub(super) fn write(&self, to: &Path) -> io::Result<()> {
+        for (name, text) in self.files() {
+            fs::write(to.join(name), text)?;
+        }
+        Ok(())
+    }
+
+    /// Writes them beside the root, to be shown inside whatever the root has in their places.
+    pub(super) fn write_beside(&self, dir: &SandboxDir) -> io::Result<Vec<Shown>> {
+        let to = dir.etc();
+        fs::create_dir(&to)?;
+        self.write(&to)?;
+        let shown = |(name, _): (&str, String)| Shown {
+            host: to.join(name),
+            inside: Path::new("/etc").join(name),
+        };
+        Ok(self.files().map(shown).into())
+    }
+
+    fn files(&self) -> [(&'static str, String); 3] {
+        let Self { sandbox, address, .. } = self;
+        let resolvers = resolvers(&self.host.join("etc"), &self.host.join("run/systemd/resolve"));
+        [
+            ("hostname", format!("{sandbox}\n")),
+            (
+                "hosts",
+                format!("127.0.0.1 localhost\n::1 localhost\n{address} {sandbox}\n"),
+            ),
+            ("resolv.conf", resolvers),
+        ]
+    }
+}
+
+/// Name servers that a sandbox can reach: one on the host's loopback is not among them, those behind it are.
+fn resolvers(etc: &Path, resolved: &Path) -> String {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let usable = reachable_resolvers(&read(etc.join("resolv.conf")));
+    if usable.contains("nameserver") {
+        return usable;
+    }
+    reachable_resolvers(&read(resolved.join("resolv.conf")))
+}
+
+fn reachable_resolvers(text: &str) -> String {
+    let is_loopback = |line: &str| {
+        let server = line
+            .strip_prefix("nameserver")
+            .and_then(|rest| rest.trim().parse::<IpAddr>().ok());
+        server.is_some_and(|server| server.is_loopback())
+    };
+    let lines = text.lines().map(str::trim);
+    let kept = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';']) && !is_loopback(line));
+    kept.flat_map(|line| [line, "\n"]).collect()
+}

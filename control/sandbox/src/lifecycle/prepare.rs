@@ -1,0 +1,127 @@
+//! Decides what is on disk before a runtime makes a sandbox: its root, what is shown in it, its specification.
+
+use super::boot::BootError;
+use crate::bundle::{self, AppFiles, Etc, Job, Limits, Program, SandboxDir, Shown, SpecInput, Upper};
+use crate::image;
+use crate::logs;
+use crate::node::Node;
+use crate::order::{Root, StartOrder};
+use miren_api::settings::Bytes;
+use miren_image::Image;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// Room for what a sandbox writes that is on no disk, where its memory has no limit. With a limit it is half of that:
+/// what is written counts against it.
+const SCRATCH: u64 = 256 << 20;
+
+/// What a runtime needs, and what must stay.
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    pub(super) image: Option<Image>,
+}
+
+/// The root of a sandbox.
+struct View {
+    shown: Vec<Shown>,
+    program: Program,
+    writable: bool,
+    image: Option<Image>,
+}
+
+/// Everything the runtime needs, on disk. Blocks.
+pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Result<Prepared, BootError> {
+    let id = order.id.as_str();
+    let dir = node.dir(id);
+    let limits = Limits::of(order.service.resources, node.config.defaults);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.path())?;
+    let scratch = limits.memory.map_or(SCRATCH, |Bytes(memory)| memory / 2);
+    bundle::prepare_scratch(&dir, scratch).map_err(BootError::Snapshot)?;
+    let made = Etc {
+        host: Path::new("/"),
+        sandbox: id,
+        address: IpAddr::V4(address),
+    };
+    let view = view(node, order, &dir, made)?;
+    let input = SpecInput {
+        sandbox: id,
+        program: &view.program,
+        app_files: app_files(node, order, &dir)?,
+        shown: view.shown,
+        writable: view.writable,
+        namespace: &node.network.namespace(id),
+        cgroup: node.cgroups.path(id),
+        limits,
+    };
+    bundle::write_spec(&dir, &input)?;
+    Ok(Prepared {
+        job: job(node, order)?,
+        image: view.image,
+    })
+}
+
+fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Result<View, BootError> {
+    let command = &order.service.command;
+    let of_folder = || Program::of_folder(command, &order.env);
+    let digest = match &order.root {
+        Root::Host => {
+            return Ok(View {
+                shown: bundle::prepare_host(dir, made)?,
+                program: of_folder(),
+                writable: false,
+                image: None,
+            });
+        }
+        Root::Scratch => {
+            return Ok(View {
+                shown: bundle::prepare_layers(dir, &[], made).map_err(BootError::Snapshot)?,
+                program: of_folder(),
+                writable: true,
+                image: None,
+            });
+        }
+        Root::Image(digest) => digest,
+    };
+    let found = image::find(node, digest)?;
+    let has_folder = order.app_files.is_some();
+    let program = Program::of_image(&found.image.config, found.user, command, &order.env, has_folder);
+    let program = program.ok_or_else(|| BootError::NoCommand {
+        service: order.service_name.clone(),
+    })?;
+    Ok(View {
+        shown: bundle::prepare_layers(dir, &found.layers, made).map_err(BootError::Snapshot)?,
+        program,
+        writable: true,
+        image: Some(found.image),
+    })
+}
+
+fn app_files<'o>(node: &Node, order: &'o StartOrder, dir: &SandboxDir) -> io::Result<Option<AppFiles<'o>>> {
+    let Some(folder) = &order.app_files else {
+        return Ok(None);
+    };
+    if !folder.is_dir() {
+        return Err(io::Error::other(format!("{} is not a folder", folder.display())));
+    }
+    let upper = node.overlay.then(|| Upper::make(dir, "app")).transpose()?;
+    Ok(Some(AppFiles { folder, upper }))
+}
+
+fn job(node: &Node, order: &StartOrder) -> io::Result<Job> {
+    let log = node.log(order);
+    let limits = node.config.logs;
+    if let Some(service) = log.parent() {
+        // One place for the log that is about to be made.
+        logs::prune(service, limits.sandboxes.saturating_sub(1), &node.registry.ids())?;
+    }
+    Ok(Job {
+        sandbox: order.id.clone(),
+        service: order.service_name.clone(),
+        log,
+        log_bytes: limits.file.0,
+        log_files: limits.files,
+    })
+}

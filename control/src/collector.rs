@@ -1,0 +1,85 @@
+//! Decides which folders and images are kept: those of pools, of deploys under way and of each app's newest versions.
+
+use crate::app::World;
+use crate::artifact::Artifacts;
+use crate::ledger::{self, LoadError};
+use crate::record::{Content, DeployRecord, PoolRecord, VersionRecord};
+use crate::store::Selection;
+use miren_api::id::AppName;
+use miren_image::{Digest, ImageError};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+/// Versions of each app that can be installed again at any time.
+const KEPT_VERSIONS: usize = 5;
+/// How long a folder is kept that no deploy has named yet.
+pub const UPLOAD_GRACE: Duration = Duration::from_secs(3600);
+
+/// Why nothing was collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error(transparent)]
+    Records(#[from] LoadError),
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    #[error("removing folders: {0}")]
+    Artifacts(std::io::Error),
+}
+
+/// What must stay.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needed {
+    artifacts: HashSet<String>,
+    images: HashSet<Digest>,
+}
+
+impl Needed {
+    fn add(&mut self, content: &Content) {
+        self.artifacts.insert(content.artifact.clone());
+        self.images.extend(content.images.values().flatten());
+    }
+}
+
+/// Removes what nothing needs any more. `grace`: how old a folder must be that no record names.
+pub async fn collect(world: &World, artifacts: &Artifacts, grace: Duration) -> Result<(), CollectError> {
+    let needed = needed(world).await?;
+    let images = world.images.store.collect(&needed.images).await?;
+    let (artifacts, keep) = (artifacts.clone(), needed.artifacts);
+    let removing = tokio::task::spawn_blocking(move || artifacts.remove_except(&keep, grace)).await;
+    let folders = removing.map_err(std::io::Error::other).and_then(|removed| removed);
+    let folders = folders.map_err(CollectError::Artifacts)?;
+    if folders + images.images.len() > 0 {
+        let (images, bytes) = (images.images.len(), images.bytes);
+        tracing::info!(folders, images, bytes, "removed what no version needs any more");
+    }
+    Ok(())
+}
+
+/// In the order in which a name is handed on, from deploys to versions to pools: so none is missed on its way.
+async fn needed(world: &World) -> Result<Needed, LoadError> {
+    let store = &*world.store;
+    let mut needed = Needed::default();
+    let deploys: Vec<DeployRecord> = ledger::list(store, Selection::All).await?;
+    for deploy in deploys.iter().filter(|record| !record.deploy.status.is_final()) {
+        needed.add(&deploy.source().content);
+    }
+    let mut versions: BTreeMap<AppName, Vec<VersionRecord>> = BTreeMap::new();
+    for version in ledger::list::<VersionRecord>(store, Selection::All).await? {
+        versions.entry(version.app.clone()).or_default().push(version);
+    }
+    let routed = world.routing.now();
+    for (app, mut of_app) in versions {
+        of_app.sort_by_key(|version| std::cmp::Reverse(version.seq));
+        let active = routed.active(&app);
+        let kept = of_app
+            .iter()
+            .enumerate()
+            .filter(|(age, version)| *age < KEPT_VERSIONS || Some(&version.id) == active);
+        kept.for_each(|(_, version)| needed.add(&version.content));
+    }
+    for pool in ledger::list::<PoolRecord>(store, Selection::All).await? {
+        needed.artifacts.insert(pool.artifact);
+        needed.images.extend(pool.image);
+    }
+    Ok(needed)
+}
