@@ -348,6 +348,7 @@ fn service(command: &str) -> Service {
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),
         env: BTreeMap::new(),
+        disks: Vec::new(),
     }
 }
 
