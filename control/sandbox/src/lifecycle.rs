@@ -20,6 +20,7 @@ mod listening;
 mod live;
 mod ready;
 mod retire;
+mod volume;
 
 pub(crate) use retire::Retirement;
 

@@ -2,6 +2,7 @@
 
 use super::rootfs::Shown;
 use super::{SandboxDir, capabilities, overlay, seccomp};
+use crate::volumes::VolumeMount;
 use miren_api::app_file::{Resources, command_line};
 use miren_api::settings::Bytes;
 use serde_json::{Value, json};
@@ -61,6 +62,7 @@ pub(crate) struct SpecInput<'s> {
     pub(crate) env: &'s BTreeMap<String, String>,
     pub(crate) app_files: &'s Path,
     pub(crate) shown: Vec<Shown>,
+    pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
     pub(crate) limits: Limits,
@@ -150,6 +152,8 @@ fn mounts(dir: &SandboxDir, input: &SpecInput<'_>) -> Vec<Value> {
         fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]),
         fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]),
     ]);
+    // Last: they may lie in any of these.
+    mounts.extend(input.volumes.iter().map(volume));
     mounts
 }
 
@@ -160,6 +164,12 @@ fn fresh(destination: &str, kind: &str, options: &[&str]) -> Value {
 /// Submounts of the host's folder are left out: what is mounted below `/usr` was not meant for sandboxes.
 fn bind(host: &Path, inside: &Path) -> Value {
     json!({ "destination": inside, "type": "bind", "source": host, "options": ["bind", "ro", "nosuid", "nodev"] })
+}
+
+fn volume(volume: &VolumeMount) -> Value {
+    let access = if volume.read_only { "ro" } else { "rw" };
+    let options = ["bind", access, "nosuid", "nodev"];
+    json!({ "destination": volume.inside, "type": "bind", "source": volume.host, "options": options })
 }
 
 /// A private copy-on-write view of the app's files, or the files themselves, read-only.

@@ -21,7 +21,9 @@ const START_BUDGET: Duration = Duration::from_secs(30);
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
-enum BootError {
+pub(super) enum BootError {
+    #[error("volume: {0}")]
+    Volume(String),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error("preparing its files: {0}")]
@@ -43,6 +45,9 @@ impl Sandbox {
             }
         };
         self.announce(SandboxState::Pending);
+        if let Err(stage) = self.attach_disks().await {
+            return stage;
+        }
         let failed = match tokio::time::timeout(START_BUDGET, self.bring_up(address)).await {
             Ok(Ok(())) => return Stage::Ready,
             // Its own exit says more.
@@ -130,6 +135,7 @@ fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job
         env: &order.env,
         app_files: &order.app_files,
         shown,
+        volumes: node.volumes.mounts(&order.app, &order.service.disks),
         namespace: &node.network.namespace(id),
         cgroup: node.cgroups.path(id),
         limits: Limits::of(order.service.resources, node.config.defaults),

@@ -6,6 +6,7 @@ mod adopt;
 mod boot;
 mod client;
 mod containerd;
+mod disks;
 mod end;
 mod health;
 mod isolation;

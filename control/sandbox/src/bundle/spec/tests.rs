@@ -18,6 +18,7 @@ fn made(limits: Limits, overlay: bool) -> Value {
             host: PathBuf::from("/usr"),
             inside: PathBuf::from("/usr"),
         }],
+        volumes: Vec::new(),
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
         limits,
