@@ -115,6 +115,10 @@ impl Config {
         self.data_dir.join("artifacts")
     }
 
+    pub fn disk_dir(&self) -> PathBuf {
+        self.data_dir.join("disks")
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }

@@ -36,7 +36,11 @@ impl Task {
             variables: kept.unwrap_or_default().with(request),
             version: request.version.clone().filter(|_| !changes_variables),
         };
-        variables::check(request, &self.services(&source).await?)?;
+        let services = self.services(&source).await?;
+        variables::check(request, &services)?;
+        let mounts = services.into_values().flat_map(|service| service.disks).collect();
+        let disks = self.world.executor.disks();
+        disks.check(&self.state.app.name, mounts).await?;
         Ok(source)
     }
 
