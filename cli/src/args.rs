@@ -85,6 +85,9 @@ pub enum Verb {
     /// Sandboxes: list, show, stop
     #[command(subcommand)]
     Sandbox(verb::sandbox::SandboxVerb),
+    /// Disks: list, show, grow, snapshot, delete
+    #[command(subcommand)]
+    Disk(verb::disk::DiskVerb),
     /// What an app wrote to its outputs
     Logs(verb::logs::LogsOptions),
     /// The kernel side: status, and changes as they happen
@@ -142,6 +145,28 @@ mod tests {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in ["miren deploy --detach list", "miren deploy shop", "miren deploy show"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn disks_are_named_with_their_app() {
+        for line in [
+            "miren disk list",
+            "miren disk list -a shop --format json",
+            "miren disk grow data --size-gb 4 -a shop",
+            "miren disk snapshot data copy -d ./shop",
+            "miren disk delete data -f",
+            "miren app delete shop --keep-disks -f",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "miren disk grow data",
+            "miren disk grow data --size-gb 0",
+            "miren disk snapshot data",
+            "miren disk delete",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -7,6 +7,7 @@ pub const ROUTES: &str = "/v1/routes";
 pub const DEPLOYS: &str = "/v1/deploys";
 pub const POOLS: &str = "/v1/pools";
 pub const SANDBOXES: &str = "/v1/sandboxes";
+pub const DISKS: &str = "/v1/disks";
 pub const LOGS: &str = "/v1/logs";
 pub const FAST_PATH: &str = "/v1/fastpath";
 pub const FAST_PATH_EVENTS: &str = "/v1/fastpath/events";
@@ -22,6 +23,11 @@ pub fn of(collection: &str, name: &str) -> String {
 /// `/v1/apps/NAME/part`.
 pub fn of_app(name: &str, part: &str) -> String {
     format!("{}/{part}", of(APPS, name))
+}
+
+/// `/v1/disks/APP/NAME`.
+pub fn of_disk(app: &str, name: &str) -> String {
+    of(&of(DISKS, app), name)
 }
 
 /// `path?key=value&…`, leaving out what has no value.

@@ -8,6 +8,7 @@ use std::io::Write;
 
 pub mod app;
 pub mod deploy;
+pub mod disk;
 pub mod env;
 pub mod fastpath;
 pub mod logs;
@@ -28,6 +29,7 @@ pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure>
         Verb::Route(verb) => route::run(verb, context).await?,
         Verb::Pool(verb) => pool::run(verb, context).await?,
         Verb::Sandbox(verb) => sandbox::run(verb, context).await?,
+        Verb::Disk(verb) => disk::run(verb, context).await?,
         Verb::Logs(options) => logs::run(options, context).await?,
         Verb::FastPath(verb) => fastpath::run(verb, context).await?,
         Verb::Version => version::run(context).await?,

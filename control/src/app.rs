@@ -26,6 +26,7 @@ pub mod pool;
 pub mod spec;
 pub mod state;
 mod task;
+pub mod turn;
 pub mod variables;
 pub mod view;
 
@@ -78,6 +79,7 @@ pub enum Command {
         reply: oneshot::Sender<Result<Sandbox, ApiError>>,
     },
     Delete {
+        keep_disks: bool,
         reply: oneshot::Sender<Result<App, ApiError>>,
     },
     /// Drain every sandbox and start none: the node stops. No drain takes longer than this.

@@ -131,6 +131,10 @@ impl Config {
         self.data_dir.join("images")
     }
 
+    pub fn disk_dir(&self) -> PathBuf {
+        self.data_dir.join("disks")
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }

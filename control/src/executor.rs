@@ -12,8 +12,10 @@ use miren_sandbox::{Known, SandboxChange, StartOrder};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
+mod disks;
 mod node;
 
+pub use disks::Disks;
 pub use node::{Node, OpenError};
 
 /// Runs sandboxes and tells what becomes of them on the channel it was made with.
@@ -44,6 +46,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Lines that sandboxes wrote, oldest first.
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;
+
+    /// The disks of the node.
+    fn disks(&self) -> &dyn Disks;
 
     /// Resolves when no sandbox is left, clean-ups included.
     async fn drained(&self);

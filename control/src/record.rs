@@ -64,6 +64,9 @@ pub struct AppRecord {
     pub next_seq: u64,
     /// Its sandboxes drain, then all its records go.
     pub deleting: bool,
+    /// They stay when it goes.
+    #[serde(default)]
+    pub keep_disks: bool,
 }
 
 /// One build of an app and the pools that run it.

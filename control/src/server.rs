@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 mod apps;
 mod artifacts;
 mod deploys;
+mod disks;
 mod extract;
 mod fastpath;
 mod gate;
@@ -107,6 +108,10 @@ fn resources() -> Router<Server> {
         .route("/v1/sandboxes", get(sandboxes::list))
         .route("/v1/sandboxes/{id}", get(sandboxes::show))
         .route("/v1/sandboxes/{id}/stop", post(sandboxes::stop))
+        .route("/v1/disks", get(disks::list))
+        .route("/v1/disks/{app}/{name}", get(disks::show).delete(disks::delete))
+        .route("/v1/disks/{app}/{name}/grow", post(disks::grow))
+        .route("/v1/disks/{app}/{name}/snapshot", post(disks::snapshot))
         .route("/v1/logs", get(logs::stream))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))

@@ -24,9 +24,12 @@ pub enum AppVerb {
     /// Print every key of app.toml, for the generated documentation
     #[command(hide = true)]
     Reference,
-    /// Delete an app with its routes, versions and sandboxes
+    /// Delete an app with its routes, versions, sandboxes and disks
     Delete {
         name: String,
+        /// Keep its disks; an app of the same name has them again
+        #[arg(long)]
+        keep_disks: bool,
         /// Do not ask
         #[arg(short, long)]
         force: bool,
@@ -79,7 +82,11 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
         AppVerb::Reference => context
             .console
             .line(reference::settings(&app_file::reference()).trim_end()),
-        AppVerb::Delete { name, force } => delete(&app_folder::parse_name(&name)?, force, context).await,
+        AppVerb::Delete {
+            name,
+            keep_disks,
+            force,
+        } => delete(&app_folder::parse_name(&name)?, keep_disks, force, context).await,
     }
 }
 
@@ -95,11 +102,12 @@ async fn status(name: &AppName, context: &mut Context<'_>) -> Result<(), Failure
     context.console.thing(&status, &fields(&status))
 }
 
-async fn delete(name: &AppName, force: bool, context: &mut Context<'_>) -> Result<(), Failure> {
-    if !force && !confirmed(name).await? {
+async fn delete(name: &AppName, keep_disks: bool, force: bool, context: &mut Context<'_>) -> Result<(), Failure> {
+    if !force && !confirmed(name, keep_disks).await? {
         return Err(Failure::failed(format!("app {name} was not deleted")).code("not_confirmed"));
     }
-    let path = paths::of(paths::APPS, name.as_str());
+    let kept = keep_disks.then(|| "true".to_owned());
+    let path = paths::with_query(&paths::of(paths::APPS, name.as_str()), &[("keep_disks", kept)]);
     let _app: serde_json::Value = context
         .client()?
         .delete(&path)
@@ -115,10 +123,15 @@ async fn delete(name: &AppName, force: bool, context: &mut Context<'_>) -> Resul
 }
 
 /// Without a terminal there is nobody to ask, so `-f` is needed.
-async fn confirmed(name: &AppName) -> Result<bool, Failure> {
+async fn confirmed(name: &AppName, keep_disks: bool) -> Result<bool, Failure> {
     let remedy = format!("miren app delete {name} -f");
     prompt::attended(&format!("deleting app {name} needs a yes"), &remedy)?;
-    prompt::yes(&format!("Delete app {name} with its routes, versions and sandboxes?")).await
+    let what = if keep_disks {
+        "versions and sandboxes"
+    } else {
+        "versions, sandboxes and disks"
+    };
+    prompt::yes(&format!("Delete app {name} with its routes, {what}?")).await
 }
 
 fn table(apps: &[App]) -> Table {

@@ -48,7 +48,8 @@ async fn b1_what_would_run_is_a_table_with_one_row_for_each_service() {
             "INSTANCES",
             "HEALTH",
             "RESOURCES",
-            "VARIABLES"
+            "VARIABLES",
+            "DISKS"
         ]
     );
     assert_eq!(
@@ -60,10 +61,11 @@ async fn b1_what_would_run_is_a_table_with_one_row_for_each_service() {
             "0 to 20, 10 requests each",
             "/ok",
             "64MiB, 0.5 cpu",
-            "1"
+            "1",
+            "0"
         ]
     );
-    assert_eq!(cells(2), ["worker", "./work", "-", "1", "-", "-", "0"]);
+    assert_eq!(cells(2), ["worker", "./work", "-", "1", "-", "-", "0", "0"]);
     assert_eq!(rows.len(), 3);
     assert!(
         outcome.err.starts_with("The settings of app shop in "),
@@ -81,7 +83,7 @@ async fn b1_what_would_run_is_a_document_without_values_of_variables() {
     let worker = json!({
         "name": "worker", "command": "./work", "port": null, "port_timeout": "15s", "shutdown_timeout": "10s",
         "drain_timeout": "30s", "health_path": null, "concurrency": {"mode": "fixed", "num_instances": 1},
-        "resources": {"memory": null, "cpu": null, "pids": null}, "env": ["TOKEN"],
+        "resources": {"memory": null, "cpu": null, "pids": null}, "env": ["TOKEN"], "disks": [],
     });
     assert_eq!(
         document,

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod disks;
 mod limits;
 mod procfile;
 mod service;
 #[cfg(test)]
 mod tests;
 
+pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
 pub use limits::{
     COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
     check_variable,
@@ -164,6 +166,7 @@ fn declare(
         let message = format!("with those of the {PROCFILE} the app has {all} services, more than {SERVICES_MAX}");
         root.refuse("services", message);
     }
+    disks::refuse_shared(root, &services);
     let misread = root.has("services") && !root.has_table("services");
     if services.is_empty() && nothing && complete && !misread {
         root.refuse(

@@ -1,5 +1,9 @@
 //! Apps, versions, pools, sandboxes and routes as the API shows them.
 
+mod disk;
+
+pub use disk::{DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
+
 use crate::id::{AppName, PoolId, SandboxId, VersionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

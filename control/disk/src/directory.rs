@@ -114,7 +114,7 @@ fn mounts_of(dir: &Path, id: &DiskId) -> Result<Vec<Mount>, DiskError> {
     let shows_it = |point: &PathBuf| {
         fs::metadata(point).is_ok_and(|found| (found.dev(), found.ino()) == (content.dev(), content.ino()))
     };
-    let mut mounts = mounts::all()?;
-    mounts.retain(|mount| mounts::ends_in(&mount.root, &[id.as_str(), CONTENT]) && shows_it(&mount.point));
+    let (mut mounts, folder) = (mounts::all()?, id.to_string());
+    mounts.retain(|mount| mounts::ends_in(&mount.root, &[&folder, CONTENT]) && shows_it(&mount.point));
     Ok(mounts)
 }

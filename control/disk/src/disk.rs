@@ -9,38 +9,65 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
-/// Name of a disk: a DNS label, and so a file name that leads nowhere else.
+/// A disk: the app that owns it, and its name there. Two apps may each have a disk of one name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DiskId(String);
+#[serde(try_from = "Unchecked", into = "Unchecked")]
+pub struct DiskId {
+    app: AppName,
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Unchecked {
+    app: AppName,
+    name: String,
+}
 
 impl DiskId {
-    pub fn parse(text: &str) -> Result<Self, LabelError> {
-        check_label(text).map(|()| Self(text.to_owned()))
+    /// Both are DNS labels, and so parts of a file name that leads nowhere else.
+    pub fn new(app: &AppName, name: &str) -> Result<Self, LabelError> {
+        check_label(app.as_str())?;
+        check_label(name)?;
+        Ok(Self {
+            app: app.clone(),
+            name: name.to_owned(),
+        })
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The app that owns the disk.
+    pub fn app(&self) -> &AppName {
+        &self.app
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads what [`DiskId`] is shown as. No label has a dot.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (app, name) = text.split_once('.')?;
+        Self::new(&AppName::from_text(app), name).ok()
     }
 }
 
+/// `shop.data`, which is also the name of its folder.
 impl fmt::Display for DiskId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        write!(out, "{}.{}", self.app, self.name)
     }
 }
 
-impl TryFrom<String> for DiskId {
+impl TryFrom<Unchecked> for DiskId {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).map_err(|error| format!("the name of a disk {error}"))
+    fn try_from(id: Unchecked) -> Result<Self, String> {
+        Self::new(&id.app, &id.name).map_err(|error| format!("the name of a disk or of its app {error}"))
     }
 }
 
-impl From<DiskId> for String {
-    fn from(id: DiskId) -> Self {
-        id.0
+impl From<DiskId> for Unchecked {
+    fn from(DiskId { app, name }: DiskId) -> Self {
+        Self { app, name }
     }
 }
 
@@ -100,17 +127,14 @@ mod size_bytes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSpec {
     pub id: DiskId,
-    /// The app that owns the disk.
-    pub app: AppName,
     pub kept: Provider,
 }
 
 /// What is kept beside a disk, and with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
+    #[serde(flatten)]
     pub id: DiskId,
-    /// The app that owns the disk.
-    pub app: AppName,
     /// Made at random; also the UUID of the file system. A snapshot has that of the disk it was taken from.
     pub uuid: Uuid,
     pub created_at: Timestamp,

@@ -46,7 +46,7 @@ impl Disks {
         Ok(disks)
     }
 
-    /// Makes a disk. One that is there, of the same app and kept in the same way, is returned as it is, whatever its
+    /// Makes a disk. One that is there, kept in the same way, is returned as it is, whatever its
     /// size; one that cannot be read is an error, and stays as it is.
     pub fn create(&self, spec: &DiskSpec) -> Result<Disk, DiskError> {
         self.alone(&[&spec.id], || {
@@ -64,12 +64,6 @@ impl Disks {
 
     fn existing(&self, spec: &DiskSpec) -> Result<Disk, DiskError> {
         let disk = self.read(&spec.id)?;
-        if disk.app != spec.app {
-            return Err(DiskError::WrongOwner {
-                id: disk.id,
-                owner: disk.app,
-            });
-        }
         match (how(disk.kept), how(spec.kept)) {
             (is, wanted) if is == wanted => Ok(disk),
             (is, wanted) => Err(DiskError::Exists {
@@ -140,6 +134,11 @@ impl Disks {
     /// [`Limits::frozen`]; then the snapshot fails and leaves nothing. A folder has none: `Unsupported`.
     pub fn snapshot(&self, id: &DiskId, to: &DiskId) -> Result<Disk, DiskError> {
         self.alone(&[id, to], || {
+            if id.app() != to.app() {
+                return Err(DiskError::Invalid {
+                    what: format!("disk {to} would be of another app than {id}"),
+                });
+            }
             let (dir, disk) = (self.folder.disk(id), self.read(id)?);
             let image = open_image(&dir, &disk)?.ok_or_else(|| unsupported(id, "has no snapshots"))?;
             if self.folder.has(to)? {
@@ -268,7 +267,6 @@ fn planned(spec: &DiskSpec) -> Result<Disk, DiskError> {
     };
     Ok(Disk {
         id: spec.id.clone(),
-        app: spec.app.clone(),
         uuid: Uuid::random(),
         created_at: Timestamp::now(),
         kept,

@@ -1,19 +1,16 @@
 //! What can go wrong with a disk, told apart by what a caller can do about it.
 
 use crate::disk::DiskId;
-use miren_api::AppName;
 use std::io;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    #[error("disk {id:?} does not exist", id = .id.as_str())]
+    #[error("disk {id:?} does not exist", id = .id.name())]
     NotFound { id: DiskId },
     /// A disk of that name is there, and is another one.
-    #[error("disk {id:?} exists: {what}", id = .id.as_str())]
+    #[error("disk {id:?} exists: {what}", id = .id.name())]
     Exists { id: DiskId, what: String },
-    #[error("disk {id:?} belongs to app {owner}", id = .id.as_str())]
-    WrongOwner { id: DiskId, owner: AppName },
     /// In use; `holders` are some of the processes that use it, as far as could be seen.
     #[error("{what}{}", held_by(.holders))]
     Busy { what: String, holders: Vec<String> },

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// No label starts with a dot, so none of these is ever taken for a disk.
+/// No app starts with a dot, so none of these is ever taken for a disk.
 const UNFINISHED: &str = ".new-";
 const REMOVED: &str = ".removed-";
 const LOCK: &str = ".lock";
@@ -50,10 +50,10 @@ impl Folder {
     }
 
     pub(crate) fn disk(&self, id: &DiskId) -> PathBuf {
-        self.path.join(id.as_str())
+        self.path.join(id.to_string())
     }
 
-    /// Whether a disk of that name is there. Only "no such file" means that it is not.
+    /// Whether there is such a disk. Only "no such file" means that it is not.
     pub(crate) fn has(&self, id: &DiskId) -> Result<bool, DiskError> {
         let path = self.disk(id);
         match fs::symlink_metadata(&path) {
@@ -66,7 +66,7 @@ impl Folder {
 
     pub(crate) fn ids(&self) -> Result<Vec<DiskId>, DiskError> {
         let names = self.names()?;
-        let mut ids: Vec<DiskId> = names.iter().filter_map(|name| DiskId::parse(name).ok()).collect();
+        let mut ids: Vec<DiskId> = names.iter().filter_map(|name| DiskId::parse(name)).collect();
         ids.sort();
         Ok(ids)
     }

@@ -48,11 +48,15 @@ pub(crate) async fn run(node: &Arc<Node>, known: Vec<Known>) -> Vec<SandboxChang
         changes.extend(adopt(node, known).await);
     }
     remove_unknown(node).await;
+    node.volumes.unmount_unheld().await;
     changes
 }
 
 async fn adopt(node: &Arc<Node>, known: Known) -> Option<SandboxChange> {
     let commands = node.registry.add(&known.order.id)?;
+    let (id, service) = (known.order.id.as_str(), &known.order.service);
+    node.volumes
+        .adopt(id, &node.dir(id), Some((&known.order.app, &service.disks)));
     let found = find(node, &known);
     let verdict = judge(found.slot.as_ref().map(|(_, view)| view.state), found.init.is_some());
     let life = found.slot.map(|(slot, view)| Life {
@@ -164,6 +168,7 @@ async fn remove_unknown(node: &Arc<Node>) {
     }
     for name in found.into_iter().filter(|name| !known.contains(name)) {
         tracing::info!(sandbox = %name, "removing what is left of a sandbox that nobody knows");
+        node.volumes.adopt(&name, &node.dir(&name), None);
         if node.clean(&name, None).await.is_err() {
             try_again(node, &SandboxId::from_text(name));
         }

@@ -61,6 +61,11 @@ impl SandboxDir {
         self.0.join("exit.json")
     }
 
+    /// The disks it has taken.
+    pub(crate) fn disks(&self) -> PathBuf {
+        self.0.join("disks.json")
+    }
+
     /// Locked by the helper for as long as it lives.
     pub(crate) fn lock(&self) -> PathBuf {
         self.0.join("lock")

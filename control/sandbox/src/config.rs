@@ -16,6 +16,8 @@ pub struct NodeConfig {
     pub run_dir: PathBuf,
     /// `<app>/<service>/<sandbox>.log`.
     pub log_dir: PathBuf,
+    /// The disks of apps: what must outlive everything else. Beside the logs unless set.
+    pub disk_dir: PathBuf,
     /// Name of the bridge, at most 15 characters.
     pub bridge: String,
     /// Addresses of the sandboxes; its first one is the bridge's.
@@ -58,6 +60,7 @@ impl NodeConfig {
             name: name.into(),
             run_dir: run_dir.to_owned(),
             log_dir: log_dir.to_owned(),
+            disk_dir: log_dir.with_file_name("disks"),
             bridge: bridge.into(),
             subnet,
             cleanup_timeout: Duration::from_secs(30),

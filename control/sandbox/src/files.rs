@@ -37,6 +37,13 @@ pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<String>> {
         .collect()
 }
 
+pub(crate) fn remove_file_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes an empty folder, if it is there.
 pub(crate) fn remove_dir_if_there(dir: &Path) -> io::Result<()> {
     match fs::remove_dir(dir) {
@@ -115,6 +122,24 @@ mod tests {
         let text = "36 35 98:0 /m1 /mnt/a\\040b rw,noatime - ext3 /dev/root rw\n37 35 0:5 / /run rw - tmpfs none rw\n";
         let points: Vec<_> = mount_points(text).collect();
         assert_eq!(points, [PathBuf::from("/mnt/a b"), PathBuf::from("/run")]);
+    }
+
+    #[test]
+    fn b9_a_disk_that_is_mounted_in_a_folder_outlives_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (disk, tree) = (dir.path().join("disk"), dir.path().join("tree"));
+        for folder in [&disk, &tree.join("rootfs/data")] {
+            fs::create_dir_all(folder).expect("a folder");
+        }
+        fs::write(disk.join("rows"), "1 2 3").expect("a file");
+        let (at, bind) = (tree.join("rootfs/data"), nix::mount::MsFlags::MS_BIND);
+        nix::mount::mount(Some(&disk), &at, None::<&str>, bind, None::<&str>).expect("a mount: run as root");
+        assert!(at.join("rows").exists());
+        let removed = remove_tree(&tree);
+        let _ = umount2(&at, MntFlags::MNT_DETACH);
+        removed.expect("removed");
+        assert!(!tree.exists());
+        assert_eq!(fs::read_to_string(disk.join("rows")).expect("the file"), "1 2 3");
     }
 
     #[test]

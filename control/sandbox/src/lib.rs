@@ -22,6 +22,7 @@ mod readable;
 mod registry;
 mod runtime;
 mod sandboxes;
+mod volumes;
 
 pub use config::{HealthChecks, LogLimits, NodeConfig, RuntimeConfig};
 pub use helper::helper_main_if_asked;
@@ -29,3 +30,4 @@ pub use network::{Subnet, SubnetError};
 pub use order::{Facts, Known, Root, SandboxChange, StartOrder};
 pub use registry::CleanUp;
 pub use sandboxes::{OpenError, Sandboxes};
+pub use volumes::Volumes;

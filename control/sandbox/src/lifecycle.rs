@@ -23,6 +23,7 @@ mod live;
 mod prepare;
 mod ready;
 mod retire;
+mod volume;
 
 pub(crate) use retire::Retirement;
 

@@ -9,6 +9,7 @@ use crate::order::{SandboxChange, StartOrder};
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::runtime::Runtime;
+use crate::volumes::Volumes;
 use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -35,6 +36,7 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Whether `/app` can be a writable overlay.
     pub(crate) overlay: bool,
+    pub(crate) volumes: Volumes,
     pub(crate) registry: Registry,
     places: Mutex<Places>,
     changes: mpsc::UnboundedSender<SandboxChange>,
@@ -48,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) cgroups: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) overlay: bool,
+    pub(crate) volumes: Volumes,
     pub(crate) changes: mpsc::UnboundedSender<SandboxChange>,
 }
 
@@ -61,6 +64,7 @@ impl Node {
             cgroups: parts.cgroups,
             runtime: parts.runtime,
             overlay: parts.overlay,
+            volumes: parts.volumes,
             registry: Registry::new(),
             places: Mutex::new(places),
             changes: parts.changes,
@@ -138,7 +142,7 @@ impl Node {
         });
     }
 
-    /// Ends whatever is left of a sandbox and removes it: processes, network, cgroups, files. All steps are tried; what
+    /// Ends whatever is left of a sandbox and removes it: processes, network, cgroups, its hold on disks, files. All steps are tried; what
     /// is gone already is no error. `slot` is given if the sandbox still owns one.
     ///
     /// # Errors
@@ -163,6 +167,10 @@ impl Node {
             .collect();
         failed.extend(network.err().map(|error| error.to_string()));
         failed.extend(forgotten.err());
+        if failed.is_empty() {
+            // Nothing writes to them any more.
+            failed.extend(self.volumes.release(sandbox, self.dir(sandbox)).await.err());
+        }
         if failed.is_empty() {
             // Last: it tells the next daemon that there is something to clean.
             let dir = self.dir(sandbox);

@@ -12,6 +12,7 @@ use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
+use crate::volumes::Volumes;
 use futures_util::future::BoxFuture;
 use miren_api::id::SandboxId;
 use miren_loader::{AttachError, EventError, FastPath};
@@ -44,6 +45,8 @@ pub enum OpenError {
     Network(String),
     #[error("the container runtime: {0}")]
     Runtime(String),
+    #[error("the disks of the node: {0}")]
+    Disks(#[from] miren_disk::DiskError),
     #[error(transparent)]
     Attach(#[from] AttachError),
     #[error(transparent)]
@@ -77,6 +80,7 @@ impl Sandboxes {
             made.map_err(OpenError::io(format!("creating {}", dir.display())))?;
         }
         let overlay = overlay(&config);
+        let volumes = Volumes::open(&config.disk_dir, config.run_dir.join("disks"))?;
         let cgroups = Cgroups::open(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
         let network = Network::open(&config).await?;
         fast_path.attach_packet_hook(&config.bridge)?;
@@ -87,6 +91,7 @@ impl Sandboxes {
             cgroups,
             runtime: runtime(&config)?,
             overlay,
+            volumes,
             changes,
         };
         let node = Node::new(config, parts);
@@ -136,6 +141,11 @@ impl Sandboxes {
         self.node().registry.command(id, Command::Kill { reason });
     }
 
+    /// The disks of this node.
+    pub fn volumes(&self) -> &Volumes {
+        &self.node().volumes
+    }
+
     /// Clean-ups that failed and are being tried again.
     pub fn cleaning_up(&self) -> Vec<CleanUp> {
         self.node().registry.clean_ups()
@@ -155,6 +165,8 @@ impl Sandboxes {
         node.cgroups
             .remove_node()
             .map_err(OpenError::io("removing the cgroup of the node"))?;
+        let removed = node.volumes.remove_places();
+        removed.map_err(OpenError::io("removing the places of disks"))?;
         let dir = node.config.run_dir.join("sandboxes");
         crate::files::remove_dir_if_there(&dir).map_err(OpenError::io(format!("removing {}", dir.display())))
     }

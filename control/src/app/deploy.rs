@@ -27,6 +27,8 @@ pub struct Seen {
     /// Longest `port_timeout` of its services.
     pub port_timeout: Duration,
     pub images: ImagesSeen,
+    /// What sandboxes may take that have to end before those of the deploy can have their disks.
+    pub handover: Duration,
 }
 
 /// Where the images are that the deploy needs.
@@ -113,7 +115,7 @@ fn starting(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
     let Some(behind) = behind else {
         return Step::Switch;
     };
-    let timeout = DEPLOY_TIMEOUT.max(seen.port_timeout + START_BUDGET);
+    let timeout = DEPLOY_TIMEOUT.max(seen.port_timeout + START_BUDGET) + seen.handover;
     let until = later(record.starting_at.unwrap_or(now), timeout);
     if now < until {
         return Step::Wait(Some(until));

@@ -1,6 +1,7 @@
 //! Decides how many sandboxes a pool has: which to start, which to drain, and when to look again.
 
 use crate::app::crash::healthy_after;
+use crate::app::turn::Turn;
 use crate::clock::{later, since};
 use crate::record::{PoolRecord, SandboxRecord};
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub struct Wanted {
     pub demand: Demand,
     /// A deploy waits for it: it has at least one sandbox, whatever the demand.
     pub deploying: bool,
+    /// Whether its disks are its own now.
+    pub turn: Turn,
 }
 
 /// A sandbox of the pool, and whether requests were in flight to it when proxies last reported.
@@ -66,11 +69,17 @@ impl std::ops::Deref for Member<'_> {
 pub fn plan(pool: &PoolRecord, seen: &[Member<'_>], wanted: Wanted, now: Timestamp) -> Plan {
     let living: Vec<Member<'_>> = seen.iter().copied().filter(|sandbox| sandbox.counts()).collect();
     if pool.is_retiring() {
-        return retire(&living);
+        return retire(&living, "its pool is retired");
     }
     let mut plan = size(pool, wanted, now);
+    if wanted.turn == Turn::GivesWay {
+        plan.actions = retire(&living, "a newer version takes its disk over").actions;
+        return plan;
+    }
     let desired = plan.desired as usize;
-    if living.len() < desired {
+    if living.len() < desired && wanted.turn == Turn::Waits {
+        // The end of the sandbox that is waited for makes another plan.
+    } else if living.len() < desired {
         grow(&mut plan, pool, seen, desired - living.len(), now);
     } else {
         shrink(&mut plan, pool, living.clone(), desired);
@@ -80,10 +89,10 @@ pub fn plan(pool: &PoolRecord, seen: &[Member<'_>], wanted: Wanted, now: Timesta
     plan
 }
 
-fn retire(living: &[Member<'_>]) -> Plan {
+fn retire(living: &[Member<'_>], reason: &'static str) -> Plan {
     let drain = |sandbox: &Member<'_>| Action::Drain {
         id: sandbox.id.clone(),
-        reason: "its pool is retired",
+        reason,
     };
     Plan {
         actions: living.iter().map(drain).collect(),

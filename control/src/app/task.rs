@@ -104,6 +104,7 @@ impl Task {
             created_at: world.clock.now(),
             next_seq: 1,
             deleting: false,
+            keep_disks: false,
         };
         (AppState::new(app), Ledger::new(Arc::clone(&world.store)))
     }
@@ -118,12 +119,15 @@ impl Task {
             }
         }
         loop {
-            let wake = self.step().await;
+            let mut wake = self.step().await;
             self.publish();
             self.answer_deletions();
-            if self.is_gone() && self.remove_records().await {
-                self.publish();
-                return;
+            if self.is_gone() {
+                if self.remove().await {
+                    self.publish();
+                    return;
+                }
+                wake = earliest(wake, Some(later(self.world.clock.now(), WRITE_AGAIN)));
             }
             tokio::select! {
                 biased;
@@ -166,7 +170,7 @@ impl Task {
             Command::StopSandbox { id, reply } => {
                 let _ = reply.send(self.stop_sandbox(&id));
             }
-            Command::Delete { reply } => self.delete(reply).await,
+            Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
             Command::StopAll { at_most, reply } => {
                 self.stopping = Some(at_most);
                 let _ = reply.send(());

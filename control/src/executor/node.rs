@@ -1,6 +1,6 @@
 //! Decides how the real node answers the seam: sandboxes by `miren-sandbox`, words by the fast path.
 
-use super::Executor;
+use super::{Disks, Executor};
 use crate::config::Config;
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -56,6 +56,7 @@ impl Node {
         let mut node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
         node.runtime = config.runtime.clone();
         node.images = Some(images);
+        node.disk_dir = config.disk_dir();
         let sandboxes = Sandboxes::open(node, Arc::clone(&fast_path), changes).await?;
         Ok(Self {
             sandboxes,
@@ -136,6 +137,10 @@ impl Executor for Node {
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
         logs::read(&self.log_dir, query).boxed()
+    }
+
+    fn disks(&self) -> &dyn Disks {
+        self.sandboxes.volumes()
     }
 
     async fn drained(&self) {

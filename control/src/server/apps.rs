@@ -14,7 +14,9 @@ use axum::extract::{Path, State};
 use miren_api::id::AppName;
 use miren_api::resource::{App, Page, Version, VersionStatus};
 use miren_api::{ApiError, ErrorCode};
+use serde::Deserialize;
 use tokio::sync::oneshot;
+use utoipa::IntoParams;
 
 impl Server {
     /// An app as its task and routing see it.
@@ -57,12 +59,26 @@ pub async fn show(State(server): State<Server>, Path(app): Path<String>) -> Resu
     Ok(Json(server.app(&view)))
 }
 
-/// Deletes an app: its routes go, its sandboxes drain, then its records are removed. Answers once they drain.
-#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
+/// What goes with an app.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Deletion {
+    /// Its disks stay; an app of the same name has them again.
+    #[serde(default)]
+    pub keep_disks: bool,
+}
+
+/// Deletes an app: its routes go, its sandboxes drain, then its disks and its records are removed. Answers once they drain.
+#[utoipa::path(delete, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path), Deletion),
     responses((status = 200, body = App), (status = 404, body = miren_api::error::ErrorBody)))]
-pub async fn delete(State(server): State<Server>, Path(app): Path<String>) -> Result<Json<App>, Refusal> {
+pub async fn delete(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    Parameters(Deletion { keep_disks }): Parameters<Deletion>,
+) -> Result<Json<App>, Refusal> {
     let handle = server.control.apps.get(&app)?;
-    Ok(Json(ask(&handle, |reply| Command::Delete { reply }).await?))
+    Ok(Json(ask(&handle, |reply| Command::Delete { keep_disks, reply }).await?))
 }
 
 /// Every version of an app.

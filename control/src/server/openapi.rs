@@ -1,6 +1,6 @@
 //! Decides how the API describes itself.
 
-use super::{apps, artifacts, deploys, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
+use super::{apps, artifacts, deploys, disks, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -38,6 +38,11 @@ use utoipa::OpenApi;
         sandboxes::list,
         sandboxes::show,
         sandboxes::stop,
+        disks::list,
+        disks::show,
+        disks::delete,
+        disks::grow,
+        disks::snapshot,
         logs::stream,
         fastpath::show,
         fastpath::events,

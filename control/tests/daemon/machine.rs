@@ -1,5 +1,6 @@
 //! A simulated machine: runs sandboxes as entries of a table, outlives the control that uses it, and does as it is told.
 
+use crate::kept::Kept;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -9,7 +10,7 @@ use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
 use miren_control::clock::Clock;
-use miren_control::executor::Executor;
+use miren_control::executor::{Disks, Executor};
 use miren_control::images::Fetcher;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
@@ -47,6 +48,7 @@ pub struct Machine {
     changed: watch::Sender<u64>,
     transitions: broadcast::Sender<Transition>,
     clock: Clock,
+    pub disks: Arc<Kept>,
 }
 
 impl Machine {
@@ -57,6 +59,7 @@ impl Machine {
             changed: watch::Sender::new(0),
             transitions: broadcast::channel(64).0,
             clock,
+            disks: Arc::default(),
         }
     }
 
@@ -183,6 +186,7 @@ impl Machine {
             running.state = state;
             let facts = running.facts.clone();
             if state.is_terminal() {
+                self.disks.give_back(id);
                 tables.running.remove(id);
             }
             facts
@@ -201,6 +205,7 @@ impl Machine {
     }
 
     fn make(&self, order: StartOrder) -> SandboxId {
+        self.disks.take(&order);
         let mut tables = self.tables.lock().unwrap();
         tables.next_slot += 1;
         let slot = tables.next_slot;
@@ -235,6 +240,7 @@ impl Executor for Machine {
             .unwrap()
             .running
             .retain(|id, _| expected.contains(id));
+        self.disks.keep_holders(&self.alive());
         known.into_iter().map(|known| self.found(known)).collect()
     }
 
@@ -313,6 +319,10 @@ impl Executor for Machine {
             line: "what it wrote last".into(),
         });
         futures_util::stream::iter(line.map(Ok)).boxed()
+    }
+
+    fn disks(&self) -> &dyn Disks {
+        &*self.disks
     }
 
     async fn drained(&self) {

@@ -50,6 +50,7 @@ fn record(ledger: &mut Ledger, number: usize, services: &BTreeMap<String, Servic
         created_at: now,
         next_seq: 2,
         deleting: false,
+        keep_disks: false,
     });
     let mut pools = BTreeMap::new();
     for (service, count) in SANDBOXES {

@@ -1,6 +1,7 @@
 //! `kill -9` of control at every step of a deploy: each write of it is once the last one that happened, and once the first
 //! one that did not.
 
+use crate::disks::with_disk;
 use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use crate::node::{folder, web};
@@ -146,12 +147,8 @@ impl Ground {
 
 impl Life {
     /// Asks for a deploy; nothing when the process died before it answered.
-    async fn ask(&self, command: &str) -> Option<Deploy> {
-        let artifact = self
-            .control
-            .artifacts
-            .store(Cursor::new(folder(&web(command))))
-            .unwrap();
+    async fn ask(&self, app_toml: &str) -> Option<Deploy> {
+        let artifact = self.control.artifacts.store(Cursor::new(folder(app_toml))).unwrap();
         let request = DeployRequest {
             artifact: Some(artifact.digest),
             ..DeployRequest::default()
@@ -179,16 +176,16 @@ impl Life {
     }
 }
 
-/// Kills control at one of the writes of a deploy; false if it has fewer.
-async fn dies_at(point: i64) -> bool {
+/// Kills control at one of the writes of a deploy of an app with this `app.toml`; false if it has fewer.
+async fn dies_at(point: i64, app: fn(&str) -> String) -> bool {
     let ground = Ground::new();
     let first = ground.live().await;
-    first.ask("./one").await.unwrap();
+    first.ask(&app("./one")).await.unwrap();
     assert!(!first.dies_within_a_minute().await);
     assert_eq!(ground.running(), ["./one"]);
 
     first.store.left.store(point, Ordering::SeqCst);
-    let asked = first.ask("./two").await;
+    let asked = first.ask(&app("./two")).await;
     let died = asked.is_none() || first.dies_within_a_minute().await;
     first.store.left.store(-1, Ordering::SeqCst);
 
@@ -213,16 +210,27 @@ async fn dies_at(point: i64) -> bool {
     let pools: Vec<_> = view.pools.values().map(|view| &view.pool).collect();
     assert_eq!((pools.len(), pools[0].crash_count), (1, 0), "{point}: {pools:?}");
 
-    second.ask("./three").await.unwrap();
+    second.ask(&app("./three")).await.unwrap();
     assert!(!second.dies_within_a_minute().await);
     assert_eq!(ground.running(), ["./three"], "{point}: the next deploy works");
+    let collisions = ground.machine.disks.collisions.lock().unwrap().clone();
+    assert_eq!(collisions, Vec::<String>::new(), "{point}");
     died
 }
 
 #[tokio::test(start_paused = true)]
 async fn i7_m2_control_killed_at_any_write_of_a_deploy_goes_on_with_it_and_duplicates_nothing() {
+    dies_everywhere(web).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b6_control_killed_at_any_write_of_a_deploy_with_a_disk_never_lets_two_sandboxes_have_it() {
+    dies_everywhere(with_disk).await;
+}
+
+async fn dies_everywhere(app: fn(&str) -> String) {
     let mut points = 0;
-    while dies_at(points).await {
+    while dies_at(points, app).await {
         points += 1;
         assert!(points < 200, "a deploy has no end of writes");
     }

@@ -41,6 +41,7 @@ struct Runs<'f> {
     concurrency: Sizes,
     resources: Limits,
     env: Vec<&'f str>,
+    disks: Vec<&'f str>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +107,7 @@ fn runs<'f>(name: &'f str, service: &'f Service) -> Runs<'f> {
         concurrency: sizes(service.concurrency),
         resources: limits(&service.resources),
         env: service.env.keys().map(String::as_str).collect(),
+        disks: service.disks.iter().map(|disk| disk.name.as_str()).collect(),
     }
 }
 
@@ -143,6 +145,7 @@ fn table(services: &[(&String, &Service)]) -> Table {
         "health",
         "resources",
         "variables",
+        "disks",
     ]);
     for (name, service) in services {
         table.row(vec![
@@ -154,6 +157,7 @@ fn table(services: &[(&String, &Service)]) -> Table {
             or_dash(service.health_path.as_ref()).into(),
             in_words(&service.resources).into(),
             service.env.len().into(),
+            service.disks.len().into(),
         ]);
     }
     table

@@ -95,6 +95,14 @@ pub(super) fn pattern(pattern: &str) -> Result<String, String> {
     }
 }
 
+/// A path as the kernel takes it, and as a line of text can show it.
+pub(super) fn path(path: &str) -> Result<String, String> {
+    match path.chars().find(|c| c.is_control()) {
+        Some(odd) => Err(format!("{path:?} has {odd:?}")),
+        None => text(path, PATH_MAX),
+    }
+}
+
 /// A path and query as they stand in the first line of an HTTP request.
 pub(super) fn http_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {

@@ -1,6 +1,6 @@
 //! One service of an app: its command and everything that decides how its sandboxes run.
 
-use super::{Base, WEB, WEB_PORT, bytes_serde, environment, limits};
+use super::{Base, DiskMount, WEB, WEB_PORT, bytes_serde, disks, environment, limits};
 use crate::id::check_label;
 use crate::settings::{Bytes, Table, parse_bytes};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Service {
     pub concurrency: Concurrency,
     pub resources: Resources,
     pub env: BTreeMap<String, String>,
+    /// Absent in records of releases without disks, and left out where there are none: their spec hash stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskMount>,
 }
 
 /// How many sandboxes a service gets.
@@ -111,7 +114,14 @@ impl Service {
             concurrency: default_concurrency(name),
             resources: Resources::default(),
             env: common.env.clone(),
+            disks: Vec::new(),
         }
+    }
+
+    /// Names of the disks its sandboxes write: such a service has one sandbox at a time.
+    pub fn written_disks(&self) -> impl Iterator<Item = &str> {
+        let written = self.disks.iter().filter(|disk| !disk.read_only);
+        written.map(|disk| disk.name.as_str())
     }
 }
 
@@ -186,7 +196,9 @@ pub(super) fn declare(
         let doc = "Path that must answer 2xx or 3xx before it is ready.";
         health.optional("path", doc, limits::http_path)
     });
-    let concurrency = table.table("concurrency", |table| concurrency(name, table));
+    let disks = disks::declare(table);
+    let is_single = disks.iter().any(|disk| !disk.read_only);
+    let concurrency = table.table("concurrency", |table| concurrency(name, is_single, table));
     let resources = table.table("resources", resources);
     let needs_command = image.is_none() && !matches!(common.base, Base::Image(_));
     if needs_command && command.is_none() && table.is_present() && !table.has("command") {
@@ -210,11 +222,13 @@ pub(super) fn declare(
         concurrency,
         resources,
         env,
+        disks,
     })
 }
 
-fn concurrency(name: &str, table: &mut Table<'_, '_, '_>) -> Concurrency {
-    let fixed_by_default = matches!(default_concurrency(name), Concurrency::Fixed { .. });
+/// `is_single`: it writes a disk, and so has one sandbox at most.
+fn concurrency(name: &str, is_single: bool, table: &mut Table<'_, '_, '_>) -> Concurrency {
+    let fixed_by_default = is_single || matches!(default_concurrency(name), Concurrency::Fixed { .. });
     let default = if fixed_by_default { "fixed" } else { "auto" };
     let fixed = table.choice(
         "mode",
@@ -235,10 +249,17 @@ fn concurrency(name: &str, table: &mut Table<'_, '_, '_>) -> Concurrency {
         limits::bounded,
     );
     let min = table.integer("min_instances", 0, 0..=1_000, "Never fewer (`auto`).");
-    let max = table.integer("max_instances", 20, 1..=1_000, "Never more (`auto`).");
+    let most = if is_single { 1 } else { 20 };
+    let max = table.integer("max_instances", most, 1..=1_000, "Never more (`auto`).");
     let count = table.integer("num_instances", 1, 1..=1_000, "How many (`fixed`).");
     if table.is_sound() {
         refuse_contradictions(table, fixed, min, max);
+        for (key, number) in [("max_instances", max), ("num_instances", count)] {
+            if is_single && number > 1 {
+                let message = format!("is {number}, but the service writes a disk, which one sandbox has at a time");
+                table.refuse(key, message);
+            }
+        }
     }
     if fixed {
         return Concurrency::Fixed { count: small(count) };

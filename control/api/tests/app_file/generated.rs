@@ -1,6 +1,6 @@
 //! Apps made up at random, and their `app.toml` in each form that TOML has for it.
 
-use miren_api::app_file::{AppFile, Base, Concurrency, Resources, Service};
+use miren_api::app_file::{AppFile, Base, Concurrency, DiskKept, DiskMount, Filesystem, Resources, Service};
 use miren_api::id::AppName;
 use miren_api::settings::{Bytes, show_duration};
 use proptest::collection::{btree_map, vec};
@@ -68,8 +68,10 @@ fn service() -> impl Strategy<Value = Service> {
     let times = (duration(1), duration(0), duration(0));
     let health_path = option::of("/[!-~]{0,12}");
     let port = option::of(1..=u16::MAX);
-    (command, port, times, health_path, concurrency(), resources(), env()).prop_map(
-        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, concurrency, resources, env)| {
+    let sizes = (concurrency(), resources());
+    (command, port, times, health_path, sizes, disks(), env()).prop_map(
+        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, sizes, disks, env)| {
+            let (concurrency, resources) = sizes;
             Service {
                 command,
                 image: None,
@@ -82,9 +84,31 @@ fn service() -> impl Strategy<Value = Service> {
                 concurrency,
                 resources,
                 env,
+                disks,
             }
         },
     )
+}
+
+/// Read-only, so that any number of sandboxes and services can have them.
+fn disks() -> impl Strategy<Value = Vec<DiskMount>> {
+    use Filesystem::{Btrfs, Ext4, Xfs};
+    let filesystem = option::of(prop_oneof![Just(Ext4), Just(Xfs), Just(Btrfs)]);
+    let image = (option::of(1..=16_384_u32), filesystem)
+        .prop_map(|(size_gb, filesystem)| DiskKept::Loop { size_gb, filesystem });
+    let kept = prop_oneof![image, Just(DiskKept::Directory)];
+    let disks = btree_map(label(), (label(), duration(0), kept), 0..3);
+    disks.prop_map(|disks| {
+        let disk =
+            |(at, (name, (folder, lease_timeout, kept))): (usize, (String, (String, Duration, DiskKept)))| DiskMount {
+                name,
+                mount_path: format!("/{at}/{folder}").into(),
+                read_only: true,
+                lease_timeout,
+                kept,
+            };
+        disks.into_iter().enumerate().map(disk).collect()
+    })
 }
 
 fn concurrency() -> impl Strategy<Value = Concurrency> {
@@ -194,6 +218,24 @@ fn of_service(service: &Service) -> Table {
     set(&mut limits, "pids", service.resources.pids);
     set(&mut table, "resources", Some(limits));
     set(&mut table, "env", Some(pairs(&service.env)));
+    let disks = service.disks.iter().map(|disk| Value::Table(of_disk(disk)));
+    set(&mut table, "disks", Some(disks.collect::<Vec<_>>()));
+    table
+}
+
+fn of_disk(disk: &DiskMount) -> Table {
+    let mut table = Table::new();
+    set(&mut table, "name", Some(disk.name.as_str()));
+    set(&mut table, "mount_path", disk.mount_path.to_str());
+    set(&mut table, "read_only", Some(disk.read_only));
+    set(&mut table, "lease_timeout", Some(show_duration(disk.lease_timeout)));
+    match disk.kept {
+        DiskKept::Loop { size_gb, filesystem } => {
+            set(&mut table, "size_gb", size_gb);
+            set(&mut table, "filesystem", filesystem.map(Filesystem::as_str));
+        }
+        DiskKept::Directory => set(&mut table, "provider", Some("directory")),
+    }
     table
 }
 

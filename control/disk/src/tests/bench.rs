@@ -81,8 +81,13 @@ impl Bench {
         Disks::open_with(&self.path("disks"), Context { limits, steps }).expect("the folder of the disks")
     }
 
+    /// Where a disk of the app `shop` lies.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.path("disks").join(format!("shop.{name}"))
+    }
+
     pub fn image(&self, id: &str) -> PathBuf {
-        self.path("disks").join(id).join("image")
+        self.folder(id).join("image")
     }
 
     /// Loop devices that refer to a file here.
@@ -95,11 +100,17 @@ impl Bench {
         backed.map(|block| Path::new("/dev").join(block.file_name())).collect()
     }
 
-    /// What lies in the folder of the disks, apart from its lock.
+    /// What lies in the folder of the disks, apart from its lock; a disk of the app `shop` by its own name.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path("disks")).expect("the folder").flatten();
         let mut names: Vec<_> = entries
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .trim_start_matches("shop.")
+                    .to_owned()
+            })
             .collect();
         names.retain(|name| name != ".lock");
         names.sort();
@@ -121,14 +132,13 @@ impl Bench {
 }
 
 pub fn id(text: &str) -> DiskId {
-    DiskId::parse(text).expect("a name")
+    DiskId::new(&AppName::from_text("shop"), text).expect("a name")
 }
 
 /// An ext4 disk of the app `shop`.
 pub fn spec(name: &str, mib: u64) -> DiskSpec {
     DiskSpec {
         id: id(name),
-        app: AppName::parse("shop").expect("a name"),
         kept: Provider::Loop {
             size: Bytes(mib * MIB),
             filesystem: Filesystem::Ext4,
@@ -139,7 +149,7 @@ pub fn spec(name: &str, mib: u64) -> DiskSpec {
 /// Makes a disk, mounts it, and puts a file on it whose content [`has_data`] knows.
 pub fn with_data(bench: &Bench, disks: &Disks, spec: &DiskSpec) -> PathBuf {
     disks.create(spec).expect("created");
-    let at = bench.path(&format!("at-{}", spec.id));
+    let at = bench.path(&format!("at-{}", spec.id.name()));
     disks.attach(&spec.id, &at, WRITABLE).expect("attached");
     let mut file = File::create(at.join("data")).expect("a file");
     file.write_all(&pattern())

@@ -98,8 +98,8 @@ fn a_snapshot_of_a_detached_disk_is_its_own_disk() {
         let copy = disks.snapshot(&id("db"), &id("copy")).expect("copied");
         let origin = disks.get(&id("db")).expect("a disk");
         assert_eq!(
-            (&copy.app, copy.kept, copy.uuid),
-            (&origin.app, origin.kept, origin.uuid)
+            (copy.id.app(), copy.kept, copy.uuid),
+            (origin.id.app(), origin.kept, origin.uuid)
         );
         assert_eq!(disks.get(&id("copy")).expect("a disk"), copy);
         for to in ["copy", "db"] {

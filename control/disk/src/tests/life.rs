@@ -76,20 +76,13 @@ fn a_disk_never_takes_more_of_the_machine_than_its_size() {
 }
 
 #[test]
-fn b4_one_that_exists_is_returned_as_it_is_to_its_app_only() {
+fn one_that_exists_is_returned_as_it_is() {
     alone(|bench| {
         let disks = bench.open();
         let first = disks.create(&spec("db", 16)).expect("created");
-        let before = content(&bench.path("disks/db"));
+        let before = content(&bench.folder("db"));
         assert_eq!(disks.create(&spec("db", 16)).expect("it is there"), first);
         assert_eq!(disks.create(&spec("db", 64)).expect("whatever its size"), first);
-        let stranger = DiskSpec {
-            app: AppName::parse("bank").expect("a name"),
-            ..spec("db", 16)
-        };
-        let refused = disks.create(&stranger).expect_err("not its app");
-        assert!(matches!(&refused, DiskError::WrongOwner { owner, .. } if owner.as_str() == "shop"));
-        assert_eq!(refused.to_string(), "disk \"db\" belongs to app shop");
         let other = Provider::Loop {
             size: Bytes(300 * MIB),
             filesystem: Filesystem::Xfs,
@@ -100,7 +93,48 @@ fn b4_one_that_exists_is_returned_as_it_is_to_its_app_only() {
                 .expect_err("another kind");
             assert!(matches!(refused, DiskError::Exists { .. }), "{refused}");
         }
-        assert_eq!(content(&bench.path("disks/db")), before);
+        assert_eq!(content(&bench.folder("db")), before);
+    });
+}
+
+#[test]
+fn b4_two_apps_may_each_have_a_disk_of_one_name() {
+    alone(|bench| {
+        let disks = bench.open();
+        let at = with_data(bench, &disks, &spec("db", 16));
+        let bank = DiskId::new(&AppName::from_text("bank"), "db").expect("a name");
+        let other = DiskSpec {
+            id: bank.clone(),
+            ..spec("db", 16)
+        };
+        let made = disks.create(&other).expect("created");
+        assert_eq!((made.id.app().as_str(), disks.ids().expect("ids").len()), ("bank", 2));
+        let beside = bench.path("beside");
+        disks.attach(&bank, &beside, WRITABLE).expect("attached");
+        assert!(!beside.join("data").exists(), "it shows the other app's data");
+        let refused = disks.snapshot(&id("db"), &DiskId::new(bank.app(), "copy").expect("a name"));
+        assert!(matches!(refused, Err(DiskError::Invalid { .. })), "{refused:?}");
+        disks.detach(&bank).expect("detached");
+        disks.delete(&bank).expect("deleted");
+        has_data(&at);
+        disks.detach(&id("db")).expect("detached");
+    });
+}
+
+#[test]
+fn b7_a_disk_whose_record_names_another_app_is_refused() {
+    alone(|bench| {
+        let disks = bench.open();
+        disks.create(&spec("db", 16)).expect("created");
+        fs::rename(bench.folder("db"), bench.path("disks/bank.db")).expect("renamed");
+        let bank = DiskId::new(&AppName::from_text("bank"), "db").expect("a name");
+        let refused = disks.get(&bank).expect_err("it is shop's");
+        assert!(refused.to_string().contains("is that of disk shop.db"), "{refused}");
+        let made = disks.create(&DiskSpec {
+            id: bank,
+            ..spec("db", 16)
+        });
+        assert!(matches!(made, Err(DiskError::Damaged { .. })), "{made:?}");
     });
 }
 
@@ -189,8 +223,11 @@ fn whole_life(bench: &Bench, filesystem: Filesystem, package: &str, mib: u64) {
 #[test]
 fn what_cannot_be_a_disk_is_refused() {
     for name in ["", "..", "a/b", ".new-x", "DB", "a_b"] {
-        assert!(DiskId::parse(name).is_err(), "{name}");
-        assert!(serde_json::from_value::<DiskId>(name.into()).is_err(), "{name}");
+        let shop = AppName::from_text("shop");
+        assert!(DiskId::new(&shop, name).is_err(), "{name}");
+        assert!(DiskId::new(&AppName::from_text(name), "db").is_err(), "{name}");
+        let record = serde_json::json!({ "app": "shop", "name": name });
+        assert!(serde_json::from_value::<DiskId>(record).is_err(), "{name}");
     }
     alone(|bench| {
         let refused = bench.open().create(&spec("db", 2)).expect_err("too small");

@@ -72,7 +72,7 @@ fn b9_what_cannot_be_read_is_never_made_anew() {
     in_memory(|bench| {
         for (what, harm) in HARMS {
             let disks = bench.open();
-            let dir = bench.path("disks/db");
+            let dir = bench.folder("db");
             with_data(bench, &disks, &spec("db", 16));
             disks.detach(&id("db")).expect("detached");
             harm(&dir);
@@ -103,7 +103,7 @@ fn refuses(bench: &Bench, disks: &Disks, what: &str) {
     for (call, result) in attempts {
         match result {
             Err(error @ (DiskError::Damaged { .. } | DiskError::Io { .. })) => {
-                assert!(error.to_string().contains("disks/db"), "{what}, {call}: {error}");
+                assert!(error.to_string().contains("disks/shop.db"), "{what}, {call}: {error}");
             }
             other => panic!("{what}: {call} gave {other:?}"),
         }
@@ -147,7 +147,7 @@ fn a_damaged_disk_can_be_deleted_and_hides_no_other() {
         let disks = bench.open();
         disks.create(&spec("db", 16)).expect("created");
         with_data(bench, &disks, &spec("other", 16));
-        fs::remove_file(bench.path("disks/db/disk.json")).expect("removed");
+        fs::remove_file(bench.folder("db").join("disk.json")).expect("removed");
         assert_eq!(disks.ids().expect("names"), [id("db"), id("other")]);
         assert_eq!(disks.attached().expect("a list").len(), 1);
         disks.delete(&id("db")).expect("deleted");
@@ -158,7 +158,7 @@ fn a_damaged_disk_can_be_deleted_and_hides_no_other() {
 
 #[test]
 fn the_record_has_these_fields() {
-    let text = r#"{"id":"db","app":"shop","uuid":"0b0e1c2d-0000-4000-8000-000000000001",
+    let text = r#"{"app":"shop","name":"db","uuid":"0b0e1c2d-0000-4000-8000-000000000001",
         "created_at":"2026-01-02T03:04:05Z","kept":{"provider":"loop","size_bytes":8388608,"filesystem":"ext4"}}"#;
     let disk: Disk = serde_json::from_str(text).expect("a record");
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Decides everything about a sandbox that the runtime specification can say.
 
 use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp};
+use crate::volumes::VolumeMount;
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use serde_json::{Value, json};
@@ -58,6 +59,7 @@ pub(crate) struct SpecInput<'s> {
     pub(crate) shown: Vec<Shown>,
     /// Whether the root can be written to.
     pub(crate) writable: bool,
+    pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
     pub(crate) limits: Limits,
@@ -154,6 +156,8 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
         mounts.push(fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]));
         mounts.push(fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]));
     }
+    // Last: they may lie in any of these.
+    mounts.extend(input.volumes.iter().map(volume));
     mounts
 }
 
@@ -164,6 +168,12 @@ fn fresh(destination: &str, kind: &str, options: &[&str]) -> Value {
 /// Submounts of the host's folder are left out: what is mounted below `/usr` was not meant for sandboxes.
 fn bind(host: &Path, inside: &Path) -> Value {
     json!({ "destination": inside, "type": "bind", "source": host, "options": ["bind", "ro", "nosuid", "nodev"] })
+}
+
+fn volume(volume: &VolumeMount) -> Value {
+    let access = if volume.read_only { "ro" } else { "rw" };
+    let options = ["bind", access, "nosuid", "nodev"];
+    json!({ "destination": volume.inside, "type": "bind", "source": volume.host, "options": options })
 }
 
 /// A private copy-on-write view of the app's files, or the files themselves, read-only.

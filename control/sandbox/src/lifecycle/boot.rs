@@ -19,6 +19,8 @@ const START_BUDGET: Duration = Duration::from_secs(30);
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BootError {
+    #[error("volume: {0}")]
+    Volume(String),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error("image: {0}")]
@@ -46,6 +48,9 @@ impl Sandbox {
             }
         };
         self.announce(SandboxState::Pending);
+        if let Err(stage) = self.attach_disks().await {
+            return stage;
+        }
         let failed = match tokio::time::timeout(START_BUDGET, self.bring_up(address)).await {
             Ok(Ok(())) => return Stage::Ready,
             // Its own exit says more.

@@ -52,6 +52,7 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         app_files: app_files(node, order, &dir)?,
         shown: view.shown,
         writable: view.writable,
+        volumes: node.volumes.mounts(&order.app, &order.service.disks),
         namespace: &node.network.namespace(id),
         cgroup: node.cgroups.path(id),
         limits,

@@ -77,6 +77,10 @@ impl Sandbox {
             return Stage::Ended;
         }
         self.kill().await;
+        if self.life.as_ref().is_some_and(|life| life.init.is_none()) {
+            // Nothing ran yet whose exit would move the word.
+            self.end_word();
+        }
         Stage::Ended
     }
 

@@ -7,6 +7,7 @@ mod archive;
 mod boot;
 mod client;
 mod containerd;
+mod disks;
 mod end;
 mod health;
 mod images;

@@ -262,7 +262,7 @@ impl TestNode {
         let links = String::from_utf8_lossy(&links.stdout).into_owned();
         found.extend(lines_with(&links, ": mv"));
         found.extend(lines_with(&links, &self.config.bridge));
-        for part in ["sandboxes", "netns"] {
+        for part in ["sandboxes", "netns", "disks"] {
             let entries = fs::read_dir(self.config.run_dir.join(part))
                 .into_iter()
                 .flatten()
@@ -310,12 +310,11 @@ impl Drop for TestNode {
                 std::thread::yield_now();
             }
         }
-        for entry in fs::read_dir(self.config.run_dir.join("netns"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+        for part in ["netns", "disks"] {
+            let entries = fs::read_dir(self.config.run_dir.join(part)).into_iter().flatten().flatten();
+            for entry in entries {
+                let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+            }
         }
     }
 }
@@ -354,6 +353,7 @@ fn service(command: &str) -> Service {
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),
         env: BTreeMap::new(),
+        disks: Vec::new(),
     }
 }
 

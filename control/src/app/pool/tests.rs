@@ -106,6 +106,9 @@ impl Stage {
             ["waiting", requests] => self.wanted.demand.queued = requests.parse().unwrap(),
             ["in-use", numbers @ ..] => self.in_use = numbers.iter().map(|number| number.parse().unwrap()).collect(),
             ["deploying", what] => self.wanted.deploying = *what == "on",
+            ["turn", "own"] => self.wanted.turn = Turn::Own,
+            ["turn", "waits"] => self.wanted.turn = Turn::Waits,
+            ["turn", "gives-way"] => self.wanted.turn = Turn::GivesWay,
             ["after", seconds] => self.now = later(self.now, Duration::from_secs(seconds.parse().unwrap())),
             other => panic!("{other:?}"),
         }
@@ -183,6 +186,21 @@ fn a_fixed_pool_has_its_number_and_replaces_the_dead_at_once() {
          running 0 1 => -
          after 60 => -
          exits 0 => start 0",
+    );
+}
+
+#[test]
+fn b6_a_pool_whose_disk_another_has_starts_nothing_and_one_that_gives_way_drains() {
+    script(
+        "fixed 1 => start 0
+         running 0 => -
+         turn gives-way => drain 0
+         stopped 0 => -
+         turn waits => -
+         demand 5 => -
+         turn own => start 0
+         turn waits => -
+         running 0 => -",
     );
 }
 

@@ -24,6 +24,7 @@ fn the_hash_covers_what_runs_and_not_how_often() {
     for other in [
         "[services.web]\ncommand = \"./serve --fast\"\n",
         "[services.web]\ncommand = \"./serve\"\nport = 8080\n",
+        "[services.web]\ncommand = \"./serve\"\n[[services.web.disks]]\nname = \"data\"\nmount_path = \"/data\"\n",
         "[services.web]\ncommand = \"./serve\"\n[[services.web.env]]\nkey = \"A\"\nvalue = \"1\"\n",
         "[services.web]\ncommand = \"./serve\"\n[services.web.resources]\nmemory = \"64MiB\"\n",
         "[services.web]\ncommand = \"./serve\"\n[services.web.health]\npath = \"/up\"\n",

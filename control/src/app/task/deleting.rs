@@ -1,4 +1,4 @@
-//! Decides how an app goes: out of routing first, then its sandboxes drain, then its records are removed together.
+//! Decides how an app goes: out of routing first, then its sandboxes drain, then its disks and its records are removed.
 
 use super::{App, Task};
 use crate::record::{BY_APP, DeployRecord, Stored, VersionRecord};
@@ -7,10 +7,15 @@ use crate::store::Selection;
 use miren_api::ApiError;
 use miren_api::ErrorCode;
 use miren_api::deploy::DeployStatus;
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// How long the clean-ups of its sandboxes, which give back the disks, are waited for at a time.
+const LAST_CLEAN_UP: Duration = Duration::from_secs(5);
 
 impl Task {
-    pub(super) async fn delete(&mut self, reply: oneshot::Sender<Result<App, ApiError>>) {
+    pub(super) async fn delete(&mut self, keep_disks: bool, reply: oneshot::Sender<Result<App, ApiError>>) {
         if !self.exists {
             let name = &self.state.app.name;
             let _ = reply.send(Err(ApiError::new(
@@ -20,6 +25,7 @@ impl Task {
             return;
         }
         self.state.app.deleting = true;
+        self.state.app.keep_disks |= keep_disks;
         self.ledger.put(&self.state.app);
         let in_flight: Vec<u64> = self.state.deploys.keys().copied().collect();
         for seq in in_flight {
@@ -66,8 +72,29 @@ impl Task {
         self.state.app.deleting && !self.state.is_live()
     }
 
-    /// Removes every record of the app. False: it failed; the next step tries again.
-    pub(super) async fn remove_records(&mut self) -> bool {
+    /// Removes the disks and the records of the app, in this order. False: it failed, and is tried again soon; a restart goes
+    /// on with it.
+    pub(super) async fn remove(&mut self) -> bool {
+        self.remove_disks().await && self.remove_records().await
+    }
+
+    async fn remove_disks(&self) -> bool {
+        let app = &self.state.app;
+        if app.keep_disks {
+            return true;
+        }
+        let removing = self.world.executor.disks().delete_all(&app.name);
+        let error = match timeout(LAST_CLEAN_UP, removing).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.message,
+            Err(_) => format!("its sandboxes still have them after {LAST_CLEAN_UP:?}"),
+        };
+        tracing::error!(app = %app.name, error, "removing a deleted app's disks failed");
+        false
+    }
+
+    /// Removes every record of the app. False: it failed.
+    async fn remove_records(&mut self) -> bool {
         let of_app = || Selection::Index(BY_APP, self.state.app.name.to_string());
         let versions = self.ledger.load::<VersionRecord>(of_app()).await;
         let deploys = self.ledger.load::<DeployRecord>(of_app()).await;

@@ -2,7 +2,7 @@
 
 use super::{Recent, Task, WRITE_AGAIN};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
-use crate::app::{pool, spec, view};
+use crate::app::{pool, spec, turn, view};
 use crate::clock::later;
 use crate::ledger;
 use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, Stored, VersionRecord};
@@ -137,6 +137,11 @@ impl Task {
                 .max()
                 .unwrap_or_default(),
             pools: pools.iter().map(|pool| self.pool_seen(record, pool)).collect(),
+            handover: pools
+                .iter()
+                .map(|pool| turn::handover(pool, self.state.pools.values()))
+                .max()
+                .unwrap_or_default(),
             acknowledged: self.acknowledged.contains(&seq),
             old_serving: self.state.unwanted(),
             images: self.fetches.seen(record),

@@ -3,6 +3,7 @@
 use super::{Task, WRITE_AGAIN};
 use crate::app::pool::{self, Action, Member, Plan, Wanted, earliest};
 use crate::app::spec;
+use crate::app::turn::{self, Rival, Turn};
 use crate::clock::later;
 use crate::record::{PoolRecord, SandboxRecord, Stored};
 use futures_util::FutureExt;
@@ -97,7 +98,22 @@ impl Task {
                 false => own,
             },
             deploying,
+            turn: self.turn(pool),
         }
+    }
+
+    fn turn(&self, pool: &PoolRecord) -> Turn {
+        let rival = |pool| Rival {
+            pool,
+            live: self
+                .state
+                .members(&pool.id)
+                .iter()
+                .any(|sandbox| !sandbox.state.is_terminal()),
+        };
+        let leaves = |sandbox: &&SandboxRecord| !sandbox.state.is_terminal() && !sandbox.counts();
+        let leaves = self.state.members(&pool.id).iter().any(leaves);
+        turn::of(pool, leaves, self.state.pools.values().map(rival))
     }
 
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {

@@ -34,6 +34,7 @@ fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: bool, limits
             host: PathBuf::from("/usr"),
             inside: PathBuf::from("/usr"),
         }],
+        volumes: Vec::new(),
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
         limits,

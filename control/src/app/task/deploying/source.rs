@@ -47,6 +47,9 @@ impl Task {
         let services = self.services(&source).await?;
         variables::check(request, &services)?;
         self.name_images(&mut source.content, &services).await?;
+        let mounts = services.into_values().flat_map(|service| service.disks).collect();
+        let disks = self.world.executor.disks();
+        disks.check(&self.state.app.name, mounts).await?;
         Ok(source)
     }
 

@@ -1,0 +1,28 @@
+//! Decides when a sandbox that boots gets its disks: once nobody else has them, and before anything can write to them.
+
+use super::boot::BootError;
+use super::{Sandbox, Stage};
+
+impl Sandbox {
+    /// Waits for the disks and mounts them. The wait ends when the sandbox is not wanted any more; mounting does not, so
+    /// that the clean-up finds all of it.
+    pub(super) async fn attach_disks(&mut self) -> Result<(), Stage> {
+        let (app, mounts) = (&self.order.app, &self.order.service.disks);
+        if mounts.is_empty() {
+            return Ok(());
+        }
+        let volumes = &self.node.volumes;
+        let taken = tokio::select! {
+            taken = volumes.take(self.order.id.as_str(), app, mounts) => taken,
+            Some(command) = self.commands.recv() => return Err(self.retire(command)),
+        };
+        let attached = match taken {
+            Ok(()) => volumes.attach(self.dir(), app, mounts).await,
+            Err(why) => Err(why),
+        };
+        attached.map_err(|why| {
+            self.why = Some(BootError::Volume(why).to_string());
+            Stage::Abort
+        })
+    }
+}
