@@ -1,68 +1,71 @@
 //! Decides the steps from an order to a command that runs, and that every one of them ends in a reason when it fails.
 
+use super::boot_error::{BootError, Budget, InStep};
 use super::{Life, Sandbox, Stage};
 use crate::bundle::{self, Job, Limits, SpecInput};
 use crate::logs;
-use crate::network::NetworkError;
 use crate::node::Node;
 use crate::order::StartOrder;
 use crate::process::Process;
-use crate::runtime::LaunchError;
+use miren_api::app_file::command_line;
 use miren_api::resource::SandboxState;
 use miren_loader::SlotError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Everything before the command runs. Measured: 40 ms; a machine that needs this long is not going to recover.
-const START_BUDGET: Duration = Duration::from_secs(30);
+/// How bringing a command up ended, if not well.
+enum Broken {
+    /// A step failed.
+    Failed(BootError),
+    /// Init has exited by itself, which says more.
+    Exited,
+}
 
-/// A step that failed.
-#[derive(Debug, thiserror::Error)]
-enum BootError {
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error("preparing its files: {0}")]
-    Files(#[from] io::Error),
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    #[error("registering its process: {0}")]
-    Register(SlotError),
+impl From<BootError> for Broken {
+    fn from(error: BootError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Sandbox {
-    /// Takes a place and brings the command up in it.
+    /// Takes a place and, once it is its turn, brings the command up in it.
     pub(super) async fn boot(&mut self) -> Stage {
-        let address = match self.take_place() {
+        let address = match check(&self.order).and_then(|()| self.take_place()) {
             Ok(address) => address,
-            Err(reason) => {
-                self.why = Some(reason);
+            Err(error) => {
+                self.why = Some(error.to_string());
                 return Stage::Ended;
             }
         };
         self.announce(SandboxState::Pending);
-        let failed = match tokio::time::timeout(START_BUDGET, self.bring_up(address)).await {
-            Ok(Ok(())) => return Stage::Ready,
-            // Its own exit says more.
-            Ok(Err(BootError::Register(SlotError::AlreadyExited { .. }))) => return Stage::Ended,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("its sandbox was not made within {} s", START_BUDGET.as_secs()),
+        let node = Arc::clone(&self.node);
+        let _turn = tokio::select! {
+            // First: one that is not wanted any more never boots.
+            biased;
+            Some(command) = self.commands.recv() => return self.retire(command),
+            turn = node.boots.acquire() => turn,
         };
-        self.why = Some(failed);
-        Stage::Abort
+        match self.bring_up(address).await {
+            Ok(()) => Stage::Ready,
+            Err(Broken::Exited) => Stage::Ended,
+            Err(Broken::Failed(error)) => {
+                self.why = Some(error.to_string());
+                Stage::Abort
+            }
+        }
     }
 
     /// From here on the sandbox owns a slot and an address, and has a generation.
-    fn take_place(&mut self) -> Result<Ipv4Addr, String> {
-        let (slot, address) = self.node.take_place().map_err(|error| error.to_string())?;
+    fn take_place(&mut self) -> Result<Ipv4Addr, BootError> {
+        let (slot, address) = self.node.take_place().step(BootError::Network)?;
         let port = self.order.service.port;
         let endpoint = SocketAddr::from((address, port.unwrap_or(0)));
         let begun = self.node.fast_path.begin(slot, endpoint);
         let generation = begun.map_err(|error| {
             self.node.give_back_place(slot);
-            format!("beginning slot {slot}: {error}")
+            BootError::Network(format!("beginning slot {slot}: {error}"))
         })?;
         self.life = Some(Life {
             slot,
@@ -78,23 +81,25 @@ impl Sandbox {
         Ok(address)
     }
 
-    async fn bring_up(&mut self, address: Ipv4Addr) -> Result<(), BootError> {
+    async fn bring_up(&mut self, address: Ipv4Addr) -> Result<(), Broken> {
+        let budget = Budget::new(self.node.config.boot_timeout);
         let slot = self.facts.slot.unwrap_or_default();
         let network = &self.node.network;
-        network.create_namespace(self.id()).await?;
+        let namespace = network.create_namespace(self.id());
+        budget.within(BootError::Network, namespace).await?;
         let (node, order) = (Arc::clone(&self.node), self.order.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
-        let job = prepared.map_err(io::Error::other)??;
+        let job = prepared.step(BootError::Snapshot)??;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
         let (attached, created) = tokio::join!(
-            network.attach(self.id(), slot, address),
-            self.node.runtime.create(&dir, &job)
+            budget.within(BootError::Network, network.attach(self.id(), slot, address)),
+            budget.within(BootError::Create, self.node.runtime.create(&dir, &job))
         );
         attached?;
         let created = created?;
         self.register(created.init())?;
-        let launched = created.go().await?;
+        let launched = budget.within(BootError::Start, created.go()).await?;
         if let Some(life) = &mut self.life {
             life.init = Some(launched.init);
             life.helper = Some(launched.helper);
@@ -103,27 +108,49 @@ impl Sandbox {
     }
 
     /// Before the command runs: so no exit of it can be missed.
-    fn register(&mut self, init: &Process) -> Result<(), BootError> {
+    fn register(&mut self, init: &Process) -> Result<(), Broken> {
         self.facts.pid = Some(init.pid());
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;
-        fast_path
-            .register_init(life.slot, life.generation, init.pid())
-            .map_err(BootError::Register)
+        match fast_path.register_init(life.slot, life.generation, init.pid()) {
+            Ok(()) => Ok(()),
+            Err(SlotError::AlreadyExited { .. }) => Err(Broken::Exited),
+            Err(error) => Err(BootError::Create(format!("registering its process: {error}")).into()),
+        }
+    }
+}
+
+/// What no runtime could carry out, whatever the machine is like.
+fn check(order: &StartOrder) -> Result<(), BootError> {
+    let command = &order.service.command;
+    if command_line(command).is_empty() {
+        return Err(BootError::Config("it has no command".into()));
+    }
+    if command.contains('\0') {
+        return Err(BootError::Config("its command contains a zero byte".into()));
+    }
+    let unusable =
+        |(key, value): &(&String, &String)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0');
+    match order.env.iter().find(unusable) {
+        Some((key, _)) => Err(BootError::Config(format!(
+            "the variable {key:?} cannot be part of an environment"
+        ))),
+        None => Ok(()),
     }
 }
 
 /// Everything the runtime needs, on disk.
-fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job> {
+fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Result<Job, BootError> {
     let id = order.id.as_str();
     let dir = node.dir(id);
+    let preparing = |error: io::Error| format!("preparing its files: {error}");
     if !order.app_files.is_dir() {
-        return Err(io::Error::other(format!(
-            "{} is not a folder",
-            order.app_files.display()
-        )));
+        let missing = format!("{} is not a folder", order.app_files.display());
+        return Err(BootError::Image(preparing(io::Error::other(missing))));
     }
-    let shown = bundle::prepare_rootfs(&dir, Path::new("/"), id, IpAddr::V4(address))?;
+    let shown = bundle::prepare_rootfs(&dir, Path::new("/"), id, IpAddr::V4(address))
+        .map_err(preparing)
+        .step(BootError::Snapshot)?;
     let input = SpecInput {
         sandbox: id,
         command: &order.service.command,
@@ -135,12 +162,15 @@ fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> io::Result<Job
         limits: Limits::of(order.service.resources, node.config.defaults),
         overlay: node.overlay,
     };
-    bundle::write_spec(&dir, &input)?;
+    bundle::write_spec(&dir, &input)
+        .map_err(preparing)
+        .step(BootError::Spec)?;
     let log = node.log(order);
     let limits = node.config.logs;
     if let Some(service) = log.parent() {
         // One place for the log that is about to be made.
-        logs::prune(service, limits.sandboxes.saturating_sub(1), &node.registry.ids())?;
+        let pruned = logs::prune(service, limits.sandboxes.saturating_sub(1), &node.registry.ids());
+        pruned.map_err(preparing).step(BootError::Spec)?;
     }
     Ok(Job {
         sandbox: order.id.clone(),

@@ -77,6 +77,10 @@ impl Sandbox {
             return Stage::Ended;
         }
         self.kill().await;
+        if let Some(life) = self.life.as_ref().filter(|life| life.init.is_none()) {
+            // It never had a process whose exit would say so.
+            life.end_word(&self.node.fast_path);
+        }
         Stage::Ended
     }
 
