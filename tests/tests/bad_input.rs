@@ -44,16 +44,17 @@ impl Steady {
         output
     }
 
-    /// A failed boot leaves nothing that runs or stays PENDING (B2), and its reason is kept.
+    /// A failed boot leaves nothing that runs or stays PENDING (B2), and its reason is kept: it begins with the step.
     #[track_caller]
-    fn failed_to_boot(&self, app: &AppFolder, words: &[&str]) {
-        self.refused(app.path(), words);
+    fn failed_to_boot(&self, app: &AppFolder, step: &str, words: &[&str]) {
+        let said = self.refused(app.path(), words);
+        assert!(said.field("/error").contains(step), "{step:?} is not said in\n{said}");
         let sandboxes = self.node.sandboxes(&app.name);
         assert!(!sandboxes.is_empty(), "a boot was tried");
         for sandbox in sandboxes {
             assert_eq!(sandbox.state, SandboxState::Dead, "{sandbox:?}");
             assert!(
-                sandbox.reason.as_ref().is_some_and(|reason| !reason.is_empty()),
+                sandbox.reason.as_ref().is_some_and(|reason| reason.starts_with(step)),
                 "{sandbox:?}"
             );
         }
@@ -112,14 +113,14 @@ fn b2_apps_that_do_not_start_fail_their_deploy_with_the_reason() {
     let absent = AppFolder::empty("absent")
         .command("./no-such-program --at all")
         .fixed(1);
-    steady.failed_to_boot(&absent, &["no-such-program"]);
+    steady.failed_to_boot(&absent, "create: ", &["no-such-program"]);
     let exits = AppFolder::rust("exits").fixed(1).env("EXIT_AT_START", "1");
-    steady.failed_to_boot(&exits, &["EXIT_AT_START is set", "1"]);
+    steady.failed_to_boot(&exits, "port: ", &["EXIT_AT_START is set", "1"]);
     let silent = AppFolder::rust("silent")
         .and("port_timeout = \"2s\"")
         .fixed(1)
         .env("NEVER_LISTEN", "1");
-    steady.failed_to_boot(&silent, &["3000", "2s"]);
+    steady.failed_to_boot(&silent, "port: ", &["3000", "2s"]);
     steady.finish();
 }
 

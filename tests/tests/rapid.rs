@@ -242,6 +242,11 @@ fn r4_a_crash_loop_beside_a_healthy_app_is_not_noticed() {
     assert!(took < LIMIT, "it took {took:?}");
     // It went on all the while.
     crashes(count + 1);
+    let status = node.cli.call_json(&["app", "status", "--app", "looping"]);
+    assert!(
+        status.field("/pools/0/last_crash").contains("exited with status"),
+        "{status}"
+    );
     assert_eq!(node.get("third.example.com", "/info").field("release"), "r3");
 
     let report = mixed.stop();
@@ -271,18 +276,24 @@ fn a_deploy_that_never_gets_ready_changes_nothing() {
     let silent = hello().and("port_timeout = \"1s\"").fixed(2).env("NEVER_LISTEN", "1");
     let elsewhere = hello().command("PORT=3999 ./hello-rust");
     let cases = [
-        (silent, ["did not listen on port 3000 within 1s", "NEVER_LISTEN is set"]),
+        (
+            silent,
+            ["port: did not listen on port 3000 within 1s", "NEVER_LISTEN is set"],
+        ),
         (
             hello().fixed(2).env("EXIT_AT_START", "1"),
-            ["exited with status 1", "EXIT_AT_START is set"],
+            ["port: exited with status 1", "EXIT_AT_START is set"],
         ),
         (
             elsewhere.and("port_timeout = \"1s\"").fixed(2),
-            ["it listens on 0.0.0.0:3999", "listening on port 3999"],
+            [
+                "port: did not listen on port 3000 within 1s; it listens on 0.0.0.0:3999",
+                "listening on port 3999",
+            ],
         ),
         (
             hello().command("./no-such-program").fixed(2),
-            ["command not found", "no-such-program"],
+            ["create: command not found", "no-such-program"],
         ),
     ];
     for (bad, words) in &cases {

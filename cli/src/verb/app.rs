@@ -216,6 +216,9 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
                 pool.id, pool.service, pool.ready, pool.desired
             ),
         ));
+        if let Some(why) = &pool.last_crash {
+            fields.push(("Last crash", why.clone()));
+        }
     }
     fields
 }

@@ -67,6 +67,7 @@ fn fields(pool: &Pool) -> Vec<(&'static str, String)> {
             ),
         ),
         ("Crashes in a row", pool.crash_count.to_string()),
+        ("Last crash", or_dash(pool.last_crash.as_ref())),
         ("Cooldown until", or_dash(pool.cooldown_until.as_ref())),
     ]
 }

@@ -104,6 +104,9 @@ pub struct Pool {
     pub ready: u32,
     /// Crashes in a row.
     pub crash_count: u32,
+    /// Why the last of them ended; one that never got ready begins with the step of its boot that failed.
+    #[serde(default)]
+    pub last_crash: Option<String>,
     #[schema(value_type = Option<String>)]
     pub cooldown_until: Option<Timestamp>,
     pub state: PoolState,

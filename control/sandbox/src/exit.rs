@@ -21,14 +21,14 @@ pub(crate) fn describe(status: Option<i32>, memory: Option<Bytes>) -> String {
     };
     let killed = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
     match (killed, memory) {
-        (Some(libc::SIGKILL), Some(limit)) => format!("killed by out-of-memory: its limit is {limit}"),
+        (Some(libc::SIGKILL), Some(limit)) => format!("killed by out-of-memory (oom): its limit is {limit}"),
         (Some(number), _) => match Signal::try_from(number) {
             Ok(signal) => format!("killed by signal {number} ({signal})"),
             Err(_) => format!("killed by signal {number}"),
         },
         (None, Some(limit)) => {
             format!(
-                "exited with status {} after out-of-memory killed a process of it: its limit is {limit}",
+                "exited with status {} after out-of-memory (oom) killed a process of it: its limit is {limit}",
                 libc::WEXITSTATUS(status)
             )
         }
@@ -53,9 +53,9 @@ mod tests {
         assert_eq!(describe(Some(KILLED), None), "killed by signal 9 (SIGKILL)");
         assert_eq!(
             describe(Some(KILLED), limit),
-            "killed by out-of-memory: its limit is 64MiB"
+            "killed by out-of-memory (oom): its limit is 64MiB"
         );
-        assert!(describe(Some(EXITED_3), limit).starts_with("exited with status 3 after out-of-memory"));
+        assert!(describe(Some(EXITED_3), limit).starts_with("exited with status 3 after out-of-memory (oom)"));
         assert_eq!(
             describe(Some(127 << 8), None),
             "exited with status 127 (command not found)"

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 mod boot;
+mod boot_error;
 pub(crate) mod clean;
 mod end;
 mod listening;

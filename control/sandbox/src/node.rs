@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How long a helper may take to end once its sandbox has, and how often its lock is looked at: the kernel offers no
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) overlay: bool,
     pub(crate) volumes: Volumes,
     pub(crate) registry: Registry,
+    /// Whoever boots a sandbox holds one of these.
+    pub(crate) boots: Semaphore,
     places: Mutex<Places>,
     changes: mpsc::UnboundedSender<SandboxChange>,
     stopped: CancellationToken,
@@ -56,6 +58,7 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(config: NodeConfig, parts: Parts) -> Arc<Self> {
+        let boots = Semaphore::new(config.boots.get());
         let places = Places::new(config.subnet, parts.fast_path.capacity());
         Arc::new(Self {
             config,
@@ -66,6 +69,7 @@ impl Node {
             overlay: parts.overlay,
             volumes: parts.volumes,
             registry: Registry::new(),
+            boots,
             places: Mutex::new(places),
             changes: parts.changes,
             stopped: CancellationToken::new(),

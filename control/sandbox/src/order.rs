@@ -37,6 +37,13 @@ pub enum Root {
     Image(Digest),
 }
 
+impl Root {
+    /// Whether nothing else says what runs.
+    pub(crate) fn needs_command(&self) -> bool {
+        !matches!(self, Self::Image(_))
+    }
+}
+
 /// What is known about one sandbox generation. Saved by control, handed back to [`crate::Sandboxes::adopt`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {

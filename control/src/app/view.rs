@@ -107,6 +107,7 @@ fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView 
             current: u32::try_from(current).unwrap_or(u32::MAX),
             ready: state.ready(&record.id),
             crash_count: record.crash.count,
+            last_crash: record.crash.last_reason.clone().filter(|_| record.crash.count > 0),
             cooldown_until: cooldown.and(record.crash.cooldown_until),
             state: match (record.is_retiring(), cooldown) {
                 (true, _) => PoolState::Retiring,

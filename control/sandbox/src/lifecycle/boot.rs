@@ -1,49 +1,37 @@
 //! Decides the steps from an order to a command that runs, and that every one of them ends in a reason when it fails.
 
+use super::boot_error::{BootError, Budget, InStep};
 use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
-use crate::image::NoImage;
-use crate::network::NetworkError;
+use crate::order::StartOrder;
 use crate::process::Process;
-use crate::runtime::LaunchError;
+use miren_api::app_file::command_line;
 use miren_api::resource::SandboxState;
 use miren_loader::SlotError;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Everything before the command runs. Measured: 40 ms; a machine that needs this long is not going to recover.
-const START_BUDGET: Duration = Duration::from_secs(30);
+/// How bringing a command up ended, if not well.
+enum Broken {
+    /// A step failed.
+    Failed(BootError),
+    /// Init has exited by itself, which says more.
+    Exited,
+}
 
-/// A step that failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BootError {
-    #[error("volume: {0}")]
-    Volume(String),
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error("image: {0}")]
-    Image(#[from] NoImage),
-    #[error("image: it names no command; set services.{service}.command in app.toml")]
-    NoCommand { service: String },
-    #[error("snapshot: {0}")]
-    Snapshot(io::Error),
-    #[error("preparing its files: {0}")]
-    Files(#[from] io::Error),
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    #[error("registering its process: {0}")]
-    Register(SlotError),
+impl From<BootError> for Broken {
+    fn from(error: BootError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Sandbox {
-    /// Takes a place and brings the command up in it.
+    /// Takes a place and, once it is its turn, brings the command up in it.
     pub(super) async fn boot(&mut self) -> Stage {
-        let address = match self.take_place() {
+        let address = match check(&self.order).and_then(|()| self.take_place()) {
             Ok(address) => address,
-            Err(reason) => {
-                self.why = Some(reason);
+            Err(error) => {
+                self.why = Some(error.to_string());
                 return Stage::Ended;
             }
         };
@@ -51,26 +39,32 @@ impl Sandbox {
         if let Err(stage) = self.attach_disks().await {
             return stage;
         }
-        let failed = match tokio::time::timeout(START_BUDGET, self.bring_up(address)).await {
-            Ok(Ok(())) => return Stage::Ready,
-            // Its own exit says more.
-            Ok(Err(BootError::Register(SlotError::AlreadyExited { .. }))) => return Stage::Ended,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("its sandbox was not made within {} s", START_BUDGET.as_secs()),
+        let node = Arc::clone(&self.node);
+        let _turn = tokio::select! {
+            // First: one that is not wanted any more never boots.
+            biased;
+            Some(command) = self.commands.recv() => return self.retire(command),
+            turn = node.boots.acquire() => turn,
         };
-        self.why = Some(failed);
-        Stage::Abort
+        match self.bring_up(address).await {
+            Ok(()) => Stage::Ready,
+            Err(Broken::Exited) => Stage::Ended,
+            Err(Broken::Failed(error)) => {
+                self.why = Some(error.to_string());
+                Stage::Abort
+            }
+        }
     }
 
     /// From here on the sandbox owns a slot and an address, and has a generation.
-    fn take_place(&mut self) -> Result<Ipv4Addr, String> {
-        let (slot, address) = self.node.take_place().map_err(|error| error.to_string())?;
+    fn take_place(&mut self) -> Result<Ipv4Addr, BootError> {
+        let (slot, address) = self.node.take_place().step(BootError::Network)?;
         let port = self.order.service.port;
         let endpoint = SocketAddr::from((address, port.unwrap_or(0)));
         let begun = self.node.fast_path.begin(slot, endpoint);
         let generation = begun.map_err(|error| {
             self.node.give_back_place(slot);
-            format!("beginning slot {slot}: {error}")
+            BootError::Network(format!("beginning slot {slot}: {error}"))
         })?;
         self.life = Some(Life {
             slot,
@@ -86,24 +80,26 @@ impl Sandbox {
         Ok(address)
     }
 
-    async fn bring_up(&mut self, address: Ipv4Addr) -> Result<(), BootError> {
+    async fn bring_up(&mut self, address: Ipv4Addr) -> Result<(), Broken> {
+        let budget = Budget::new(self.node.config.boot_timeout);
         let slot = self.facts.slot.unwrap_or_default();
         let network = &self.node.network;
-        network.create_namespace(self.id()).await?;
+        let namespace = network.create_namespace(self.id());
+        budget.within(BootError::Network, namespace).await?;
         let (node, order) = (Arc::clone(&self.node), self.order.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
-        let Prepared { job, image } = prepared.map_err(io::Error::other)??;
+        let Prepared { job, image } = prepared.step(BootError::Snapshot)??;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
         let (attached, created) = tokio::join!(
-            network.attach(self.id(), slot, address),
-            self.node.runtime.create(&dir, &job)
+            budget.within(BootError::Network, network.attach(self.id(), slot, address)),
+            budget.within(BootError::Create, self.node.runtime.create(&dir, &job))
         );
         attached?;
         let created = created?;
         self.register(created.init())?;
-        let launched = created.go().await?;
+        let launched = budget.within(BootError::Start, created.go()).await?;
         if let Some(life) = &mut self.life {
             life.init = Some(launched.init);
             life.helper = Some(launched.helper);
@@ -112,12 +108,33 @@ impl Sandbox {
     }
 
     /// Before the command runs: so no exit of it can be missed.
-    fn register(&mut self, init: &Process) -> Result<(), BootError> {
+    fn register(&mut self, init: &Process) -> Result<(), Broken> {
         self.facts.pid = Some(init.pid());
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;
-        fast_path
-            .register_init(life.slot, life.generation, init.pid())
-            .map_err(BootError::Register)
+        match fast_path.register_init(life.slot, life.generation, init.pid()) {
+            Ok(()) => Ok(()),
+            Err(SlotError::AlreadyExited { .. }) => Err(Broken::Exited),
+            Err(error) => Err(BootError::Create(format!("registering its process: {error}")).into()),
+        }
+    }
+}
+
+/// What no runtime could carry out, whatever the machine is like.
+fn check(order: &StartOrder) -> Result<(), BootError> {
+    let command = &order.service.command;
+    if order.root.needs_command() && command_line(command).is_empty() {
+        return Err(BootError::Config("it has no command".into()));
+    }
+    if command.contains('\0') {
+        return Err(BootError::Config("its command contains a zero byte".into()));
+    }
+    let unusable =
+        |(key, value): &(&String, &String)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0');
+    match order.env.iter().find(unusable) {
+        Some((key, _)) => Err(BootError::Config(format!(
+            "the variable {key:?} cannot be part of an environment"
+        ))),
+        None => Ok(()),
     }
 }

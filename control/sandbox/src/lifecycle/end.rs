@@ -1,6 +1,7 @@
 //! Decides what is said about a sandbox that has ended.
 
 use super::Sandbox;
+use super::boot_error::BootError;
 use crate::bundle::Limits;
 use crate::exit::{describe, exit_code};
 use crate::logs;
@@ -60,14 +61,14 @@ impl Sandbox {
     fn unexpected(&self, status: Option<i32>, out_of_memory_kills: u64) -> String {
         let booting = self.state == SandboxState::Pending;
         if booting && self.facts.pid.is_none() {
-            return "the system restarted before its command was started".to_owned();
+            return BootError::Start("the system restarted before its command was started".into()).to_string();
         }
         let limits = Limits::of(self.order.service.resources, self.node.config.defaults);
         let how = describe(status, (out_of_memory_kills > 0).then_some(limits.memory).flatten());
         match (booting, self.facts.port) {
             (false, _) => how,
-            (true, Some(port)) => format!("{how} before it listened on port {port}"),
-            (true, None) => format!("{how} right after its start"),
+            (true, Some(port)) => BootError::Port(format!("{how} before it listened on port {port}")).to_string(),
+            (true, None) => BootError::Start(format!("{how} right after its start")).to_string(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Decides what is on disk before a runtime makes a sandbox: its root, what is shown in it, its specification.
 
-use super::boot::BootError;
+use super::boot_error::{BootError, InStep};
 use crate::bundle::{self, AppFiles, Etc, Job, Limits, Program, SandboxDir, Shown, SpecInput, Upper};
 use crate::image;
 use crate::logs;
@@ -37,9 +37,7 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     let id = order.id.as_str();
     let dir = node.dir(id);
     let limits = Limits::of(order.service.resources, node.config.defaults);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.path())?;
-    let scratch = limits.memory.map_or(SCRATCH, |Bytes(memory)| memory / 2);
-    bundle::prepare_scratch(&dir, scratch).map_err(BootError::Snapshot)?;
+    make_places(&dir, limits).map_err(preparing).step(BootError::Snapshot)?;
     let made = Etc {
         host: Path::new("/"),
         sandbox: id,
@@ -57,11 +55,23 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         cgroup: node.cgroups.path(id),
         limits,
     };
-    bundle::write_spec(&dir, &input)?;
+    bundle::write_spec(&dir, &input)
+        .map_err(preparing)
+        .step(BootError::Spec)?;
     Ok(Prepared {
-        job: job(node, order)?,
+        job: job(node, order).map_err(preparing).step(BootError::Spec)?,
         image: view.image,
     })
+}
+
+fn preparing(error: io::Error) -> String {
+    format!("preparing its files: {error}")
+}
+
+fn make_places(dir: &SandboxDir, limits: Limits) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.path())?;
+    let scratch = limits.memory.map_or(SCRATCH, |Bytes(memory)| memory / 2);
+    bundle::prepare_scratch(dir, scratch)
 }
 
 fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Result<View, BootError> {
@@ -70,7 +80,9 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
     let digest = match &order.root {
         Root::Host => {
             return Ok(View {
-                shown: bundle::prepare_host(dir, made)?,
+                shown: bundle::prepare_host(dir, made)
+                    .map_err(preparing)
+                    .step(BootError::Snapshot)?,
                 program: of_folder(),
                 writable: false,
                 image: None,
@@ -78,7 +90,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
         }
         Root::Scratch => {
             return Ok(View {
-                shown: bundle::prepare_layers(dir, &[], made).map_err(BootError::Snapshot)?,
+                shown: bundle::prepare_layers(dir, &[], made).step(BootError::Snapshot)?,
                 program: of_folder(),
                 writable: true,
                 image: None,
@@ -86,28 +98,30 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
         }
         Root::Image(digest) => digest,
     };
-    let found = image::find(node, digest)?;
+    let found = image::find(node, digest).step(BootError::Image)?;
     let has_folder = order.app_files.is_some();
     let program = Program::of_image(&found.image.config, found.user, command, &order.env, has_folder);
-    let program = program.ok_or_else(|| BootError::NoCommand {
-        service: order.service_name.clone(),
+    let program = program.ok_or_else(|| {
+        let key = format!("services.{}.command", order.service_name);
+        BootError::Image(format!("it names no command; set {key} in app.toml"))
     })?;
     Ok(View {
-        shown: bundle::prepare_layers(dir, &found.layers, made).map_err(BootError::Snapshot)?,
+        shown: bundle::prepare_layers(dir, &found.layers, made).step(BootError::Snapshot)?,
         program,
         writable: true,
         image: Some(found.image),
     })
 }
 
-fn app_files<'o>(node: &Node, order: &'o StartOrder, dir: &SandboxDir) -> io::Result<Option<AppFiles<'o>>> {
+fn app_files<'o>(node: &Node, order: &'o StartOrder, dir: &SandboxDir) -> Result<Option<AppFiles<'o>>, BootError> {
     let Some(folder) = &order.app_files else {
         return Ok(None);
     };
     if !folder.is_dir() {
-        return Err(io::Error::other(format!("{} is not a folder", folder.display())));
+        return Err(BootError::Image(format!("{} is not a folder", folder.display())));
     }
-    let upper = node.overlay.then(|| Upper::make(dir, "app")).transpose()?;
+    let upper = node.overlay.then(|| Upper::make(dir, "app")).transpose();
+    let upper = upper.map_err(preparing).step(BootError::Snapshot)?;
     Ok(Some(AppFiles { folder, upper }))
 }
 

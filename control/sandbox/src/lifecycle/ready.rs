@@ -1,5 +1,6 @@
 //! Decides when a sandbox that runs is ready for requests.
 
+use super::boot_error::BootError;
 use super::{Sandbox, Stage, listening};
 use miren_api::resource::SandboxState;
 use miren_loader::State;
@@ -57,23 +58,21 @@ impl Sandbox {
                 .err()
                 .unwrap_or(Stage::Serve),
             Err(unready) => {
-                self.why = Some(self.too_late(&unready));
+                self.why = Some(self.too_late(&unready).to_string());
                 Stage::Abort
             }
         }
     }
 
-    fn too_late(&self, unready: &Unready) -> String {
+    fn too_late(&self, unready: &Unready) -> BootError {
         let limit = self.order.service.port_timeout;
         let port = self.facts.port.unwrap_or_default();
         let Unready::Connect(error) = unready else {
-            return format!("was not ready within {limit:?}: {unready}");
+            return BootError::Health(format!("was not ready within {limit:?}: {unready}"));
         };
         let found = self.facts.pid.map(listening::of_process).unwrap_or_default();
-        format!(
-            "did not listen on port {port} within {limit:?}; {}",
-            listening::advice(port, &found, &error.to_string())
-        )
+        let advice = listening::advice(port, &found, &error.to_string());
+        BootError::Port(format!("did not listen on port {port} within {limit:?}; {advice}"))
     }
 }
 

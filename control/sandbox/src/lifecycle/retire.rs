@@ -77,9 +77,9 @@ impl Sandbox {
             return Stage::Ended;
         }
         self.kill().await;
-        if self.life.as_ref().is_some_and(|life| life.init.is_none()) {
-            // Nothing ran yet whose exit would move the word.
-            self.end_word();
+        if let Some(life) = self.life.as_ref().filter(|life| life.init.is_none()) {
+            // It never had a process whose exit would say so.
+            life.end_word(&self.node.fast_path);
         }
         Stage::Ended
     }

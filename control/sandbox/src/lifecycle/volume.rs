@@ -1,6 +1,6 @@
 //! Decides when a sandbox that boots gets its disks: once nobody else has them, and before anything can write to them.
 
-use super::boot::BootError;
+use super::boot_error::BootError;
 use super::{Sandbox, Stage};
 
 impl Sandbox {

@@ -34,12 +34,15 @@ fn b2_a_command_that_does_not_exist_is_named() {
         let mut order = node.order("");
         order.service.command = "no-such-program --flag".into();
         let reason = node.fail(&order).await;
-        assert!(reason.starts_with("command not found: no-such-program"), "{reason}");
+        assert!(
+            reason.starts_with("create: command not found: no-such-program"),
+            "{reason}"
+        );
         order.id = miren_api::id::SandboxId::generate();
         order.service.command = "./app-that-is-missing".into();
         let reason = node.fail(&order).await;
         assert!(
-            reason.starts_with("command not found: ./app-that-is-missing"),
+            reason.starts_with("create: command not found: ./app-that-is-missing"),
             "{reason}"
         );
     });
@@ -51,7 +54,7 @@ fn b2_a_command_that_exits_before_it_listens_shows_its_last_lines() {
         let order = node.order("exit 1");
         let reason = node.fail(&order).await;
         assert!(
-            reason.starts_with("exited with status 1 before it listened on port 3000; last log lines:"),
+            reason.starts_with("port: exited with status 1 before it listened on port 3000; last log lines:"),
             "{reason}"
         );
         assert!(
@@ -71,7 +74,7 @@ fn b2_a_command_that_listens_on_loopback_is_told_so() {
         order.service.port_timeout = LONG_ENOUGH;
         let reason = node.fail(&order).await;
         assert!(
-            reason.starts_with("did not listen on port 3000 within 3s; it listens on 127.0.0.1:3000 only"),
+            reason.starts_with("port: did not listen on port 3000 within 3s; it listens on 127.0.0.1:3000 only"),
             "{reason}"
         );
         assert!(reason.contains("0.0.0.0 instead of 127.0.0.1"), "{reason}");
@@ -103,14 +106,11 @@ fn b2_missing_files_and_a_full_subnet_are_boot_failures_too() {
         let mut order = node.order("listen 0.0.0.0");
         order.app_files = Some("/nowhere".into());
         let reason = node.fail(&order).await;
-        assert!(
-            reason.starts_with("preparing its files: /nowhere is not a folder"),
-            "{reason}"
-        );
+        assert!(reason.starts_with("image: /nowhere is not a folder"), "{reason}");
         let next = node.order("listen 0.0.0.0");
         let full = node.fail(&next).await;
         assert!(
-            full.starts_with("subnet 10.200.7.0/30 is full"),
+            full.starts_with("network: subnet 10.200.7.0/30 is full"),
             "an address rests after use: {full}"
         );
         assert_eq!(node.states(&next.id), [SandboxState::Dead]);
@@ -130,7 +130,7 @@ fn a_health_path_has_to_answer_well() {
         order.service.port_timeout = LONG_ENOUGH;
         let reason = node.fail(&order).await;
         assert!(
-            reason.starts_with("was not ready within 3s: GET /status/503 was answered with 503"),
+            reason.starts_with("health: was not ready within 3s: GET /status/503 was answered with 503"),
             "{reason}"
         );
     });
@@ -150,7 +150,7 @@ fn a_service_without_port_runs_when_it_has_not_failed() {
         order.service.port = None;
         let reason = node.fail(&order).await;
         assert!(
-            reason.starts_with("exited with status 0 right after its start"),
+            reason.starts_with("start: exited with status 0 right after its start"),
             "{reason}"
         );
     });

@@ -16,7 +16,7 @@ fn b2_a_boot_that_needs_too_much_memory_says_so() {
             ..Resources::default()
         };
         let reason = node.fail(&order).await;
-        let expected = "killed by out-of-memory: its limit is 32MiB before it listened on port 3000";
+        let expected = "port: killed by out-of-memory (oom): its limit is 32MiB before it listened on port 3000";
         assert!(reason.starts_with(expected), "{reason}");
     });
 }
@@ -32,7 +32,7 @@ fn a_running_sandbox_that_takes_too_much_memory_is_killed() {
         let dead = node.until(&order.id, SandboxState::Dead).await;
         assert_eq!(
             dead.reason.as_deref(),
-            Some("killed by out-of-memory: its limit is 48MiB")
+            Some("killed by out-of-memory (oom): its limit is 48MiB")
         );
         assert_eq!(dead.facts.exit_code, Some(137));
     });

@@ -311,7 +311,10 @@ impl Drop for TestNode {
             }
         }
         for part in ["netns", "disks"] {
-            let entries = fs::read_dir(self.config.run_dir.join(part)).into_iter().flatten().flatten();
+            let entries = fs::read_dir(self.config.run_dir.join(part))
+                .into_iter()
+                .flatten()
+                .flatten();
             for entry in entries {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
             }
