@@ -39,6 +39,7 @@ fn seen(word: &str) -> Seen {
             spec_hash: name.into(),
             spec: parsed.services["web"].clone(),
             artifact: String::new(),
+            image: None,
             references: seq.parse().map(reference).into_iter().collect(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             desired: 1,
