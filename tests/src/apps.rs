@@ -31,6 +31,11 @@ impl AppFolder {
         Self::of_source(name, "hello-node", "server.js").command("node server.js")
     }
 
+    /// Keeps numbers on a disk at `/data`, each before it answers.
+    pub fn ledger(name: &str) -> Self {
+        Self::of_source(name, "ledger", "ledger.py").command("python3 ledger.py")
+    }
+
     /// A folder with no file but the `app.toml` that [`Self::app_toml`] writes.
     pub fn empty(name: &str) -> Self {
         let folder = tempfile::Builder::new()

@@ -18,6 +18,11 @@ pub enum Leftover {
         command: String,
     },
     Mount(PathBuf),
+    /// A block device of a file in the node's folder.
+    Loop {
+        device: PathBuf,
+        file: String,
+    },
     Device(String),
     /// A route to the node's subnet, as `ip route` names its destination.
     Route(String),
@@ -31,6 +36,7 @@ impl fmt::Display for Leftover {
         match self {
             Self::Process { pid, command } => write!(out, "process {pid} ({command})"),
             Self::Mount(at) => write!(out, "mount at {}", at.display()),
+            Self::Loop { device, file } => write!(out, "{} of {file}", device.display()),
             Self::Device(name) => write!(out, "network device {name}"),
             Self::Route(subnet) => write!(out, "route to {subnet}"),
             Self::Table(table) => write!(out, "nftables table {table}"),
@@ -73,6 +79,7 @@ pub fn find(marks: &Marks) -> BTreeSet<Leftover> {
     let mut found = BTreeSet::new();
     found.extend(processes(marks));
     found.extend(mounts(marks));
+    found.extend(loops(marks));
     found.extend(devices(marks));
     found.extend(routes(marks));
     found.extend(tables(marks));
@@ -143,6 +150,17 @@ fn mounts(marks: &Marks) -> Vec<Leftover> {
         .filter(|(at, _)| marks.are_in(&at.to_string_lossy()))
         .map(|(at, _)| Leftover::Mount(at))
         .collect()
+}
+
+fn loops(marks: &Marks) -> Vec<Leftover> {
+    let blocks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let of_node = |block: fs::DirEntry| {
+        let file = fs::read_to_string(block.path().join("loop/backing_file")).ok()?;
+        let device = Path::new("/dev").join(block.file_name());
+        let file = file.trim().to_owned();
+        marks.are_in(&file).then_some(Leftover::Loop { device, file })
+    };
+    blocks.filter_map(of_node).collect()
 }
 
 /// Where cgroup file systems are mounted: the unified one first.
@@ -218,6 +236,7 @@ pub fn remove(found: &BTreeSet<Leftover>) {
         match leftover {
             Leftover::Process { pid, .. } => process::signal(*pid, Signal::SIGKILL),
             Leftover::Mount(at) => run("umount", &["-l", &at.to_string_lossy()]),
+            Leftover::Loop { device, .. } => run("losetup", &["-d", &device.to_string_lossy()]),
             Leftover::Device(name) => run("ip", &["link", "delete", name]),
             Leftover::Route(subnet) => run("ip", &["route", "delete", "unreachable", subnet]),
             Leftover::Table(table) => run("nft", &format!("delete table {table}").split(' ').collect::<Vec<_>>()),

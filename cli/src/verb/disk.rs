@@ -21,7 +21,7 @@ pub enum DiskVerb {
     },
     /// One disk
     Show(DiskOptions),
-    /// Make a disk larger, also while it is in use; set the new size_gb in app.toml too
+    /// Make a disk larger, where the machine allows it also while it is in use; set the new size_gb in app.toml too
     Grow {
         #[command(flatten)]
         disk: DiskOptions,
