@@ -82,7 +82,7 @@ pub enum Verb {
     /// Pools: the sandboxes of one app and service
     #[command(subcommand)]
     Pool(verb::pool::PoolVerb),
-    /// Sandboxes: list, show, stop
+    /// Sandboxes: list, show, stop, run a command in one
     #[command(subcommand)]
     Sandbox(verb::sandbox::SandboxVerb),
     /// What an app wrote to its outputs
@@ -142,6 +142,23 @@ mod tests {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in ["miren deploy --detach list", "miren deploy shop", "miren deploy show"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_in_a_sandbox_comes_after_two_dashes_and_keeps_its_options() {
+        for line in [
+            "miren sandbox exec sb-1 -- ls -l",
+            "miren sandbox exec -i sb-1 -- sh -c exit",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "miren sandbox exec sb-1",
+            "miren sandbox exec sb-1 ls -l",
+            "miren sandbox exec -- ls",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

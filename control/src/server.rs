@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 mod apps;
 mod artifacts;
 mod deploys;
+mod exec;
 mod extract;
 mod fastpath;
 mod gate;
@@ -105,6 +106,7 @@ fn resources() -> Router<Server> {
         .route("/v1/sandboxes", get(sandboxes::list))
         .route("/v1/sandboxes/{id}", get(sandboxes::show))
         .route("/v1/sandboxes/{id}/stop", post(sandboxes::stop))
+        .route("/v1/sandboxes/{id}/exec", post(exec::run))
         .route("/v1/logs", get(logs::stream))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))

@@ -1,11 +1,13 @@
 //! Decides what a sandbox sees and may do, and which of its files the daemon, its runtime and its log share.
 
 mod capabilities;
+mod exec;
 mod overlay;
 mod rootfs;
 mod seccomp;
 mod spec;
 
+pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
 pub(crate) use overlay::is_possible as overlay_is_possible;
 pub(crate) use rootfs::prepare as prepare_rootfs;
 pub(crate) use spec::{Limits, SpecInput, write as write_spec};

@@ -1,6 +1,6 @@
 //! Decides how the API describes itself.
 
-use super::{apps, artifacts, deploys, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
+use super::{apps, artifacts, deploys, exec, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -37,6 +37,7 @@ use utoipa::OpenApi;
         sandboxes::list,
         sandboxes::show,
         sandboxes::stop,
+        exec::run,
         logs::stream,
         fastpath::show,
         fastpath::events,

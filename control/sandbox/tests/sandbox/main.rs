@@ -7,6 +7,7 @@ mod boot;
 mod client;
 mod containerd;
 mod end;
+mod exec;
 mod health;
 mod isolation;
 mod limits;
