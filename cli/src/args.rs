@@ -82,7 +82,7 @@ pub enum Verb {
     /// Pools: the sandboxes of one app and service
     #[command(subcommand)]
     Pool(verb::pool::PoolVerb),
-    /// Sandboxes: list, show, stop
+    /// Sandboxes: list, show, stop, run a command in one
     #[command(subcommand)]
     Sandbox(verb::sandbox::SandboxVerb),
     /// Disks: list, show, grow, snapshot, delete
@@ -166,6 +166,23 @@ mod tests {
             "miren disk grow data --size-gb 0",
             "miren disk snapshot data",
             "miren disk delete",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_in_a_sandbox_comes_after_two_dashes_and_keeps_its_options() {
+        for line in [
+            "miren sandbox exec sb-1 -- ls -l",
+            "miren sandbox exec -i sb-1 -- sh -c exit",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "miren sandbox exec sb-1",
+            "miren sandbox exec sb-1 ls -l",
+            "miren sandbox exec -- ls",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -11,20 +11,37 @@ mod tests;
 /// How the process ends. The numbers are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    Done = 0,
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
+    Done,
+    Failed,
+    Usage,
+    NotFound,
     /// Conflict, or superseded by a newer deploy.
-    Conflict = 4,
-    Unreachable = 5,
+    Conflict,
+    Unreachable,
     /// 128 + SIGINT, as shells report it.
-    Interrupted = 130,
+    Interrupted,
+    /// That of a command which ran in a sandbox.
+    Command(u8),
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unreachable => 5,
+            Self::Interrupted => 130,
+            Self::Command(status) => status,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        exit.code().into()
     }
 }
 

@@ -23,12 +23,12 @@ pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure>
     match verb {
         Verb::Deploy(command) => return deploy::run(command, context).await,
         Verb::Rollback(options) => return rollback::run(options, context).await,
+        Verb::Sandbox(verb) => return sandbox::run(verb, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,
         Verb::Pool(verb) => pool::run(verb, context).await?,
-        Verb::Sandbox(verb) => sandbox::run(verb, context).await?,
         Verb::Disk(verb) => disk::run(verb, context).await?,
         Verb::Logs(options) => logs::run(options, context).await?,
         Verb::FastPath(verb) => fastpath::run(verb, context).await?,

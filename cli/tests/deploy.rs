@@ -192,5 +192,5 @@ async fn a_reader_that_has_gone_is_no_error() {
     let err = Captured::default();
     let mut console = Console::plain(Box::new(Closed), Box::new(err.clone()), Format::Table);
     let outcome = miren_cli::run(arguments, &mut console).await;
-    assert_eq!((console.conclude(outcome) as u8, err.text().as_str()), (0, ""));
+    assert_eq!((console.conclude(outcome).code(), err.text().as_str()), (0, ""));
 }

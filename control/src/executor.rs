@@ -8,7 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Known, SandboxChange, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, SandboxChange, StartOrder};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -43,6 +43,9 @@ pub trait Executor: Send + Sync + 'static {
     fn slots(&self) -> Vec<Transition>;
 
     fn fast_path(&self) -> FastPathStatus;
+
+    /// Runs a further command in a sandbox.
+    async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError>;
 
     /// Lines that sandboxes wrote, oldest first.
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;

@@ -16,6 +16,7 @@ mod apps;
 mod artifacts;
 mod deploys;
 mod disks;
+mod exec;
 mod extract;
 mod fastpath;
 mod gate;
@@ -112,6 +113,7 @@ fn resources() -> Router<Server> {
         .route("/v1/disks/{app}/{name}", get(disks::show).delete(disks::delete))
         .route("/v1/disks/{app}/{name}/grow", post(disks::grow))
         .route("/v1/disks/{app}/{name}/snapshot", post(disks::snapshot))
+        .route("/v1/sandboxes/{id}/exec", post(exec::run))
         .route("/v1/logs", get(logs::stream))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))

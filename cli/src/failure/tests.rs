@@ -17,10 +17,10 @@ fn refusals_map_to_the_documented_exit_codes() {
         (ErrorCode::Internal, 1),
     ];
     for (code, exit) in table {
-        assert_eq!(exit_of(code) as u8, exit, "{code}");
+        assert_eq!(exit_of(code).code(), exit, "{code}");
     }
-    assert_eq!(Failure::interrupted().exit as u8, 130);
-    assert_eq!(Failure::output_closed().exit as u8, 0);
+    assert_eq!(Failure::interrupted().exit.code(), 130);
+    assert_eq!(Failure::output_closed().exit.code(), 0);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn an_unreachable_server_is_5_and_names_the_server_and_the_way_out() {
         why: "No such file".into(),
     };
     let failure = Failure::from(error).doing("listing apps");
-    assert_eq!(failure.exit as u8, 5);
+    assert_eq!(failure.exit.code(), 5);
     assert_eq!(
         failure.in_words(),
         "error: listing apps: cannot reach miren-control at unix:/nowhere.sock: No such file\n  \

@@ -1,6 +1,8 @@
 //! `miren sandbox`: the single running copies, where they are and how they are doing.
 
-use crate::failure::{Doing, Failure};
+mod exec;
+
+use crate::failure::{Doing, Exit, Failure};
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths};
 use clap::{Subcommand, ValueEnum};
@@ -22,6 +24,8 @@ pub enum SandboxVerb {
         /// Its id, or the beginning of it
         id: String,
     },
+    /// Run a command in one, with its rights and limits, and end as it ends
+    Exec(exec::ExecOptions),
     /// Drain one sandbox and stop it; its pool may start another
     Stop {
         /// Its id, or the beginning of it
@@ -53,9 +57,10 @@ impl From<StateWord> for SandboxState {
     }
 }
 
-pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<(), Failure> {
+pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
-        SandboxVerb::List { state, app } => list(state.map(Into::into), app, context).await,
+        SandboxVerb::Exec(options) => return exec::run(options, context).await,
+        SandboxVerb::List { state, app } => list(state.map(Into::into), app, context).await?,
         SandboxVerb::Show { id } => {
             let path = paths::of(paths::SANDBOXES, &id);
             let sandbox: Sandbox = context
@@ -63,7 +68,7 @@ pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<(), Fai
                 .get(&path)
                 .await
                 .doing(|| format!("showing sandbox {id}"))?;
-            context.console.thing(&sandbox, &fields(&sandbox))
+            context.console.thing(&sandbox, &fields(&sandbox))?;
         }
         SandboxVerb::Stop { id } => {
             let path = format!("{}/stop", paths::of(paths::SANDBOXES, &id));
@@ -75,9 +80,10 @@ pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<(), Fai
                 .doing(|| format!("stopping sandbox {id}"))?;
             context
                 .console
-                .done(&sandbox, &format!("Stopping sandbox {}", sandbox.id))
+                .done(&sandbox, &format!("Stopping sandbox {}", sandbox.id))?;
         }
     }
+    Ok(Exit::Done)
 }
 
 async fn list(state: Option<SandboxState>, app: Option<String>, context: &mut Context<'_>) -> Result<(), Failure> {

@@ -211,7 +211,7 @@ pub async fn miren(line: &str, socket: &Path, format: Format) -> Outcome {
     let (out, err) = (Captured::default(), Captured::default());
     let mut console = Console::plain(Box::new(out.clone()), Box::new(err.clone()), format);
     let outcome = miren_cli::run(arguments, &mut console).await;
-    let exit = console.conclude(outcome) as u8;
+    let exit = console.conclude(outcome).code();
     Outcome {
         exit,
         out: out.text(),

@@ -2,6 +2,7 @@
 
 use crate::deploy::{Artifact, Deploy, DeployRequest, RollbackRequest, SentImage};
 use crate::error::{ApiError, ErrorBody, ErrorCode};
+use crate::exec::{ExecRequest, PROTOCOL};
 use crate::resource::Page;
 use eventsource_stream::Eventsource;
 use futures_util::{Stream, StreamExt};
@@ -187,6 +188,19 @@ impl Client {
                 .json(request),
         )
         .await
+    }
+
+    /// Runs a command in a sandbox; the connection that is left speaks in frames, see [`crate::exec`]. Dropping it ends
+    /// the command.
+    pub async fn exec(&self, sandbox: &str, request: &ExecRequest) -> Result<reqwest::Upgraded, ClientError> {
+        let path = format!("/v1/sandboxes/{sandbox}/exec");
+        let request = self.request(Method::POST, &path).json(request);
+        let request = request.header("connection", "upgrade").header("upgrade", PROTOCOL);
+        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(response).await);
+        }
+        response.upgrade().await.map_err(|error| self.failed(&error))
     }
 
     /// Follows an event stream. It ends with an error when the connection does; resume with the last id.

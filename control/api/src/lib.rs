@@ -4,6 +4,7 @@ pub mod app_file;
 pub mod client;
 pub mod deploy;
 pub mod error;
+pub mod exec;
 pub mod host;
 pub mod id;
 pub mod lease;

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod etc;
+mod exec;
 mod host;
 mod layers;
 mod overlay;
@@ -10,6 +11,7 @@ mod seccomp;
 mod spec;
 
 pub(crate) use etc::Etc;
+pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
 pub(crate) use host::prepare as prepare_host;
 pub(crate) use layers::{Upper, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;

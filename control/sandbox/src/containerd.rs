@@ -4,16 +4,18 @@
 //! content of containerd is used, so its garbage collector has nothing to take away.
 
 mod client;
+mod exec;
 mod log;
 
 pub(crate) use log::{ShimAndLog, main_if_asked as log_main_if_asked};
 
-use crate::bundle::{Job, Processes, SandboxDir};
+use crate::bundle::{ExecDir, Job, Processes, SandboxDir};
 use crate::files;
 use crate::process::Process;
-use crate::runtime::{Created, LaunchError, Launched, Runtime};
+use crate::runtime::{Created, Executed, LaunchError, Launched, Runtime};
 use async_trait::async_trait;
 use client::{Client, Failed};
+use exec::Joined;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -81,6 +83,11 @@ impl Runtime for Containerd {
             init,
             helper,
         }))
+    }
+
+    async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError> {
+        let sandbox = dir.path().file_name().and_then(OsStr::to_str).unwrap_or_default();
+        Ok(Box::new(Joined::begin(&self.client, sandbox, exec).await?))
     }
 
     /// Deleting the task closes the pipes of the log.

@@ -1,16 +1,19 @@
 //! Decides how a sandbox is made with libcontainer: by a helper process of its own, which holds it and writes its log.
 
+mod exec;
 mod executor;
 mod helper;
 mod launch;
 
+pub(crate) use exec::main_if_asked as exec_main_if_asked;
 pub(crate) use helper::main_if_asked;
 
-use crate::bundle::{Exit, Job, SandboxDir};
+use crate::bundle::{ExecDir, Exit, Job, SandboxDir};
 use crate::files;
 use crate::process::Process;
-use crate::runtime::{Created, LaunchError, Runtime};
+use crate::runtime::{Created, Executed, LaunchError, Runtime};
 use async_trait::async_trait;
+use exec::Joined;
 use launch::Launch;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,6 +28,10 @@ pub(crate) struct Embedded {
 impl Runtime for Embedded {
     async fn create(&self, dir: &SandboxDir, job: &Job) -> Result<Box<dyn Created>, LaunchError> {
         Ok(Box::new(Launch::begin(&self.helper, dir, job).await?))
+    }
+
+    async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError> {
+        Ok(Box::new(Joined::begin(&self.helper, dir, exec).await?))
     }
 
     /// The helper sees the exit after the last line is in the log.

@@ -7,5 +7,6 @@ use crate::{containerd, embedded};
 /// Call it first thing in `main`, before any thread exists: the helper forks.
 pub fn helper_main_if_asked() {
     embedded::main_if_asked();
+    embedded::exec_main_if_asked();
     containerd::log_main_if_asked();
 }

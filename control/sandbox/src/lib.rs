@@ -8,6 +8,7 @@ mod cgroup;
 mod config;
 mod containerd;
 mod embedded;
+mod exec;
 mod exit;
 mod files;
 mod helper;
@@ -25,6 +26,7 @@ mod sandboxes;
 mod volumes;
 
 pub use config::{HealthChecks, LogLimits, NodeConfig, RuntimeConfig};
+pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;
 pub use network::{Subnet, SubnetError};
 pub use order::{Facts, Known, Root, SandboxChange, StartOrder};

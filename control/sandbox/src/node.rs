@@ -10,6 +10,7 @@ use crate::process::Process;
 use crate::registry::Registry;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
+use miren_api::id::SandboxId;
 use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -160,6 +161,7 @@ impl Node {
             ),
             Err(error) => (Ok(()), Err(error)),
         };
+        self.registry.execs_ended(&SandboxId::from_text(sandbox)).await;
         // Again: until they ended, runtime and helper could still be making something.
         let killed = self.cgroups.kill(sandbox, limit).await;
         let network = self.network.detach(sandbox, slot).await;

@@ -1,11 +1,12 @@
 //! Decides which sandboxes there are, how their tasks are reached, and when none is left.
 
+use crate::exec::AT_A_TIME;
 use crate::lifecycle::Command;
 use miren_api::id::SandboxId;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// A clean-up that has not succeeded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) struct Registry {
 struct Entry {
     commands: mpsc::UnboundedSender<Command>,
     clean_up: Option<CleanUp>,
+    /// Whoever runs a further command in it holds one.
+    execs: Arc<Semaphore>,
 }
 
 impl Registry {
@@ -53,6 +56,7 @@ impl Registry {
             Entry {
                 commands,
                 clean_up: None,
+                execs: Arc::new(Semaphore::new(AT_A_TIME)),
             },
         );
         self.count.send_replace(sandboxes.len());
@@ -72,6 +76,20 @@ impl Registry {
         sandboxes
             .get(id)
             .is_some_and(|entry| entry.commands.send(command).is_ok())
+    }
+
+    /// The turns for further commands in a sandbox; `None` if there is no such sandbox.
+    pub(crate) fn execs(&self, id: &SandboxId) -> Option<Arc<Semaphore>> {
+        Some(Arc::clone(&self.sandboxes.lock().get(id)?.execs))
+    }
+
+    /// From now on no further command starts in a sandbox; resolves when those that ran are gone.
+    pub(crate) async fn execs_ended(&self, id: &SandboxId) {
+        let Some(execs) = self.execs(id) else { return };
+        // Refused once this has been done before.
+        if execs.acquire_many(AT_A_TIME as u32).await.is_ok() {
+            execs.close();
+        }
     }
 
     pub(crate) fn ids(&self) -> HashSet<String> {

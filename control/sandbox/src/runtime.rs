@@ -1,8 +1,9 @@
 //! Decides what a container runtime does for a sandbox: makes it, lets its command run, says how it ended, forgets it.
 
-use crate::bundle::{Job, SandboxDir};
+use crate::bundle::{ExecDir, Job, SandboxDir};
 use crate::process::Process;
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -36,11 +37,27 @@ pub(crate) struct Launched {
     pub(crate) helper: Process,
 }
 
+/// A further command that runs in a sandbox. It is killed if this is dropped.
+#[async_trait]
+pub(crate) trait Executed: Send {
+    /// Tells it, once our end of its input is closed, that there will be no more. A pipe alone does so unless others hold it.
+    fn end_input(&self) -> BoxFuture<'static, ()>;
+
+    /// Waits for its end; its raw wait status. May be called again if it was given up.
+    async fn wait(&mut self) -> Result<i32, String>;
+
+    /// Ends it, if it runs still, and returns when nothing of it is left.
+    async fn end(self: Box<Self>);
+}
+
 /// What makes sandboxes of bundles. Whether they live is seen from their processes, never asked here.
 #[async_trait]
 pub(crate) trait Runtime: Send + Sync {
     /// Makes the sandbox whose bundle is in `dir`.
     async fn create(&self, dir: &SandboxDir, job: &Job) -> Result<Box<dyn Created>, LaunchError>;
+
+    /// Runs a further command in a sandbox whose init runs.
+    async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError>;
 
     /// For a sandbox whose init is gone: waits until its last line is in the log. Its raw wait status, if anyone saw it.
     async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32>;

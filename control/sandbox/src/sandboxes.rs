@@ -6,6 +6,7 @@ use crate::cgroup::Cgroups;
 use crate::config::{NodeConfig, RuntimeConfig};
 use crate::containerd::Containerd;
 use crate::embedded::Embedded;
+use crate::exec::{self, Exec, ExecError};
 use crate::lifecycle::{Command, Sandbox};
 use crate::network::{Network, NetworkError};
 use crate::node::{Node, Parts};
@@ -144,6 +145,15 @@ impl Sandboxes {
     /// The disks of this node.
     pub fn volumes(&self) -> &Volumes {
         &self.node().volumes
+    }
+
+    /// Runs a further command in a sandbox, as its own command runs: same namespaces, limits, rights, environment. It ends
+    /// with the answer. With `has_input` it reads what is written to it, else nothing.
+    pub async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
+        let (node, id) = (Arc::clone(self.node()), id.clone());
+        // A caller that is dropped meanwhile leaves nothing half made: what was started is killed when it is there.
+        let started = tokio::spawn(async move { exec::start(&node, &id, command, has_input).await });
+        started.await.map_err(io::Error::other)?
     }
 
     /// Clean-ups that failed and are being tried again.

@@ -12,7 +12,7 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, LogQuery};
-use miren_sandbox::{Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +133,10 @@ impl Executor for Node {
             reset_packets: status.reset_packets,
             dropped_events: status.dropped_events,
         }
+    }
+
+    async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
+        self.sandboxes.exec(id, command, has_input).await
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {

@@ -1,6 +1,8 @@
 //! Decides how the API describes itself.
 
-use super::{apps, artifacts, deploys, disks, fastpath, health, logs, pools, proxies, routes, sandboxes, variables};
+use super::{
+    apps, artifacts, deploys, disks, exec, fastpath, health, logs, pools, proxies, routes, sandboxes, variables,
+};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -43,6 +45,7 @@ use utoipa::OpenApi;
         disks::delete,
         disks::grow,
         disks::snapshot,
+        exec::run,
         logs::stream,
         fastpath::show,
         fastpath::events,

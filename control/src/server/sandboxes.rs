@@ -79,7 +79,7 @@ pub async fn list(
     )))
 }
 
-fn find(server: &Server, given: &str) -> Result<Sandbox, ApiError> {
+pub fn find(server: &Server, given: &str) -> Result<Sandbox, ApiError> {
     by_prefix(all(server), |sandbox: &Sandbox| sandbox.id.as_str(), "sandbox", given)
 }
 

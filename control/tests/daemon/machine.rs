@@ -15,7 +15,7 @@ use miren_control::images::Fetcher;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Facts, Known, SandboxChange, StartOrder};
+use miren_sandbox::{Exec, ExecError, Facts, Known, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -308,6 +308,10 @@ impl Executor for Machine {
             reset_packets: 0,
             dropped_events: 0,
         }
+    }
+
+    async fn exec(&self, id: &SandboxId, _: Vec<String>, _: bool) -> Result<Exec, ExecError> {
+        Err(ExecError::NotThere(id.clone()))
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {

@@ -1,5 +1,7 @@
 //! Decides which of containerd's calls are made, with which bounds, and what its answers mean.
 
+mod execs;
+
 use crate::runtime::{not_executable, not_found};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::containers_client::ContainersClient;

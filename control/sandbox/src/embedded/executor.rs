@@ -1,7 +1,8 @@
 //! Decides how init of a sandbox becomes the app's command, and what is said when it cannot.
 
 use crate::runtime::{not_executable, not_found};
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
+use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -38,6 +39,25 @@ impl Executor for Command {
         find(command, path_of(spec))
             .map(drop)
             .map_err(|why| ExecutorValidationError::ArgValidationError(format!("{USER_ERROR}{why}")))
+    }
+}
+
+/// As [`Command`], for one that joins a sandbox: behind the system-call filter, which is not put on otherwise.
+#[derive(Clone)]
+pub(super) struct Filtered {
+    pub(super) command: Command,
+    pub(super) filter: LinuxSeccomp,
+}
+
+impl Executor for Filtered {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        // Last of all; "no new privileges" is set by now.
+        initialize_seccomp(&self.filter).map_err(|error| ExecutorError::Other(error.to_string()))?;
+        self.command.exec(spec)
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        self.command.validate(spec)
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Report {
     Started,
     /// There is no sandbox.
     Failed(String),
+    /// A further command has ended, with this raw status.
+    Ended(i32),
 }
 
 /// Runs the helper process of one sandbox and exits, if that is what this process was started for.
@@ -73,7 +75,12 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let made = create(dir, job.sandbox.as_str(), stdout_end, stderr_end);
     let (mut container, init) = match made {
         Ok(made) => made,
-        Err(error) => return Ok(report(&mut channel, &Report::Failed(told(&*error)))?),
+        Err(error) => {
+            return Ok(report(
+                &mut channel,
+                &Report::Failed(told("creating the sandbox", &*error)),
+            )?);
+        }
     };
     let helper = Process::open(std::process::id())?.reference();
     let processes = Processes {
@@ -88,7 +95,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     match container.start() {
         Ok(()) => report(&mut channel, &Report::Started).or_else(daemon_may_be_gone)?,
         Err(error) => {
-            report(&mut channel, &Report::Failed(told(&error))).or_else(daemon_may_be_gone)?;
+            report(&mut channel, &Report::Failed(told("creating the sandbox", &error))).or_else(daemon_may_be_gone)?;
             init.signal(Signal::SIGKILL)?;
         }
     }
@@ -106,7 +113,7 @@ fn daemon_may_be_gone(_: io::Error) -> io::Result<()> {
 }
 
 /// The daemon's socket arrives as standard input, which the sandbox would inherit: it gets `/dev/null` instead.
-fn take_channel() -> io::Result<UnixStream> {
+pub(super) fn take_channel() -> io::Result<UnixStream> {
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(File::open("/dev/null")?)?;
     Ok(UnixStream::from(channel))
@@ -142,7 +149,7 @@ fn is_wanted(channel: &mut UnixStream, init: ProcessRef) -> bool {
     asked.is_ok() && answer[0] == GO
 }
 
-fn report(channel: &mut UnixStream, report: &Report) -> io::Result<()> {
+pub(super) fn report(channel: &mut UnixStream, report: &Report) -> io::Result<()> {
     let mut line = serde_json::to_vec(report)?;
     line.push(b'\n');
     channel.write_all(&line)
@@ -154,7 +161,7 @@ fn record(dir: &SandboxDir, status: i32) -> Result<(), Box<dyn Error>> {
 }
 
 /// Waits for init, which is our child; its raw status.
-fn reap(init: &Process) -> Result<i32, Box<dyn Error>> {
+pub(super) fn reap(init: &Process) -> Result<i32, Box<dyn Error>> {
     let pid = libc::pid_t::try_from(init.pid())?;
     let mut status = 0;
     loop {
@@ -169,16 +176,16 @@ fn reap(init: &Process) -> Result<i32, Box<dyn Error>> {
     }
 }
 
-/// An error with all its causes; only our own part of it where that is for the user.
-fn told(error: &(dyn Error + 'static)) -> String {
+/// What failed, with all its causes; only our own part of it where that is for the user.
+pub(super) fn told(doing: &str, error: &(dyn Error + 'static)) -> String {
     let text = chain(error);
     match text.split_once(USER_ERROR) {
-        Some((_, user)) => user.to_owned(),
-        None => format!("creating the sandbox: {text}"),
+        Some((_, user)) => user.trim_end_matches('\0').to_owned(),
+        None => format!("{doing}: {text}"),
     }
 }
 
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -6,10 +6,12 @@ use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, LaunchError, Launched};
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -22,9 +24,22 @@ pub(super) struct Launch {
 }
 
 /// What helper and daemon say to each other.
-struct Channel {
+pub(super) struct Channel {
     stream: BufReader<UnixStream>,
-    dir: SandboxDir,
+    /// What the helper has to complain about.
+    log: PathBuf,
+}
+
+/// A helper that has not made a sandbox. Nobody else would find one that hangs, so it is killed if it is given up.
+pub(super) struct Unproven(pub(super) Option<Process>);
+
+impl Drop for Unproven {
+    fn drop(&mut self) {
+        let killed = self.0.as_ref().map(|helper| helper.signal(Signal::SIGKILL));
+        if let Some(Err(error)) = killed {
+            tracing::warn!(%error, "a helper process could not be killed");
+        }
+    }
 }
 
 /// Keeps a helper that has ended from staying a zombie.
@@ -42,31 +57,32 @@ impl Launch {
     /// Starts the helper of a sandbox whose files are in place, and waits until init exists.
     pub(super) async fn begin(program: &Path, dir: &SandboxDir, job: &Job) -> Result<Self, LaunchError> {
         files::write_json(&dir.job(), job)?;
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let helper = spawn(program, dir, OwnedFd::from(theirs))?;
-        let mut channel = Channel {
-            stream: BufReader::new(UnixStream::from_std(ours)?),
-            dir: dir.clone(),
-        };
+        let (mut channel, mut helper) = Channel::open(program, NAME, &[dir.path().into()], &dir.helper_log())?;
         let init = match channel.report().await? {
             Report::Created(init) => Process::find(init)?.ok_or_else(|| channel.silent())?,
             Report::Failed(why) => return Err(LaunchError::Refused(why)),
-            Report::Started => return Err(channel.silent()),
+            Report::Started | Report::Ended(_) => return Err(channel.silent()),
         };
+        let helper = helper.0.take().ok_or_else(|| channel.silent())?;
         Ok(Self { channel, helper, init })
     }
 }
 
-fn spawn(program: &Path, dir: &SandboxDir, channel: OwnedFd) -> Result<Process, LaunchError> {
+fn spawn(
+    program: &Path,
+    name: &str,
+    arguments: &[OsString],
+    log: &Path,
+    channel: OwnedFd,
+) -> Result<Process, LaunchError> {
     let spawned = Command::new(program)
-        .arg0(NAME)
-        .arg(dir.path())
+        .arg0(name)
+        .args(arguments)
         .env_clear()
         .current_dir("/")
         .stdin(channel)
         .stdout(Stdio::null())
-        .stderr(File::create(dir.helper_log())?)
+        .stderr(File::create(log)?)
         .spawn();
     let program = program.display().to_string();
     let child = spawned.map_err(|source| LaunchError::Spawn { program, source })?;
@@ -90,21 +106,38 @@ impl Created for Launch {
                 helper: self.helper,
             }),
             Report::Failed(why) => Err(LaunchError::Refused(why)),
-            Report::Created(_) => Err(self.channel.silent()),
+            Report::Created(_) | Report::Ended(_) => Err(self.channel.silent()),
         }
     }
 }
 
 impl Channel {
-    async fn report(&mut self) -> Result<Report, LaunchError> {
+    /// Starts a helper, which is `name` to itself, with a channel as its standard input.
+    pub(super) fn open(
+        program: &Path,
+        name: &str,
+        arguments: &[OsString],
+        log: &Path,
+    ) -> Result<(Self, Unproven), LaunchError> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let helper = spawn(program, name, arguments, log, OwnedFd::from(theirs))?;
+        let channel = Self {
+            stream: BufReader::new(UnixStream::from_std(ours)?),
+            log: log.to_owned(),
+        };
+        Ok((channel, Unproven(Some(helper))))
+    }
+
+    pub(super) async fn report(&mut self) -> Result<Report, LaunchError> {
         let mut line = String::new();
         self.stream.read_line(&mut line).await?;
         serde_json::from_str(&line).map_err(|_| self.silent())
     }
 
     /// What it wrote before it died is the best there is.
-    fn silent(&self) -> LaunchError {
-        let text = std::fs::read_to_string(self.dir.helper_log()).unwrap_or_default();
+    pub(super) fn silent(&self) -> LaunchError {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let last = text.lines().last().map(|line| format!(": {line}"));
         LaunchError::Silent(last.unwrap_or_default())
     }

@@ -1,15 +1,18 @@
 //! Decides that a sandbox does not depend on containerd once it runs: it, and what it keeps beside each sandbox, may be killed.
 
 use crate::client::ask;
+use crate::faults::{boots, fails};
 use crate::node::{eventually, status_field, with_config};
 use miren_api::resource::SandboxState::{Dead, Stopped};
 use miren_sandbox::RuntimeConfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A containerd of one test.
 struct Containerd {
@@ -33,7 +36,7 @@ impl Containerd {
             at("socket.ttrpc")
         );
         fs::write(at("config.toml"), settings).expect("a file");
-        let child = spawn(&at("config.toml"));
+        let child = spawn(&folder);
         let mut started = Self { child, folder };
         started.listens().await;
         started
@@ -52,13 +55,29 @@ impl Containerd {
         eventually("containerd to listen", || UnixStream::connect(&socket).is_ok()).await;
     }
 
+    /// From now on runc refuses to do something.
+    fn refuse(&self, verb: &str) {
+        let runc = self.folder.path().join("runc");
+        let script = format!(
+            "#!/bin/sh\nfor word; do [ \"$word\" = {verb} ] && {{ echo no {verb} today >&2; exit 1; }}; done\n\
+             PATH=/usr/sbin:/usr/bin:/sbin:/bin exec runc \"$@\"\n"
+        );
+        fs::write(&runc, script).expect("a script");
+        fs::set_permissions(&runc, fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    /// No longer.
+    fn allow_all(&self) {
+        fs::remove_file(self.folder.path().join("runc")).expect("a script");
+    }
+
     fn kill(&mut self) {
         self.child.kill().expect("a signal");
         self.child.wait().expect("its end");
     }
 
     async fn start_again(&mut self) {
-        self.child = spawn(&self.folder.path().join("config.toml"));
+        self.child = spawn(&self.folder);
         self.listens().await;
     }
 }
@@ -70,10 +89,13 @@ impl Drop for Containerd {
     }
 }
 
-fn spawn(config: &std::path::Path) -> Child {
+fn spawn(folder: &tempfile::TempDir) -> Child {
+    let path = std::env::var("PATH").unwrap_or_default();
     Command::new("containerd")
         .arg("--config")
-        .arg(config)
+        .arg(folder.path().join("config.toml"))
+        // What is in its folder comes first: a test may put another runc there.
+        .env("PATH", format!("{}:{path}", folder.path().display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -92,7 +114,10 @@ fn with_containerd(test: impl AsyncFnOnce(&mut crate::node::TestNode, &mut Conta
     let mut containerd = starting.block_on(Containerd::start());
     let runtime = containerd.runtime();
     with_config(
-        |config| config.runtime = runtime,
+        |config| {
+            config.runtime = runtime;
+            config.quarantine = Duration::ZERO;
+        },
         async |node| test(node, &mut containerd).await,
     );
 }
@@ -151,5 +176,23 @@ fn b2_a_killed_shim_ends_its_sandbox_and_nothing_of_it_is_left() {
         let dead = node.until(&order.id, Dead).await;
         let reason = dead.reason.expect("a reason");
         assert!(reason.contains("SIGKILL"), "{reason}");
+    });
+}
+
+#[test]
+fn b2_a_runc_that_refuses_is_a_boot_failure_of_its_step_and_leaves_nothing() {
+    with_containerd(async |node, containerd| {
+        boots(node).await;
+        for step in ["create", "start"] {
+            containerd.refuse(step);
+            fails(node, &node.order("listen 0.0.0.0"), step, "").await;
+            containerd.allow_all();
+        }
+        containerd.kill();
+        let reason = node.fail(&node.order("listen 0.0.0.0")).await;
+        assert!(reason.starts_with("create: containerd at "), "{reason}");
+        containerd.start_again().await;
+        node.sandboxes().drained().await;
+        boots(node).await;
     });
 }

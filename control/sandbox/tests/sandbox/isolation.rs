@@ -2,10 +2,13 @@
 
 use crate::client::ask;
 use crate::node::{contents, status_field, with_node};
+use miren_api::id::AppName;
 use miren_api::resource::SandboxState;
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::net::{IpAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -133,7 +136,8 @@ fn dangerous_system_calls_are_refused() {
 #[test]
 fn sandboxes_reach_the_host_but_not_each_other() {
     with_node(async |node| {
-        let (one, two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
+        let (one, mut two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
+        two.app = AppName::parse("other").expect("a name");
         let first = node.run(&one).await;
         let second = node.run(&two).await;
         assert_ne!(first.facts.ip, second.facts.ip);
@@ -147,6 +151,39 @@ fn sandboxes_reach_the_host_but_not_each_other() {
         assert_eq!(ask(&first, &format!("connect/{gateway}:{port}")), "ok");
         stop(node, &one).await;
         stop(node, &two).await;
+    });
+}
+
+#[test]
+fn it_can_neither_take_ports_of_the_host_nor_reach_its_sockets() {
+    with_node(async |node| {
+        let gateway = node.config.subnet.gateway();
+        let host = TcpListener::bind((gateway, 0)).expect("a listener on the bridge");
+        let port = host.local_addr().expect("an address").port();
+        let socket = node.config.run_dir.join("control.sock");
+        let _listens = UnixListener::bind(&socket).expect("a socket");
+        let name = format!("miren-{}", node.config.name);
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let _listens_too = UnixListener::bind_addr(&address).expect("a socket");
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        assert_eq!(
+            ask(&running, &format!("bind/0.0.0.0:{port}")),
+            "ok",
+            "its ports are its own"
+        );
+        assert!(ask(&running, &format!("bind/{gateway}:{port}")).contains("Cannot assign"));
+        assert!(ask(&running, "bind/127.0.0.1:3001").starts_with("ok"));
+        let path = socket.strip_prefix("/").expect("a whole path").display();
+        assert!(
+            ask(&running, &format!("unix/{path}")).contains("No such file"),
+            "its folder is visible"
+        );
+        assert!(
+            ask(&running, &format!("abstract/{name}")).contains("refused"),
+            "its network is the host's"
+        );
+        stop(node, &order).await;
     });
 }
 

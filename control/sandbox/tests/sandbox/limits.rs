@@ -1,7 +1,7 @@
 //! Decides that memory, processes and processor time of a sandbox are limited, and that running out is told.
 
 use crate::client::{ask, try_ask};
-use crate::node::with_node;
+use crate::node::{eventually, with_node};
 use miren_api::app_file::Resources;
 use miren_api::resource::SandboxState;
 use miren_api::settings::Bytes;
@@ -48,6 +48,35 @@ fn threads_are_counted_against_the_limit() {
         assert!((1..12).contains(&started), "{started} threads of 50 with a limit of 12");
         node.sandboxes().kill(&order.id, "test over");
         node.until(&order.id, SandboxState::Stopped).await;
+    });
+}
+
+#[test]
+fn a_fork_bomb_is_held_and_its_neighbour_serves() {
+    with_node(async |node| {
+        let neighbour = node.order("listen 0.0.0.0");
+        let well = node.run(&neighbour).await;
+        let mut bomb = node.order("");
+        bomb.service.command = "while :; do (sleep 60 &); done".into();
+        bomb.service.port = None;
+        bomb.service.resources.pids = Some(24);
+        node.run(&bomb).await;
+        let group = format!("miren-{}/{}", node.config.name, bomb.id);
+        let read = |file: &str| {
+            let old = fs::read_to_string(format!("/sys/fs/cgroup/pids/{group}/{file}"));
+            old.or_else(|_| fs::read_to_string(format!("/sys/fs/cgroup/{group}/{file}")))
+                .expect("a cgroup")
+        };
+        eventually("the bomb to meet its limit", || !read("pids.events").contains("max 0")).await;
+        for _ in 0..50 {
+            assert_eq!(ask(&well, "cwd"), "/app");
+        }
+        let processes: u32 = read("pids.current").trim().parse().expect("a number");
+        assert!(processes <= 24, "{processes} processes with a limit of 24");
+        for order in [&bomb, &neighbour] {
+            node.sandboxes().kill(&order.id, "test over");
+            node.until(&order.id, SandboxState::Stopped).await;
+        }
     });
 }
 

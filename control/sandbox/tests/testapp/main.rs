@@ -6,6 +6,8 @@ use nix::sys::signal::{SigSet, Signal};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::{Duration, Instant};
 
 const BLINK: Duration = Duration::from_millis(10);
@@ -127,6 +129,11 @@ fn run(verb: &str, argument: &str) -> String {
             .unwrap_or_default(),
         "call" => call(argument),
         "connect" => said(connect(argument)),
+        "bind" => said(TcpListener::bind(argument).map(drop)),
+        "unix" => said(UnixStream::connect(format!("/{argument}")).map(drop)),
+        "abstract" => {
+            said(SocketAddr::from_abstract_name(argument).and_then(|name| UnixStream::connect_addr(&name).map(drop)))
+        }
         "print" => {
             println!("{argument}");
             String::new()

@@ -43,7 +43,7 @@ fn only_success_and_a_detached_deploy_exit_with_0() {
         (DeployStatus::Superseded, 4),
     ];
     for (status, exit) in table {
-        assert_eq!(exit_of(status) as u8, exit, "{status:?}");
+        assert_eq!(exit_of(status).code(), exit, "{status:?}");
         assert_eq!(failure(&deploy(status)).is_some(), exit != 0, "{status:?}");
     }
 }
