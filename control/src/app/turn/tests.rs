@@ -6,7 +6,7 @@ use miren_api::app_file::{self, Concurrency};
 use miren_api::id::{AppName, PoolId, VersionId};
 
 /// `name:seq:access:sandboxes`: the number of the newest deploy that wants it (`-` for none), `rw`, `ro` or `no` for the
-/// disk `data`, and `up`, `leaving` or `none`.
+/// disk `data`, and `up`, `leaving` or `none`. One that no deploy wants is retiring.
 struct Seen {
     pool: PoolRecord,
     live: bool,
@@ -71,10 +71,10 @@ fn b6_the_newest_version_has_the_turn_once_the_older_sandbox_has_ended() {
         old:1:rw:leaving new:2:rw:none               | old=GivesWay new=Waits
         old:1:rw:none    new:2:rw:none               | old=GivesWay new=Own
         old:1:rw:none    new:2:rw:up                 | old=GivesWay new=Own
-        old:-:rw:none    new:2:rw:up                 | old=Own new=Own
-        old:1:rw:none    new:-:rw:up                 | old=Waits new=Own
-        old:1:rw:none    new:-:rw:leaving            | old=Waits new=Waits
-        old:1:rw:none    new:-:rw:none               | old=Own new=Own
+        old:-:rw:none    new:2:rw:up                 | old=GivesWay new=Own
+        old:1:rw:none    new:-:rw:up                 | old=Waits new=GivesWay
+        old:1:rw:none    new:-:rw:leaving            | old=Waits new=GivesWay
+        old:1:rw:none    new:-:rw:none               | old=Own new=GivesWay
         old:1:rw:up      mid:2:rw:none new:3:rw:none | old=GivesWay mid=GivesWay new=Waits
         one:1:rw:leaving                             | one=Waits
         old:1:ro:up      new:2:ro:up                 | old=Own new=Own
