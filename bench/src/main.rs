@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use miren_bench::load::{Load, Options};
-use miren_bench::{deploy, fastpath};
+use miren_bench::{coldstart, deploy, fastpath};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
@@ -31,6 +31,12 @@ enum Scenario {
     Fastpath {
         /// Processes to kill for each measurement.
         #[arg(long, default_value_t = 1000)]
+        rounds: u32,
+    },
+    /// Starts an app from nothing by our runtimes, and by what is under them. Needs root, containerd and runc.
+    Coldstart {
+        /// Starts by each way; each round waits about 10 s until nothing runs.
+        #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
     /// Deploys changed code under load on a node of its own, and tells how long older code still got requests. Needs root;
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.scenario {
         Scenario::Load(load) => run_load(*load, arguments.json),
         Scenario::Fastpath { rounds } => run_fast_path(rounds, arguments.json),
+        Scenario::Coldstart { rounds } => run_cold_start(rounds, arguments.json),
         Scenario::Deploy { rounds, rate } => run_deploy(deploy::Options { rounds, rate }, arguments.json),
     };
     match outcome {
@@ -127,6 +134,12 @@ fn run_load(arguments: LoadArguments, json: bool) -> anyhow::Result<bool> {
 
 fn run_fast_path(rounds: u32, json: bool) -> anyhow::Result<bool> {
     let report = fastpath::run(&fastpath::Options { rounds })?;
+    print(&report, json)?;
+    Ok(true)
+}
+
+fn run_cold_start(rounds: u32, json: bool) -> anyhow::Result<bool> {
+    let report = coldstart::run(&coldstart::Options { rounds })?;
     print(&report, json)?;
     Ok(true)
 }

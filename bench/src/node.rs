@@ -30,7 +30,11 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 impl Node {
     /// Starts one in `folder`.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
-        let name = format!("bench-{}", std::process::id());
+        Self::start_as(&format!("bench-{}", std::process::id()), folder, &[])
+    }
+
+    /// As [`Node::start`], with a name and further options.
+    pub fn start_as(name: &str, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
         let mut dev = Command::new(program("miren")?);
         dev.args([
             "dev",
@@ -39,10 +43,11 @@ impl Node {
             "--format",
             "json",
             "--name",
-            &name,
+            name,
             "--dir",
         ])
         .arg(folder)
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
         let mut dev = dev.spawn().context("starting miren dev")?;
