@@ -2,6 +2,7 @@
 
 mod api;
 mod clockwork;
+mod collecting;
 mod crashes;
 mod deploys;
 mod disks;

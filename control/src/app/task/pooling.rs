@@ -103,6 +103,9 @@ impl Task {
     }
 
     fn turn(&self, pool: &PoolRecord) -> Turn {
+        if pool.spec.disks.is_empty() {
+            return Turn::Own;
+        }
         let rival = |pool| Rival {
             pool,
             live: self
