@@ -83,7 +83,7 @@ fn b2_an_image_that_cannot_be_had_fails_the_deploy_and_says_why() {
     assert!(failed.stdout.contains(&absent), "{failed}");
     let unknown = format!("sha256:{}", "0".repeat(64));
     for (image, why) in [
-        ("not a name", "no name of an image"),
+        ("not a name", "reading the image name"),
         (&unknown, "there is no image sha256:000"),
     ] {
         let refused = node.cli.call_json(&["deploy", "-a", "shop", "--image", image]);
