@@ -128,20 +128,7 @@ fn declare(
         "Files to deploy although `.gitignore` excludes them.",
         limits::pattern,
     );
-    let doc = "Image that runs as it is; of the folder only the settings count. A service may name another.";
-    let own = root.optional("image", doc, limits::image);
-    let image = given.map(str::to_owned).or(own);
-    let base = root.table("build", |build| {
-        let doc = "What a sandbox sees besides `/app`: `host` is the host's system folders, read-only; `scratch` is nothing; \
-                   anything else is an image.";
-        build.parsed("base", "host", doc, limits::base)
-    });
-    if root.has("image") && base != Base::Host {
-        root.refuse(
-            "image",
-            "does not go with build.base: an image that runs as it is has no folder on top",
-        );
-    }
+    let (image, base) = below(root, given);
     let common = service::Common {
         env: environment(root),
         image: image.clone(),
@@ -181,6 +168,25 @@ fn declare(
         include,
         services,
     }
+}
+
+/// What services have under their folder, or in place of it.
+fn below(root: &mut Table<'_, '_, '_>, given: Option<&str>) -> (Option<String>, Base) {
+    let doc = "Image that runs as it is; of the folder only the settings count. A service may name another.";
+    let own = root.optional("image", doc, limits::image);
+    let image = given.map(str::to_owned).or(own);
+    let base = root.table("build", |build| {
+        let doc = "What a sandbox sees besides `/app`: `host` is the host's system folders, read-only; `scratch` is nothing; \
+                   anything else is an image.";
+        build.parsed("base", "host", doc, limits::base)
+    });
+    if root.has("image") && base != Base::Host {
+        root.refuse(
+            "image",
+            "does not go with build.base: an image that runs as it is has no folder on top",
+        );
+    }
+    (image, base)
 }
 
 /// Reads `[[env]]` tables of `key` and `value`. Keys that the system sets, and a key set twice, are refused.

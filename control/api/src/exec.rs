@@ -84,7 +84,7 @@ impl Frames {
     ///
     /// # Errors
     /// When no frame begins like this. Nothing that comes later can be understood.
-    pub fn next(&mut self) -> Result<Option<Frame>, NoFrame> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, NoFrame> {
         let Some((&[kind, a, b, c, d], rest)) = self.0.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -121,7 +121,7 @@ mod tests {
             let mut received = Vec::new();
             for part in bytes.chunks(size) {
                 frames.push(part);
-                while let Some(frame) = frames.next().expect("a frame") {
+                while let Some(frame) = frames.next_frame().expect("a frame") {
                     received.push(frame);
                 }
             }
@@ -135,7 +135,7 @@ mod tests {
             let mut frames = Frames::default();
             frames.push(&bytes);
             frames.push(&[0]);
-            assert_eq!(frames.next(), Err(NoFrame), "{bytes:?}");
+            assert_eq!(frames.next_frame(), Err(NoFrame), "{bytes:?}");
         }
     }
 }

@@ -104,7 +104,7 @@ async fn listen(mut from_client: impl AsyncRead + Unpin, mut stdin: Option<ExecI
             return Ok(());
         }
         frames.push(&buffer[..read]);
-        while let Some(frame) = frames.next().map_err(io::Error::other)? {
+        while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
             match frame {
                 Frame::Input(content) => {
                     if let Some(stdin) = &mut stdin {

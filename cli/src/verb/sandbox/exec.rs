@@ -54,7 +54,7 @@ async fn hear(mut from_server: impl AsyncRead + Unpin) -> io::Result<Frame> {
             return Err(io::Error::other("the connection ended before the command did"));
         }
         frames.push(&buffer[..read]);
-        while let Some(frame) = frames.next().map_err(io::Error::other)? {
+        while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
             match frame {
                 Frame::Stdout(content) => print(io::stdout().lock(), &content)?,
                 Frame::Stderr(content) => print(io::stderr().lock(), &content)?,

@@ -169,14 +169,7 @@ pub(super) fn declare(
     let image = table
         .optional("image", doc, limits::image)
         .or_else(|| common.image.clone());
-    let port = table.optional_integer(
-        "port",
-        1..=65535,
-        "Port it listens on inside its sandbox; `web` defaults to 3000, or to what an image exposes that runs its own command.",
-    );
-    let port = port
-        .map(|port| u16::try_from(port).unwrap_or(u16::MAX))
-        .or(default_port(name, command.is_some()));
+    let port = port(table).or(default_port(name, command.is_some()));
     let mut env = common.env.clone();
     env.extend(environment(table));
     let port_timeout = table.parsed(
@@ -224,6 +217,12 @@ pub(super) fn declare(
         env,
         disks,
     })
+}
+
+fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {
+    let doc = "Port it listens on inside its sandbox; `web` defaults to 3000, or to what an image exposes that runs its own command.";
+    let port = table.optional_integer("port", 1..=65535, doc);
+    port.map(|port| u16::try_from(port).unwrap_or(u16::MAX))
 }
 
 /// `is_single`: it writes a disk, and so has one sandbox at most.

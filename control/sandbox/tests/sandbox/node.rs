@@ -310,13 +310,16 @@ impl Drop for TestNode {
                 std::thread::yield_now();
             }
         }
-        for part in ["netns", "disks"] {
+        for part in ["netns", "disks", "sandboxes"] {
             let entries = fs::read_dir(self.config.run_dir.join(part))
                 .into_iter()
                 .flatten()
                 .flatten();
             for entry in entries {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
+                for inner in ["rootfs", "scratch"] {
+                    let _ = umount2(&entry.path().join(inner), MntFlags::MNT_DETACH);
+                }
             }
         }
     }

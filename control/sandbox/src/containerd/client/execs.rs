@@ -24,7 +24,11 @@ impl Client {
         let request = self.request(ExecProcessRequest {
             container_id: id.to_owned(),
             exec_id: exec.name.clone(),
-            stdin: exec.has_input.then(|| text(&exec.stdin())).unwrap_or_default(),
+            stdin: if exec.has_input {
+                text(&exec.stdin())
+            } else {
+                String::new()
+            },
             stdout: text(&exec.stdout()),
             stderr: text(&exec.stderr()),
             terminal: false,
