@@ -14,10 +14,12 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 
 impl Sandbox {
     /// Removes everything of the sandbox. Until that has worked it counts as there: "drained" waits for it.
-    pub(crate) async fn clean_up(self, ended: Instant) {
-        let node = &self.node;
+    pub(crate) async fn clean_up(mut self, ended: Instant) {
+        let node = Arc::clone(&self.node);
         let slot = self.life.as_ref().map(|life| life.slot);
-        until_clean(node, &self.order.id, slot).await;
+        until_clean(&node, &self.order.id, slot).await;
+        // Before anybody hears that it is gone.
+        self.image = None;
         if let Some(life) = &self.life {
             node.rest_place(life.slot, life.generation, ended);
         }

@@ -46,7 +46,7 @@ impl Sandbox {
         self.change(self.state, Some(reason))
     }
 
-    /// Raw wait status, after the last line is in the log: as the kernel's hook saw it, else as the runtime did.
+    /// Raw wait status, after the last line is in the log: as whoever reaped it says, else as the kernel's hook saw it.
     async fn exit_status(&self) -> Option<i32> {
         let life = self.life.as_ref()?;
         let dir = self.dir();
@@ -54,7 +54,7 @@ impl Sandbox {
         let told = timeout(LAST_WORDS, self.node.runtime.last_words(&dir, life.helper.as_ref())).await;
         let view = self.node.fast_path.slot(life.slot);
         let seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
-        seen.then(|| view.exit_code.cast_signed()).or(told.ok().flatten())
+        agreed(told.ok().flatten(), seen.then(|| view.exit_code.cast_signed()))
     }
 
     /// The reason of an exit that nobody asked for.
@@ -73,6 +73,15 @@ impl Sandbox {
     }
 }
 
+/// The hook sees the status of the thread that was last, which need not be that of the process; a runtime may know no more
+/// than the number that a shell would.
+fn agreed(told: Option<i32>, seen: Option<i32>) -> Option<i32> {
+    match (told, seen) {
+        (Some(told), Some(seen)) if exit_code(told) == exit_code(seen) => Some(seen),
+        (told, seen) => told.or(seen),
+    }
+}
+
 fn log_tail(lines: &[String]) -> String {
     if lines.is_empty() {
         return "; it wrote nothing to its log".to_owned();
@@ -86,6 +95,15 @@ fn log_tail(lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_reaped_it_knows_how_it_ended_and_the_hook_knows_it_in_more_detail() {
+        let (exited_137, killed) = (137 << 8, libc::SIGKILL);
+        assert_eq!(agreed(Some(killed), Some(0)), Some(killed));
+        assert_eq!(agreed(Some(killed), Some(exited_137)), Some(exited_137));
+        assert_eq!(agreed(None, Some(killed)), Some(killed));
+        assert_eq!(agreed(Some(killed), None), Some(killed));
+    }
 
     #[test]
     fn the_tail_is_short() {
