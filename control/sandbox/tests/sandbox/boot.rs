@@ -1,6 +1,7 @@
 //! Decides that a sandbox becomes RUNNING when it is ready, and that every boot failure ends in DEAD with its reason.
 
 use crate::client::ask;
+use crate::faults::smallest;
 use crate::node::{status_field, with_config, with_node};
 use miren_api::resource::SandboxState;
 use std::time::Duration;
@@ -101,7 +102,7 @@ fn b2_a_command_that_listens_elsewhere_or_not_at_all_is_told_so() {
 
 #[test]
 fn b2_missing_files_and_a_full_subnet_are_boot_failures_too() {
-    let small = |config: &mut miren_sandbox::NodeConfig| config.subnet = "10.200.7.0/30".parse().expect("a subnet");
+    let small = |config: &mut miren_sandbox::NodeConfig| config.subnet = smallest(config);
     with_config(small, async |node| {
         let mut order = node.order("listen 0.0.0.0");
         order.app_files = Some("/nowhere".into());
@@ -110,7 +111,7 @@ fn b2_missing_files_and_a_full_subnet_are_boot_failures_too() {
         let next = node.order("listen 0.0.0.0");
         let full = node.fail(&next).await;
         assert!(
-            full.starts_with("network: subnet 10.200.7.0/30 is full"),
+            full.starts_with(&format!("network: subnet {} is full", node.config.subnet)),
             "an address rests after use: {full}"
         );
         assert_eq!(node.states(&next.id), [SandboxState::Dead]);
