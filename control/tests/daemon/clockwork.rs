@@ -1,17 +1,13 @@
 //! What takes minutes, with the runtime's clock paused and a store that never leaves the runtime.
 
-use crate::machine::{Machine, images};
-use crate::memory::Memory;
+use crate::machine::{Machine, control_of_runtime};
 use crate::node::{fixed, folder, web};
-use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::AppName;
 use miren_api::lease::{AcquireRequest, Demand};
 use miren_api::resource::{Pool, SandboxState};
 use miren_control::app::{AppHandle, Command};
-use miren_control::artifact::Artifacts;
-use miren_control::clock::Clock;
-use miren_control::control::{Control, Parts};
+use miren_control::control::Control;
 use miren_control::leasing;
 use miren_control::ledger;
 use miren_control::record::DeployRecord;
@@ -30,19 +26,7 @@ struct Clockwork {
 impl Clockwork {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
-        let machine = Machine::new(clock.clone());
-        let parts = Parts {
-            store: Arc::new(Memory::new(1000)),
-            executor: Arc::new(machine.clone()),
-            artifacts: Artifacts::open(folder.path(), 1 << 20).unwrap(),
-            images: images(folder.path()),
-            clock,
-            node: "test".into(),
-        };
-        let news = machine.attach();
-        let (control, known) = Control::load(parts).await.unwrap();
-        control.activate(known, news).await;
+        let (machine, control) = control_of_runtime(folder.path()).await;
         let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
         Self {
             machine,

@@ -1,18 +1,14 @@
 //! Two hundred deploys of changing images and folders: what is kept stays bounded, and is what is needed.
 
-use crate::machine::{Machine, images};
-use crate::memory::Memory;
+use crate::machine::control_of_runtime;
 use crate::node::{folder, web};
-use jiff::Timestamp;
 use miren_api::app_file::WEB_PORT;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::{AppName, VersionId};
 use miren_api::{ApiError, ErrorCode};
 use miren_control::app::{AppHandle, Command};
-use miren_control::artifact::Artifacts;
-use miren_control::clock::Clock;
 use miren_control::collector::{UPLOAD_GRACE, collect};
-use miren_control::control::{Control, Parts};
+use miren_control::control::Control;
 use miren_control::ledger;
 use miren_control::record::{DeployRecord, PoolRecord};
 use miren_control::store::Selection;
@@ -35,19 +31,7 @@ struct Shop {
 impl Shop {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
-        let machine = Machine::new(clock.clone());
-        let parts = Parts {
-            store: Arc::new(Memory::new(1000)),
-            executor: Arc::new(machine.clone()),
-            artifacts: Artifacts::open(&folder.path().join("artifacts"), 1 << 20).unwrap(),
-            images: images(folder.path()),
-            clock,
-            node: "test".into(),
-        };
-        let news = machine.attach();
-        let (control, known) = Control::load(parts).await.unwrap();
-        control.activate(known, news).await;
+        let (_, control) = control_of_runtime(folder.path()).await;
         let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
         Self {
             control,

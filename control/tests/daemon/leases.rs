@@ -1,10 +1,8 @@
 //! Several proxies on one node: they share what a sandbox takes, through crashes of theirs and restarts of control.
 
-use crate::machine::{Machine, images};
-use crate::memory::Memory;
+use crate::machine::control_of_runtime;
 use crate::node::{Node, PATIENCE, eventually, folder, refusal, web};
 use futures_util::{Stream, StreamExt};
-use jiff::Timestamp;
 use miren_api::client::Event;
 use miren_api::deploy::DeployRequest;
 use miren_api::id::{AppName, VersionId};
@@ -15,9 +13,7 @@ use miren_api::lease::{
 use miren_api::resource::Sandbox;
 use miren_api::{Client, ClientError, ErrorCode};
 use miren_control::app::Command;
-use miren_control::artifact::Artifacts;
-use miren_control::clock::Clock;
-use miren_control::control::{Control, Parts};
+use miren_control::control::Control;
 use miren_control::leasing;
 use std::io::Cursor;
 use std::pin::Pin;
@@ -204,19 +200,7 @@ async fn i7_after_a_restart_of_control_leases_are_renewed_as_they_were_and_stay_
 /// A control whose clock is the runtime's, without sockets, and the version of `shop` that runs on it.
 async fn paused() -> (Arc<Control>, VersionId, tempfile::TempDir) {
     let place = tempfile::tempdir().unwrap();
-    let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
-    let machine = Machine::new(clock.clone());
-    let parts = Parts {
-        store: Arc::new(Memory::new(1000)),
-        executor: Arc::new(machine.clone()),
-        artifacts: Artifacts::open(place.path(), 1 << 20).unwrap(),
-        images: images(place.path()),
-        clock,
-        node: "test".into(),
-    };
-    let news = machine.attach();
-    let (control, known) = Control::load(parts).await.unwrap();
-    control.activate(known, news).await;
+    let (_, control) = control_of_runtime(place.path()).await;
     tokio::spawn(Arc::clone(&control).background());
     let request = DeployRequest {
         artifact: Some(

@@ -1,6 +1,7 @@
 //! A simulated machine: runs sandboxes as entries of a table, outlives the control that uses it, and does as it is told.
 
 use crate::kept::Kept;
+use crate::memory::Memory;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -9,7 +10,9 @@ use jiff::Timestamp;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
+use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
+use miren_control::control::{Control, Parts};
 use miren_control::executor::{Disks, Executor};
 use miren_control::images::Fetcher;
 use miren_image::{Auths, Images, Limits};
@@ -341,4 +344,22 @@ impl Executor for Machine {
 pub fn images(folder: &Path) -> Fetcher {
     let own = tempfile::tempdir_in(folder).unwrap().keep();
     Fetcher::new(Images::open(&own, Limits::default()).unwrap(), Auths::none(), 1)
+}
+
+/// A control that works, on a machine and a clock of the runtime's own; what it keeps is in memory and below `folder`.
+pub async fn control_of_runtime(folder: &Path) -> (Machine, Arc<Control>) {
+    let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
+    let machine = Machine::new(clock.clone());
+    let parts = Parts {
+        store: Arc::new(Memory::new(1000)),
+        executor: Arc::new(machine.clone()),
+        artifacts: Artifacts::open(&folder.join("artifacts"), 1 << 20).unwrap(),
+        images: images(folder),
+        clock,
+        node: "test".into(),
+    };
+    let news = machine.attach();
+    let (control, known) = Control::load(parts).await.unwrap();
+    control.activate(known, news).await;
+    (machine, control)
 }
