@@ -1,5 +1,6 @@
 //! Which folder is an app's, what its settings say, and which app a command is about.
 
+use crate::archive::{ArchiveError, Listing};
 use crate::args::AppOptions;
 use crate::failure::Failure;
 use miren_api::AppName;
@@ -35,7 +36,14 @@ impl AppFolder {
                 .problems(problems)
         };
         let file = match (read(&root, APP_FILE), read(&root, PROCFILE)) {
-            (Ok(app_file), Ok(procfile)) => app_file::parse_for(image, app_file.as_deref(), procfile.as_deref()),
+            (Ok(app_file), Ok(procfile)) => {
+                let folder = app_file::Folder {
+                    app_file: app_file.as_deref(),
+                    procfile: procfile.as_deref(),
+                    has: &|file| root.join(file).is_file(),
+                };
+                app_file::parse_for(image, folder)
+            }
             (app_file, procfile) => Err(Problems(app_file.err().into_iter().chain(procfile.err()).collect())),
         }
         .map_err(refused)?;
@@ -44,9 +52,23 @@ impl AppFolder {
 }
 
 impl AppFolder {
-    /// Whether only its settings count, because every service runs an image as it is.
+    /// Whether only its settings count, because every service runs an image that is there already.
     pub fn is_only_settings(&self) -> bool {
-        self.file.services.values().all(|service| service.image.is_some())
+        let is_there = |image: &String| app_file::dockerfile_of(image).is_none();
+        let mut services = self.file.services.values();
+        services.all(|service| service.image.as_ref().is_some_and(is_there))
+    }
+
+    /// What is deployed of it.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked through.
+    pub fn listing(&self) -> Result<Listing, ArchiveError> {
+        if self.is_only_settings() {
+            return Listing::only(&self.root, &[APP_FILE, PROCFILE]);
+        }
+        let dockerfile = self.file.build.dockerfile.as_deref();
+        Listing::of(&self.root, &self.file.include, dockerfile)
     }
 }
 

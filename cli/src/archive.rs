@@ -1,5 +1,6 @@
 //! What of an app's folder is deployed, and its form as a tar stream: the same folder always gives the same bytes.
 
+use dockerignore::Dockerignore;
 use ignore::WalkBuilder;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+mod dockerignore;
 #[cfg(test)]
 mod tests;
 
@@ -54,16 +56,24 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Looks through `root`: what its `.gitignore` files leave, plus what `include` names (patterns as in `.gitignore`).
+    /// Looks through `root`: what its `.gitignore` files and its `.dockerignore` leave, plus what `include` names (patterns
+    /// as in `.gitignore`), plus its Dockerfile.
     ///
     /// Rules outside the folder (a parent's, the user's own) do not count: the same folder deploys the same anywhere.
-    pub fn of(root: &Path, include: &[String]) -> Result<Self, ArchiveError> {
+    pub fn of(root: &Path, include: &[String], dockerfile: Option<&str>) -> Result<Self, ArchiveError> {
         let mut listing = Self {
             root: root.to_owned(),
             entries: BTreeMap::new(),
         };
+        let docker = Dockerignore::of(root)?;
         for path in walk(root, true) {
-            listing.add(&path?)?;
+            let path = path?;
+            if !docker.excludes(path.strip_prefix(root).unwrap_or(&path)) {
+                listing.add_with_parents(&path)?;
+            }
+        }
+        if let Some(dockerfile) = dockerfile {
+            listing.add_with_parents(&root.join(dockerfile))?;
         }
         let wanted = Wanted::new(root, include)?;
         for path in walk(root, false) {

@@ -5,6 +5,7 @@ use crate::executor::Executor;
 use crate::images::{Fetched, Fetcher};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
+use crate::output::Outputs;
 use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::ApiError;
@@ -47,6 +48,7 @@ pub struct World {
     pub owners: Owners,
     pub artifacts: PathBuf,
     pub images: Fetcher,
+    pub outputs: Outputs,
     pub node: String,
 }
 
@@ -101,11 +103,6 @@ pub enum Event {
     Sandbox(SandboxChange),
     /// Every live proxy serves the snapshot of this deploy.
     Acknowledged(u64),
-    /// How far the fetching of a deploy's images is.
-    Fetching {
-        seq: u64,
-        progress: String,
-    },
     /// The images of a deploy, or why there are none.
     Fetched {
         seq: u64,

@@ -79,6 +79,20 @@ pub struct ImageSettings {
     /// Images fetched at a time.
     pub at_once: usize,
     pub limits: Limits,
+    pub build: BuildSettings,
+}
+
+/// How Dockerfiles are built.
+#[derive(Clone, Debug)]
+pub struct BuildSettings {
+    /// Longest build.
+    pub limit: Duration,
+    /// Of one step.
+    pub memory: Bytes,
+    /// Layers of earlier builds.
+    pub cache: Bytes,
+    /// Where builders are looked for first.
+    pub programs: Option<PathBuf>,
 }
 
 /// Everything in `control.toml`.
@@ -223,6 +237,24 @@ fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
             plain_http,
             ..Limits::default()
         },
+        build: build(images),
+    }
+}
+
+fn build(images: &mut Table<'_, '_, '_>) -> BuildSettings {
+    BuildSettings {
+        limit: images.duration("build_timeout", "30m", "Longest build of one Dockerfile, from its turn on."),
+        memory: images.bytes("build_memory", "2GiB", "Memory of one step of a build."),
+        cache: images.bytes(
+            "build_cache",
+            "10GiB",
+            "Size up to which buildah's layers are kept for the next build; buildkit and docker have limits of their own.",
+        ),
+        programs: images.optional(
+            "build_programs",
+            "Folder where builders are looked for before the usual places.",
+            whole_path,
+        ),
     }
 }
 

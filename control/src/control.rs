@@ -10,6 +10,7 @@ use crate::images::Fetcher;
 use crate::lease::Desk;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
+use crate::output::Outputs;
 use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::lease::RENEW_INTERVAL;
@@ -63,6 +64,7 @@ impl Control {
     pub async fn load(parts: Parts) -> Result<(Arc<Self>, Vec<Known>), LoadError> {
         let (hints, _) = broadcast::channel(HINTS);
         let world = Arc::new(World {
+            outputs: Outputs::new(parts.clock.now()),
             routing: Routing::start(Arc::clone(&parts.store)).await?,
             store: parts.store,
             executor: parts.executor,

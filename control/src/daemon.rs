@@ -10,6 +10,7 @@ use crate::server::{self, Peers, Server};
 use crate::shutdown::Shutdown;
 use crate::store::{Lock, Sqlite};
 use anyhow::{Context, bail};
+use miren_build::Builds;
 use miren_image::{Auths, Images};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -46,6 +47,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             images,
             Auths::from_file(&config.images.auth_file),
             config.images.at_once,
+            open_builds(&config)?,
         ),
         clock: Clock::wall(),
         node: config.name.clone(),
@@ -71,6 +73,21 @@ async fn open_images(config: &Config) -> anyhow::Result<Images> {
     let (folder, limits) = (config.image_dir(), config.images.limits.clone());
     let opening = tokio::task::spawn_blocking(move || Images::open(&folder, limits)).await?;
     opening.with_context(|| format!("opening {}", config.image_dir().display()))
+}
+
+fn open_builds(config: &Config) -> anyhow::Result<Builds> {
+    let images = &config.images;
+    let settings = miren_build::Settings {
+        folder: config.data_dir.join("builds"),
+        run_dir: config.run_dir.join("builds"),
+        auth_file: images.auth_file.clone(),
+        plain_http: images.limits.plain_http.clone(),
+        limit: images.build.limit,
+        memory: images.build.memory.0,
+        cache: images.build.cache.0,
+        programs: images.build.programs.clone(),
+    };
+    Builds::open(settings).context("opening the folders of builds")
 }
 
 fn check_privileges() -> anyhow::Result<()> {

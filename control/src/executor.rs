@@ -8,7 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Exec, ExecError, Known, SandboxChange, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, Outlet, SandboxChange, StartOrder};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -49,6 +49,12 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Lines that sandboxes wrote, oldest first.
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;
+
+    /// A network and a cgroup for something that is no sandbox. None: it has no need of one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn outlet(&self) -> Result<Option<Outlet>, String>;
 
     /// The disks of the node.
     fn disks(&self) -> &dyn Disks;

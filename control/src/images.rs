@@ -1,10 +1,18 @@
 //! Decides how the images that a deploy names get to this machine: a few at a time, each with its progress.
 
+use crate::app::spec;
+use crate::executor::Executor;
+use crate::record::Content;
+use miren_api::app_file::dockerfile_of;
 use miren_api::settings::Bytes;
+use miren_build::{BuildError, Builds};
 use miren_image::{Auths, Digest, Image, ImageError, Images, Progress, Reference};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use tokio::sync::Semaphore;
+
+mod building;
 
 /// The names that a version gives its images, each with the digest that was found under it, once somebody has looked.
 pub type Pins = BTreeMap<String, Option<Digest>>;
@@ -22,6 +30,7 @@ pub struct Fetcher {
     pub store: Images,
     auths: Auths,
     turns: Semaphore,
+    builds: Builds,
     /// Sent lately, newest first; not yet named by any deploy, perhaps.
     sent: Mutex<VecDeque<Image>>,
 }
@@ -34,16 +43,28 @@ pub enum FetchError {
     /// Nobody but its sender has what was sent as an archive.
     #[error("image {0} is not on this machine; send it again with --image-archive")]
     Gone(Digest),
+    /// Building it once more might make another one.
+    #[error("the image that {0} became is not on this machine any more; deploy the folder again")]
+    Unbuilt(String),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("{0}")]
+    Settings(String),
+    #[error("a network for the build: {0}")]
+    Outlet(String),
+    #[error("reading what was built: {0}")]
+    Archive(std::io::Error),
     #[error("the node stops")]
     Stopping,
 }
 
 impl Fetcher {
     /// `at_once`: images fetched at a time; the others wait.
-    pub fn new(store: Images, auths: Auths, at_once: usize) -> Self {
+    pub fn new(store: Images, auths: Auths, at_once: usize, builds: Builds) -> Self {
         Self {
             store,
             auths,
+            builds,
             turns: Semaphore::new(at_once),
             sent: Mutex::default(),
         }
@@ -56,33 +77,50 @@ impl Fetcher {
         sent.push_front(image);
     }
 
-    /// Every image of a version. One whose digest is known is taken under that digest only.
+    /// Every image of a version, pulled or built. One whose digest is known is taken under that digest only.
     ///
-    /// `tell` gets what is to be read by people, a bounded number of times.
-    pub async fn fetch(&self, pins: Pins, tell: impl Fn(String) + Send + Sync) -> Result<Fetched, FetchError> {
+    /// `artifacts` has the folder that a Dockerfile is in. `tell` gets what is to be read by people.
+    pub async fn fetch(
+        &self,
+        content: &Content,
+        artifacts: &Path,
+        executor: &dyn Executor,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
         let mut fetched = Fetched::new();
-        for (name, pinned) in pins {
-            let image = self.fetch_one(&name, pinned, &tell).await?;
-            fetched.insert(name, image);
+        for (name, pinned) in &content.images {
+            let image = match (dockerfile_of(name), self.find_kept(name, *pinned).await?) {
+                (_, Some(image)) => image,
+                (Some(dockerfile), None) if pinned.is_some() => return Err(FetchError::Unbuilt(dockerfile.to_owned())),
+                (Some(dockerfile), None) => {
+                    let folder = spec::folder(artifacts, &content.artifact);
+                    self.build(&folder, dockerfile, executor, tell).await?
+                }
+                (None, None) => self.pull(name, *pinned, tell).await?,
+            };
+            fetched.insert(name.clone(), image);
         }
         Ok(fetched)
     }
 
-    async fn fetch_one(
+    /// One that need not be looked for elsewhere.
+    async fn find_kept(&self, name: &str, pinned: Option<Digest>) -> Result<Option<Image>, FetchError> {
+        let sent: Option<Digest> = name.parse().ok();
+        match pinned.or(sent) {
+            Some(digest) => match (self.find(digest).await?, sent) {
+                (None, Some(digest)) => Err(FetchError::Gone(digest)),
+                (found, _) => Ok(found),
+            },
+            None => Ok(None),
+        }
+    }
+
+    async fn pull(
         &self,
         name: &str,
         pinned: Option<Digest>,
-        tell: &(impl Fn(String) + Send + Sync),
+        tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Image, FetchError> {
-        let sent: Option<Digest> = name.parse().ok();
-        if let Some(digest) = pinned.or(sent)
-            && let Some(image) = self.find(digest).await?
-        {
-            return Ok(image);
-        }
-        if let Some(digest) = sent {
-            return Err(FetchError::Gone(digest));
-        }
         let reference = match pinned {
             Some(digest) => pinned_to(&name.parse()?, &digest),
             None => name.to_owned(),

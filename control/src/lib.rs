@@ -14,6 +14,7 @@ pub mod lease;
 pub mod leasing;
 pub mod ledger;
 pub mod metrics;
+pub mod output;
 pub mod record;
 pub mod routing;
 pub mod server;

@@ -285,6 +285,13 @@ impl DeployRecord {
         })
     }
 
+    /// Whether it installs any image.
+    pub fn names_images(&self) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| !source.content.images.is_empty())
+    }
+
     /// Settles which images it installs.
     pub fn pin(&mut self, images: Pins) {
         let mut source = self.source();

@@ -19,6 +19,7 @@ mod disks;
 mod exec;
 mod extract;
 mod fastpath;
+mod following;
 mod gate;
 mod health;
 mod logs;
@@ -94,7 +95,7 @@ fn resources() -> Router<Server> {
         .route("/v1/apps/{app}/env", get(variables::list))
         .route("/v1/deploys/{id}", get(deploys::show))
         .route("/v1/deploys/{id}/cancel", post(deploys::cancel))
-        .route("/v1/deploys/{id}/events", get(deploys::events))
+        .route("/v1/deploys/{id}/events", get(following::events))
         .route("/v1/routes", get(routes::list))
         .route(
             "/v1/routes/{host}",

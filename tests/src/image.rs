@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -26,10 +26,7 @@ impl ContainerImage {
     #[track_caller]
     pub fn rust(release: &str) -> Self {
         let app = sample_app();
-        let mut system = Layer::default();
-        for library in libraries(&app) {
-            system.file(&library, &fs::read(&library).expect("a library"), 0o755);
-        }
+        let system = libraries(&app);
         let mut own = Layer::default();
         own.file(Path::new("/srv/app"), &fs::read(&app).expect("the sample app"), 0o755);
         own.file(Path::new("/srv/VERSION"), release.as_bytes(), 0o644);
@@ -42,6 +39,22 @@ impl ContainerImage {
         }
     }
 
+    /// Programs of this machine and what the sample app needs, to build on.
+    #[track_caller]
+    pub fn of_programs(programs: &[&str]) -> Self {
+        let layer = |program: &&str| {
+            let mut layer = libraries(Path::new(program));
+            layer.file(Path::new(program), &fs::read(program).expect("a program"), 0o755);
+            layer.end()
+        };
+        let mut layers = vec![libraries(&sample_app()).end()];
+        layers.extend(programs.iter().map(layer));
+        Self {
+            layers,
+            config: json!({ "Env": ["PATH=/usr/bin:/bin"] }),
+        }
+    }
+
     fn config(&self) -> Vec<u8> {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -49,9 +62,14 @@ impl ContainerImage {
             other => other,
         };
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
+        // Without a history, buildah builds nothing on it; without times, it finds nothing again that it built.
+        let created = "2026-01-01T00:00:00Z";
+        let step = json!({ "created": created, "created_by": "a test" });
+        let history = vec![step; diff_ids.len()];
         let config = json!({
             "os": "linux", "architecture": architecture, "config": self.config,
-            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids }, "history": history,
+            "created": created,
         });
         config.to_string().into_bytes()
     }
@@ -116,12 +134,15 @@ impl Layer {
     }
 }
 
-/// The shared libraries of a program, its loader included.
-fn libraries(program: &Path) -> Vec<PathBuf> {
+/// A layer with the shared libraries of a program, its loader included.
+fn libraries(program: &Path) -> Layer {
     let told = Command::new("ldd").arg(program).output().expect("ldd");
     let text = String::from_utf8(told.stdout).expect("text");
-    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
-    paths.map(PathBuf::from).collect()
+    let mut layer = Layer::default();
+    for library in text.split_whitespace().filter(|word| word.starts_with('/')) {
+        layer.file(Path::new(library), &fs::read(library).expect("a library"), 0o755);
+    }
+    layer
 }
 
 type Contents = Arc<Mutex<HashMap<String, Vec<u8>>>>;

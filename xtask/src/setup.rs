@@ -57,6 +57,10 @@ const PACKAGES: &[Package] = &[
         reason: "the other runtime of sandboxes, in the tests",
     },
     Package {
+        name: "buildah",
+        reason: "builds Dockerfiles, in the tests",
+    },
+    Package {
         name: "python3",
         reason: "a sample app of the tests",
     },

@@ -16,13 +16,13 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn names(dir: &Path, include: &[&str]) -> Vec<String> {
     let include: Vec<String> = include.iter().map(|pattern| (*pattern).to_owned()).collect();
-    let listing = Listing::of(dir, &include).unwrap();
+    let listing = Listing::of(dir, &include, None).unwrap();
     listing.paths().map(|path| path.display().to_string()).collect()
 }
 
 fn packed(dir: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Listing::of(dir, &[]).unwrap().write(&mut bytes).unwrap();
+    Listing::of(dir, &[], None).unwrap().write(&mut bytes).unwrap();
     bytes
 }
 
@@ -120,7 +120,7 @@ fn links_stay_links_and_the_stream_reads_back() {
 fn a_socket_is_refused_by_name_unless_ignored() {
     let dir = folder(&[("a", "")]);
     let _socket = UnixListener::bind(dir.path().join("app.sock")).unwrap();
-    let error = Listing::of(dir.path(), &[]).unwrap_err().to_string();
+    let error = Listing::of(dir.path(), &[], None).unwrap_err().to_string();
     assert!(error.starts_with("app.sock is a socket"), "{error}");
     fs::write(dir.path().join(".gitignore"), "*.sock\n").unwrap();
     assert_eq!(names(dir.path(), &[]), [".gitignore", "a"]);
@@ -130,7 +130,7 @@ fn a_socket_is_refused_by_name_unless_ignored() {
 fn a_file_that_shrank_or_grew_meanwhile_is_named() {
     for later in ["", "much longer than before"] {
         let dir = folder(&[("data", "12345")]);
-        let listing = Listing::of(dir.path(), &[]).unwrap();
+        let listing = Listing::of(dir.path(), &[], None).unwrap();
         fs::write(dir.path().join("data"), later).unwrap();
         let error = listing.write(io::sink()).unwrap_err();
         assert!(matches!(error, ArchiveError::Changed(_)), "{error}");

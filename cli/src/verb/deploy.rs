@@ -6,7 +6,7 @@ use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
 use crate::{Context, upload, variable};
 use clap::{Args, Subcommand};
-use miren_api::app_file::{APP_FILE, PROCFILE, Service};
+use miren_api::app_file::Service;
 use miren_api::deploy::DeployRequest;
 use miren_api::settings::Bytes;
 use miren_api::{AppName, Client, VersionId};
@@ -131,14 +131,12 @@ async fn uploaded(
 ) -> Result<(AppName, DeployRequest), Failure> {
     let folder = AppFolder::open_for(image.as_deref(), &options.dir)?;
     let app = app_folder::resolve_in(options, &folder)?;
-    let listing = match folder.is_only_settings() {
-        true => Listing::only(&folder.root, &[APP_FILE, PROCFILE]),
-        false => Listing::of(&folder.root, &folder.file.include),
-    };
-    let listing = listing.map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
+    let listing = folder
+        .listing()
+        .map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
     let what = match folder.is_only_settings() {
         true => images(&folder),
-        false => format!("{}: {}", folder.root.display(), size(&listing)),
+        false => format!("{}: {}{}", folder.root.display(), size(&listing), built(&folder)),
     };
     context.console.note(&format!("Deploying {app} from {what}"));
     let mut request = DeployRequest {
@@ -158,6 +156,13 @@ async fn uploaded(
 fn images(folder: &AppFolder) -> String {
     let names: BTreeSet<&str> = folder.file.services.values().filter_map(Service::any_image).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn built(folder: &AppFolder) -> String {
+    match &folder.file.build.dockerfile {
+        Some(dockerfile) => format!(", to be built by its {dockerfile}"),
+        None => String::new(),
+    }
 }
 
 fn size(listing: &Listing) -> String {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod build;
 mod disks;
 mod limits;
 mod procfile;
@@ -13,6 +14,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use build::{Build, Builder, DOCKERFILES, dockerfile_of};
 pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
 pub use limits::{
     COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
@@ -54,6 +56,8 @@ pub struct AppFile {
     pub name: Option<AppName>,
     /// Image that its services run as it is, unless they name another: then only these settings of the folder count.
     pub image: Option<String>,
+    /// What becomes an image of its own, if anything does.
+    pub build: Build,
     pub base: Base,
     /// Patterns of files taken along although `.gitignore` excludes them.
     pub include: Vec<String>,
@@ -61,28 +65,45 @@ pub struct AppFile {
     pub services: BTreeMap<String, Service>,
 }
 
-/// Reads the two files; `None` for one that the folder lacks.
+/// What is read of an app's folder, and asked of it.
+#[derive(Clone, Copy)]
+pub struct Folder<'t> {
+    /// Text of [`APP_FILE`]; `None` if the folder lacks it.
+    pub app_file: Option<&'t str>,
+    /// Text of [`PROCFILE`].
+    pub procfile: Option<&'t str>,
+    /// Whether it has a file of this path.
+    pub has: &'t dyn Fn(&str) -> bool,
+}
+
+/// As [`parse_for`], for a folder with nothing but the two files.
+///
+/// # Errors
+/// As [`parse_for`].
+pub fn parse(app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
+    let folder = Folder {
+        app_file,
+        procfile,
+        has: &|_| false,
+    };
+    parse_for(None, folder)
+}
+
+/// Reads an app's folder. `image` is given in place of its own.
 ///
 /// # Errors
 /// All problems of both files, each with its place: at most [`PROBLEMS_MAX`](settings::PROBLEMS_MAX) a file, and how many
 /// there are beyond them.
-pub fn parse(app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
-    parse_for(None, app_file, procfile)
-}
-
-/// As [`parse`], with the image that was given in place of the file's own.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_for(image: Option<&str>, app_file: Option<&str>, procfile: Option<&str>) -> Result<AppFile, Problems> {
-    let (processes, Problems(mut problems)) = procfile::parse(procfile);
-    let complete = problems.is_empty();
-    let parsed = source_of(APP_FILE, app_file).map_err(|problem| Problems(vec![problem]));
-    let parsed = parsed.and_then(|text| {
-        settings::read(Path::new(APP_FILE), text, |root| {
-            declare(root, &processes, complete, image)
-        })
-    });
+pub fn parse_for(image: Option<&str>, folder: Folder<'_>) -> Result<AppFile, Problems> {
+    let (processes, Problems(mut problems)) = procfile::parse(folder.procfile);
+    let parsed = source_of(APP_FILE, folder.app_file).map_err(|problem| Problems(vec![problem]));
+    let around = Around {
+        complete: problems.is_empty(),
+        processes,
+        image,
+        has: folder.has,
+    };
+    let parsed = parsed.and_then(|text| settings::read(Path::new(APP_FILE), text, |root| declare(root, &around)));
     match parsed {
         Ok(parsed) if problems.is_empty() => Ok(parsed),
         Ok(_) => Err(Problems(problems)),
@@ -91,6 +112,16 @@ pub fn parse_for(image: Option<&str>, app_file: Option<&str>, procfile: Option<&
             Err(Problems(problems))
         }
     }
+}
+
+/// What the settings are read with.
+struct Around<'t> {
+    processes: BTreeMap<String, String>,
+    /// Whether `processes` is all that the Procfile meant to say.
+    complete: bool,
+    /// An image in place of its own.
+    image: Option<&'t str>,
+    has: &'t dyn Fn(&str) -> bool,
 }
 
 /// The text of a file, none being empty, unless it is too large to be looked at.
@@ -109,16 +140,19 @@ pub fn too_large(size: u64) -> String {
 
 /// Every key of `app.toml`, for the generated reference.
 pub fn reference() -> Vec<settings::KeyDoc> {
-    settings::describe(|root| declare(root, &BTreeMap::new(), true, None))
+    let around = Around {
+        processes: BTreeMap::new(),
+        complete: true,
+        image: None,
+        has: &|_| false,
+    };
+    settings::describe(|root| declare(root, &around))
 }
 
-/// `complete`: whether `processes` is all that the Procfile meant to say. `given`: an image in place of its own.
-fn declare(
-    root: &mut Table<'_, '_, '_>,
-    processes: &BTreeMap<String, String>,
-    complete: bool,
-    given: Option<&str>,
-) -> AppFile {
+fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
+    let Around {
+        processes, complete, ..
+    } = around;
     let name = root.optional("name", "Name of the app: a DNS label.", |text| {
         AppName::parse(text).map_err(|why| format!("{text:?} {why}"))
     });
@@ -128,10 +162,10 @@ fn declare(
         "Files to deploy although `.gitignore` excludes them.",
         limits::pattern,
     );
-    let (image, base) = below(root, given);
+    let (image, build::Declared { base, build }) = below(root, around);
     let common = service::Common {
         env: environment(root),
-        image: image.clone(),
+        image: image.clone().or(build.dockerfile.as_deref().map(build::image_of)),
         base: base.clone(),
     };
     let declared = root.named_tables("services", "<service>", SERVICES_MAX, |name, table| {
@@ -145,7 +179,7 @@ fn declare(
             services.insert(name.clone(), Service::undeclared(name, Some(command), &common));
         }
     }
-    if services.is_empty() && nothing && complete && common.has_image() && !root.has("services") {
+    if services.is_empty() && nothing && *complete && common.has_image() && !root.has("services") {
         services.insert(WEB.to_owned(), Service::undeclared(WEB, None, &common));
     }
     if services.len() > SERVICES_MAX {
@@ -155,7 +189,7 @@ fn declare(
     }
     disks::refuse_shared(root, &services);
     let misread = root.has("services") && !root.has_table("services");
-    if services.is_empty() && nothing && complete && !misread {
+    if services.is_empty() && nothing && *complete && !misread {
         root.refuse(
             "services",
             format!("the app has no command: add [services.web] with command = \"…\" to {APP_FILE}, or a {PROCFILE} with \"web: …\""),
@@ -164,6 +198,7 @@ fn declare(
     AppFile {
         name,
         image,
+        build,
         base,
         include,
         services,
@@ -171,22 +206,18 @@ fn declare(
 }
 
 /// What services have under their folder, or in place of it.
-fn below(root: &mut Table<'_, '_, '_>, given: Option<&str>) -> (Option<String>, Base) {
+fn below(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> (Option<String>, build::Declared) {
     let doc = "Image that runs as it is; of the folder only the settings count. A service may name another.";
     let own = root.optional("image", doc, limits::image);
-    let image = given.map(str::to_owned).or(own);
-    let base = root.table("build", |build| {
-        let doc = "What a sandbox sees besides `/app`: `host` is the host's system folders, read-only; `scratch` is nothing; \
-                   anything else is an image.";
-        build.parsed("base", "host", doc, limits::base)
-    });
-    if root.has("image") && base != Base::Host {
+    let image = around.image.map(str::to_owned).or(own);
+    let declared = build::declare(root, around.has, image.is_some());
+    if root.has("image") && declared.base != Base::Host {
         root.refuse(
             "image",
             "does not go with build.base: an image that runs as it is has no folder on top",
         );
     }
-    (image, base)
+    (image, declared)
 }
 
 /// Reads `[[env]]` tables of `key` and `value`. Keys that the system sets, and a key set twice, are refused.

@@ -121,7 +121,7 @@ pub struct Deploy {
     /// Why it failed, with the tail of the sandbox's log where there is one.
     pub error: Option<String>,
     pub steps: Vec<DeployStep>,
-    /// How far its present step is, while that can be told.
+    /// What it said last, while it gets its images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
 }
@@ -133,6 +133,14 @@ pub struct DeployStep {
     #[schema(value_type = String)]
     pub at: Timestamp,
     pub message: String,
+}
+
+/// What a deploy said on its way, as people read it: how far a pull is, what a builder wrote. Kept for a while only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputLine {
+    /// One more for each line of the deploy; higher than all before a restart of the server.
+    pub number: u64,
+    pub text: String,
 }
 
 /// An image that was sent as an archive.

@@ -10,7 +10,7 @@ mod program;
 mod seccomp;
 mod spec;
 
-pub(crate) use etc::Etc;
+pub(crate) use etc::{Etc, resolvers};
 pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
 pub(crate) use host::prepare as prepare_host;
 pub(crate) use layers::{Upper, prepare as prepare_layers, prepare_scratch};

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long a helper may take to end once its sandbox has, and how often its lock is looked at: the kernel offers no
 /// event for the release of a lock.
@@ -41,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) registry: Registry,
     /// Whoever boots a sandbox holds one of these.
     pub(crate) boots: Semaphore,
+    /// Whatever uses an outlet.
+    pub(crate) outlets: TaskTracker,
     places: Mutex<Places>,
     changes: mpsc::UnboundedSender<SandboxChange>,
     stopped: CancellationToken,
@@ -71,6 +74,7 @@ impl Node {
             volumes: parts.volumes,
             registry: Registry::new(),
             boots,
+            outlets: TaskTracker::new(),
             places: Mutex::new(places),
             changes: parts.changes,
             stopped: CancellationToken::new(),

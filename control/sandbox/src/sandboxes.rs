@@ -11,6 +11,7 @@ use crate::lifecycle::{Command, Sandbox};
 use crate::network::{Network, NetworkError};
 use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
+use crate::outlet::Outlet;
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
@@ -147,6 +148,14 @@ impl Sandboxes {
         &self.node().volumes
     }
 
+    /// A network and a cgroup for something that is no sandbox.
+    ///
+    /// # Errors
+    /// Why there is none: no address is left, or the network cannot be made.
+    pub async fn outlet(&self) -> Result<Outlet, String> {
+        Outlet::open(self.node()).await
+    }
+
     /// Runs a further command in a sandbox, as its own command runs: same namespaces, limits, rights, environment. It ends
     /// with the answer. With `has_input` it reads what is written to it, else nothing.
     pub async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
@@ -166,9 +175,12 @@ impl Sandboxes {
         self.node().registry.empty().await;
     }
 
-    /// Removes the bridge, the nftables table, the cgroup and the run files of the node. For after [`Sandboxes::drained`].
+    /// Removes the bridge, the nftables table, the cgroup and the run files of the node. For after [`Sandboxes::drained`];
+    /// outlets are waited for.
     pub async fn remove_node(&self) -> Result<(), OpenError> {
         let node = self.node();
+        node.outlets.close();
+        node.outlets.wait().await;
         node.stop();
         node.network.remove().await?;
         node.runtime.forget_node().await.map_err(OpenError::Runtime)?;

@@ -3,7 +3,9 @@
 use super::variables::Variables;
 use crate::images::Fetched;
 use crate::record::{Content, PoolRecord, SandboxRecord};
-use miren_api::app_file::{self, APP_FILE, Base, Concurrency, FILE_MAX, PROCFILE, Service, WEB, WEB_PORT};
+use miren_api::app_file::{
+    self, APP_FILE, AppFile, Base, Build, Concurrency, FILE_MAX, PROCFILE, Service, WEB, WEB_PORT,
+};
 use miren_api::{ApiError, ErrorCode};
 use miren_image::{Digest, Image, Protocol};
 use miren_sandbox::{Root, StartOrder};
@@ -112,17 +114,35 @@ pub fn read(
     image: Option<&str>,
     variables: &Variables,
 ) -> Result<BTreeMap<String, Service>, ApiError> {
-    let of = |file: &str| folder.map_or(Ok(None), |folder| text(&folder.join(file)));
-    let (app_file, procfile) = (of(APP_FILE)?, of(PROCFILE)?);
-    let parsed = app_file::parse_for(image, app_file.as_deref(), procfile.as_deref()).map_err(|problems| {
-        ApiError::new(ErrorCode::InvalidConfig, problems.to_string())
-            .remedy(format!("correct {APP_FILE} or {PROCFILE} and deploy again"))
-    })?;
-    let mut services = parsed.services;
+    let mut services = settings(folder, image)?.services;
     for (name, service) in &mut services {
         variables.apply(name, &mut service.env);
     }
     Ok(services)
+}
+
+/// What is built of an unpacked folder, read off the runtime's threads.
+///
+/// # Errors
+/// As [`read`].
+pub async fn build(folder: PathBuf) -> Result<Build, ApiError> {
+    let reading = tokio::task::spawn_blocking(move || settings(Some(&folder), None));
+    let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
+    Ok(reading.await.map_err(failed)??.build)
+}
+
+fn settings(folder: Option<&Path>, image: Option<&str>) -> Result<AppFile, ApiError> {
+    let of = |file: &str| folder.map_or(Ok(None), |folder| text(&folder.join(file)));
+    let (app_file, procfile) = (of(APP_FILE)?, of(PROCFILE)?);
+    let read = app_file::Folder {
+        app_file: app_file.as_deref(),
+        procfile: procfile.as_deref(),
+        has: &|file| folder.is_some_and(|folder| folder.join(file).is_file()),
+    };
+    app_file::parse_for(image, read).map_err(|problems| {
+        ApiError::new(ErrorCode::InvalidConfig, problems.to_string())
+            .remedy(format!("correct {APP_FILE} or {PROCFILE} and deploy again"))
+    })
 }
 
 fn text(path: &Path) -> Result<Option<String>, ApiError> {

@@ -153,7 +153,6 @@ impl Task {
             Event::Acknowledged(seq) => {
                 self.acknowledged.insert(seq);
             }
-            Event::Fetching { seq, progress } => self.show_progress(seq, progress),
             Event::Fetched { seq, result } => self.fetched(seq, result),
             Event::Adopted(changes) => changes.into_iter().for_each(|change| self.observe(change, false)),
         }

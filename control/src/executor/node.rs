@@ -12,7 +12,7 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, NodeConfig, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, SandboxChange, Sandboxes, StartOrder};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,6 +141,10 @@ impl Executor for Node {
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
         logs::read(&self.log_dir, query).boxed()
+    }
+
+    async fn outlet(&self) -> Result<Option<Outlet>, String> {
+        self.sandboxes.outlet().await.map(Some)
     }
 
     fn disks(&self) -> &dyn Disks {

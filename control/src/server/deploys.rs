@@ -8,21 +8,16 @@ use super::refusal::Refusal;
 use crate::app::variables::Variables;
 use crate::app::{Command, spec};
 use crate::ledger;
-use crate::record::{BY_APP, DeployRecord, Stored, decode};
+use crate::record::{BY_APP, DeployRecord};
 use crate::routing::Routed;
-use crate::store::{Key, Selection, Store, StoreError, Watch};
+use crate::store::Selection;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
-use futures_util::{Stream, StreamExt, stream};
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, RollbackRequest};
 use miren_api::id::{AppName, VersionId};
 use miren_api::resource::Page;
 use miren_api::{ApiError, ErrorCode};
-use std::convert::Infallible;
-use std::sync::Arc;
 
 /// Longest `Idempotency-Key`.
 const KEY_MAX: usize = 128;
@@ -155,7 +150,7 @@ pub async fn list(
     server.control.apps.get(&app)?;
     let store = &server.control.apps.world.store;
     let records: Vec<DeployRecord> = ledger::list(&**store, Selection::Index(BY_APP, app)).await?;
-    let mut deploys: Vec<Deploy> = records.into_iter().map(|record| record.deploy).collect();
+    let mut deploys: Vec<Deploy> = records.into_iter().map(|record| shown(&server, record)).collect();
     deploys.sort_by_key(|deploy| deploy.seq);
     Ok(Json(page(
         deploys,
@@ -164,10 +159,19 @@ pub async fn list(
     )))
 }
 
-async fn find(server: &Server, given: &str) -> Result<Deploy, ApiError> {
+/// With what it said last, while that is news.
+fn shown(server: &Server, record: DeployRecord) -> Deploy {
+    let mut deploy = record.deploy;
+    if matches!(deploy.status, DeployStatus::Accepted | DeployStatus::Staging) {
+        deploy.progress = server.control.apps.world.outputs.last(&deploy.id);
+    }
+    deploy
+}
+
+pub(super) async fn find(server: &Server, given: &str) -> Result<Deploy, ApiError> {
     let store = &server.control.apps.world.store;
     let found: Vec<DeployRecord> = ledger::list(&**store, Selection::Prefix(given.to_owned())).await?;
-    let deploys = found.into_iter().map(|record| record.deploy).collect();
+    let deploys = found.into_iter().map(|record| shown(server, record)).collect();
     by_prefix(deploys, |deploy: &Deploy| deploy.id.as_str(), "deploy", given)
 }
 
@@ -177,81 +181,4 @@ async fn find(server: &Server, given: &str) -> Result<Deploy, ApiError> {
         (status = 409, body = miren_api::error::ErrorBody)))]
 pub async fn show(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Deploy>, Refusal> {
     Ok(Json(find(&server, &id).await?))
-}
-
-/// Follows a deploy: event `deploy` with the whole resource, now and at each change; ends after the final one.
-#[utoipa::path(get, path = "/v1/deploys/{id}/events", tag = "deploys",
-    params(("id" = String, Path), ("last-event-id" = Option<String>, Header, description = "Id of the last event seen.")),
-    responses((status = 200, content_type = "text/event-stream", body = Deploy),
-        (status = 404, body = miren_api::error::ErrorBody)))]
-pub async fn events(
-    State(server): State<Server>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let deploy = find(&server, &id).await?;
-    let seen = headers
-        .get("last-event-id")
-        .and_then(|id| id.to_str().ok()?.parse().ok());
-    let following = Following {
-        store: Arc::clone(&server.control.apps.world.store),
-        key: Key::new(DeployRecord::KIND, deploy.id.as_str()),
-        seen: seen.unwrap_or(0),
-        watch: None,
-        ended: false,
-    };
-    let events = stream::unfold(following, Following::next);
-    let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
-    Ok(Sse::new(until_end).keep_alive(KeepAlive::default()))
-}
-
-/// A deploy being followed: its newest state first, then each change from the store's own history.
-struct Following {
-    store: Arc<dyn Store>,
-    key: Key,
-    /// Revision of the last state sent.
-    seen: u64,
-    watch: Option<Watch>,
-    ended: bool,
-}
-
-impl Following {
-    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        while !self.ended {
-            let (revision, body) = match self.watch.as_mut() {
-                None => {
-                    let record = self.store.get(&self.key).await.ok()??;
-                    self.watch = Some(Watch::new(Arc::clone(&self.store), record.revision));
-                    (record.revision, record.body)
-                }
-                Some(watch) => match watch.next().await? {
-                    Ok(change) if change.key == self.key => (change.revision, change.body?),
-                    Ok(_) => continue,
-                    Err(StoreError::Compacted { .. }) => {
-                        self.watch = None;
-                        continue;
-                    }
-                    Err(_) => return None,
-                },
-            };
-            let record = crate::store::Record {
-                key: self.key.clone(),
-                revision,
-                body,
-            };
-            let deploy = decode::<DeployRecord>(&record).ok()?.deploy;
-            self.ended = deploy.status.is_final();
-            if revision <= self.seen {
-                continue;
-            }
-            self.seen = revision;
-            let event = Event::default()
-                .event("deploy")
-                .id(revision.to_string())
-                .json_data(&deploy)
-                .ok()?;
-            return Some((Ok(event), self));
-        }
-        None
-    }
 }

@@ -1,7 +1,8 @@
 //! Decides how the API describes itself.
 
 use super::{
-    apps, artifacts, deploys, disks, exec, fastpath, health, logs, pools, proxies, routes, sandboxes, variables,
+    apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, pools, proxies, routes, sandboxes,
+    variables,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -25,7 +26,7 @@ use utoipa::OpenApi;
         deploys::create,
         deploys::list,
         deploys::show,
-        deploys::events,
+        following::events,
         deploys::rollback,
         deploys::cancel,
         variables::list,

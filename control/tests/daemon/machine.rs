@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
+use miren_build::{Builds, Settings};
 use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
 use miren_control::control::{Control, Parts};
@@ -18,7 +19,7 @@ use miren_control::images::Fetcher;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Exec, ExecError, Facts, Known, SandboxChange, StartOrder};
+use miren_sandbox::{Exec, ExecError, Facts, Known, Outlet, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -328,6 +329,10 @@ impl Executor for Machine {
         futures_util::stream::iter(line.map(Ok)).boxed()
     }
 
+    async fn outlet(&self) -> Result<Option<Outlet>, String> {
+        Ok(None)
+    }
+
     fn disks(&self) -> &dyn Disks {
         &*self.disks
     }
@@ -343,7 +348,18 @@ impl Executor for Machine {
 /// A store of images in a folder of its own below `folder`: what an earlier control had open is not waited for.
 pub fn images(folder: &Path) -> Fetcher {
     let own = tempfile::tempdir_in(folder).unwrap().keep();
-    Fetcher::new(Images::open(&own, Limits::default()).unwrap(), Auths::none(), 1)
+    let builds = Builds::open(Settings {
+        folder: own.join("builds"),
+        run_dir: own.join("run"),
+        auth_file: own.join("none"),
+        plain_http: Vec::new(),
+        limit: Duration::from_secs(600),
+        memory: 1 << 30,
+        cache: 1 << 30,
+        programs: Some(folder.join("programs")),
+    });
+    let store = Images::open(&own.join("images"), Limits::default()).unwrap();
+    Fetcher::new(store, Auths::none(), 1, builds.unwrap())
 }
 
 /// A control that works, on a machine and a clock of the runtime's own; what it keeps is in memory and below `folder`.

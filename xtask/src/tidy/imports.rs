@@ -59,6 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-loader", &["miren-abi"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
+    ("miren-build", &["miren-api"]),
     ("miren-disk", &["miren-api"]),
     ("miren-image", &[]),
     (
@@ -69,6 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "miren-control",
         &[
             "miren-api",
+            "miren-build",
             "miren-disk",
             "miren-image",
             "miren-loader",

@@ -23,6 +23,8 @@ pub struct ValidateOptions {
 struct Valid<'f> {
     valid: bool,
     app: Option<&'f AppName>,
+    /// Built of the folder, in place of `base`.
+    dockerfile: Option<&'f str>,
     base: Base,
     include: &'f [String],
     services: Vec<Runs<'f>>,
@@ -78,6 +80,7 @@ pub fn run(options: &ValidateOptions, console: &mut Console) -> Result<(), Failu
         return console.document(&Valid {
             valid: true,
             app: file.name.as_ref(),
+            dockerfile: file.build.dockerfile.as_deref(),
             base: file.base,
             include: &file.include,
             services: file

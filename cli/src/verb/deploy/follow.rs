@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::failure::{Doing, Failure};
 use crate::paths;
 use futures_util::StreamExt;
-use miren_api::deploy::{Deploy, DeployStep};
+use miren_api::deploy::{Deploy, DeployStep, OutputLine};
 use miren_api::{Client, ClientError};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
     let mut steps = Steps {
         printed: 0,
         last_id: None,
-        progress: None,
+        line: 0,
     };
     let mut away_since: Option<Instant> = None;
     loop {
@@ -56,8 +56,8 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
 struct Steps {
     printed: usize,
     last_id: Option<String>,
-    /// What was said last about the present step.
-    progress: Option<String>,
+    /// Number of the last line of its output that was shown.
+    line: u64,
 }
 
 impl Steps {
@@ -67,8 +67,13 @@ impl Steps {
         let mut stream = pin!(client.events(&path, self.last_id.as_deref()).await?);
         while let Some(event) = stream.next().await {
             let event = event?;
-            if let Ok(deploy) = serde_json::from_str(&event.data) {
-                self.catch_up(&deploy, console);
+            match event.name.as_str() {
+                "output" => self.show(&event.data, console),
+                _ => {
+                    if let Ok(deploy) = serde_json::from_str(&event.data) {
+                        self.catch_up(&deploy, console);
+                    }
+                }
             }
             self.last_id = Some(event.id).filter(|id| !id.is_empty()).or(self.last_id.take());
         }
@@ -81,14 +86,18 @@ impl Steps {
             print(step, console);
         }
         self.printed = self.printed.max(deploy.steps.len());
-        if let Some(progress) = deploy
-            .progress
-            .as_ref()
-            .filter(|progress| self.progress.as_ref() != Some(progress))
-        {
-            console.note(&format!("  {:<12} {progress}", ""));
+    }
+
+    /// Prints a line of its output, unless that was printed before a break of the stream.
+    fn show(&mut self, data: &str, console: &Console) {
+        let Ok(OutputLine { number, text }) = serde_json::from_str(data) else {
+            return;
+        };
+        if number <= self.line {
+            return;
         }
-        self.progress.clone_from(&deploy.progress);
+        self.line = number;
+        console.note(&format!("  {:<12} {text}", ""));
     }
 }
 

@@ -74,6 +74,9 @@ pub(super) fn image(name: &str) -> Result<String, String> {
     }
     match name.chars().find(|c| !c.is_ascii_graphic()) {
         Some(odd) => Err(format!("{name:?} is no name of an image: it has {odd:?}")),
+        None if super::dockerfile_of(name).is_some() => Err(format!(
+            "{name:?} is no name of an image; set build.dockerfile to build one"
+        )),
         None => text(name, IMAGE_MAX),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Service {
     /// As the user wrote it; see [`command_line`]. Empty: what its image runs by itself.
     pub command: String,
-    /// An image that it runs as it is, without the app's folder.
+    /// An image that it runs as it is, without the app's folder; see [`dockerfile_of`](super::dockerfile_of).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// What it sees besides the app's folder, unless it has an image.

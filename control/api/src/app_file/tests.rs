@@ -260,7 +260,7 @@ fn an_image_needs_no_command_and_is_under_every_service_that_names_no_other() {
     let images: Vec<_> = several.services.values().map(Service::any_image).collect();
     assert_eq!(images, [Some("redis"), Some("shop:1"), Some("shop:1")]);
     assert_eq!(several.services["worker"].command, "work");
-    let given = parse_for(Some("shop:2"), Some(text), None).expect("an app");
+    let given = parse_for(Some("shop:2"), of(text)).expect("an app");
     assert_eq!(given.services["web"].any_image(), Some("shop:2"));
     assert_eq!(given.services["cache"].any_image(), Some("redis"));
 }
@@ -282,4 +282,68 @@ fn a_folder_on_an_image_keeps_its_command_and_port() {
         let problems = parse(Some(wrong), None).expect_err(wrong);
         assert!(problems.to_string().contains(why), "{wrong}: {problems}");
     }
+}
+
+fn of(text: &str) -> Folder<'_> {
+    Folder {
+        app_file: Some(text),
+        procfile: None,
+        has: &|file| ["Dockerfile", "deploy/web.Dockerfile"].contains(&file),
+    }
+}
+
+#[test]
+fn a_folder_with_a_dockerfile_is_built_unless_it_says_otherwise() {
+    let built = |text| {
+        let app = parse_for(None, of(text)).expect(text);
+        let image = app.services["web"].image.clone();
+        (app.build.dockerfile, image)
+    };
+    let default = (Some("Dockerfile".to_owned()), Some("./Dockerfile".to_owned()));
+    assert_eq!(built(""), default);
+    assert_eq!(built("[services.web]\ncommand = \"serve\"\n"), default);
+    let (named, image) = built("[build]\ndockerfile = \"deploy/web.Dockerfile\"\n");
+    assert_eq!(named.as_deref(), Some("deploy/web.Dockerfile"));
+    assert_eq!(image.as_deref().and_then(dockerfile_of), named.as_deref());
+    assert_eq!(
+        built("[build]\nbase = \"host\"\n[services.web]\ncommand = \"serve\"\n"),
+        (None, None)
+    );
+    assert_eq!(built("image = \"nginx\"\n"), (None, Some("nginx".into())));
+    let given = parse_for(Some("nginx"), of("")).expect("an app");
+    assert_eq!((given.build.dockerfile, given.image.as_deref()), (None, Some("nginx")));
+    let other = "[services.web]\n[services.cache]\nimage = \"redis\"\n";
+    let several = parse_for(None, of(other)).expect("an app");
+    assert_eq!(several.services["cache"].image.as_deref(), Some("redis"));
+    assert_eq!(several.services["web"].image.as_deref(), Some("./Dockerfile"));
+}
+
+#[test]
+fn a_build_that_cannot_be_meant_is_refused() {
+    for (wrong, why) in [
+        ("[build]\ndockerfile = \"other\"\n", "the folder has no file \"other\""),
+        (
+            "[build]\ndockerfile = \"../Dockerfile\"\n",
+            "no path of a file in the folder",
+        ),
+        (
+            "[build]\ndockerfile = \"/Dockerfile\"\n",
+            "no path of a file in the folder",
+        ),
+        ("[build]\ndockerfile = \"\"\n", "no path of a file in the folder"),
+        (
+            "[build]\nbase = \"host\"\ndockerfile = \"Dockerfile\"\n",
+            "does not go with build.base",
+        ),
+        ("[build]\nbuilder = \"kaniko\"\n", "kaniko"),
+        ("image = \"./Dockerfile\"\n", "set build.dockerfile"),
+        ("[services.web]\nimage = \"./Dockerfile\"\n", "set build.dockerfile"),
+        ("[build]\nbase = \"./Dockerfile\"\n", "set build.dockerfile"),
+    ] {
+        let problems = parse_for(None, of(wrong)).expect_err(wrong);
+        assert!(problems.to_string().contains(why), "{wrong}: {problems}");
+    }
+    let first = "[build]\nbuilder = \"buildah\"\n";
+    let app = parse_for(None, of(first)).expect("an app");
+    assert_eq!(app.build.builder, Some(Builder::Buildah));
 }

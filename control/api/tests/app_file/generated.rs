@@ -1,6 +1,6 @@
 //! Apps made up at random, and their `app.toml` in each form that TOML has for it.
 
-use miren_api::app_file::{AppFile, Base, Concurrency, DiskKept, DiskMount, Filesystem, Resources, Service};
+use miren_api::app_file::{AppFile, Base, Build, Concurrency, DiskKept, DiskMount, Filesystem, Resources, Service};
 use miren_api::id::AppName;
 use miren_api::settings::{Bytes, show_duration};
 use proptest::collection::{btree_map, vec};
@@ -41,6 +41,7 @@ pub fn app() -> impl Strategy<Value = (AppFile, Env)> {
         let app = AppFile {
             name,
             image: None,
+            build: Build::default(),
             base,
             include,
             services,
@@ -146,7 +147,10 @@ pub fn table((app, common): &(AppFile, Env)) -> Table {
     set(&mut root, "include", Some(app.include.clone()));
     root.insert(
         "build".into(),
-        Value::Table(Table::from_iter([("base".into(), "host".into())])),
+        Value::Table(Table::from_iter([
+            ("base".into(), "host".into()),
+            ("builder".into(), "auto".into()),
+        ])),
     );
     set(&mut root, "env", Some(pairs(common)));
     let services = app.services.iter();

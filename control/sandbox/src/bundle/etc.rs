@@ -38,20 +38,22 @@ impl Etc<'_> {
 
     fn files(&self) -> [(&'static str, String); 3] {
         let Self { sandbox, address, .. } = self;
-        let resolvers = resolvers(&self.host.join("etc"), &self.host.join("run/systemd/resolve"));
         [
             ("hostname", format!("{sandbox}\n")),
             (
                 "hosts",
                 format!("127.0.0.1 localhost\n::1 localhost\n{address} {sandbox}\n"),
             ),
-            ("resolv.conf", resolvers),
+            ("resolv.conf", resolvers(self.host)),
         ]
     }
 }
 
 /// Name servers that a sandbox can reach: one on the host's loopback is not among them, those behind it are.
-fn resolvers(etc: &Path, resolved: &Path) -> String {
+///
+/// `host` is its root.
+pub(crate) fn resolvers(host: &Path) -> String {
+    let (etc, resolved) = (host.join("etc"), host.join("run/systemd/resolve"));
     let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let usable = reachable_resolvers(&read(etc.join("resolv.conf")));
     if usable.contains("nameserver") {

@@ -174,7 +174,6 @@ impl Task {
         );
         tracing::info!(app = %record.deploy.app, deploy = %record.deploy.id, seq, status = status.as_str(), message);
         record.deploy.status = status;
-        record.deploy.progress = None;
         record.deploy.steps.push(step(status, now, message));
         self.ledger.put(&*record);
     }

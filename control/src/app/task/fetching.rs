@@ -27,7 +27,7 @@ enum Fetch {
 impl Fetches {
     pub(super) fn seen(&self, record: &DeployRecord) -> ImagesSeen {
         match self.of.get(&record.deploy.seq) {
-            _ if record.source().content.images.is_empty() => ImagesSeen::Here,
+            _ if !record.names_images() => ImagesSeen::Here,
             None => ImagesSeen::Elsewhere,
             Some(Fetch::Running(_)) => ImagesSeen::OnTheWay,
             Some(Fetch::Done(Ok(_))) => ImagesSeen::Here,
@@ -57,8 +57,9 @@ impl Task {
         let Some(record) = self.state.deploys.get(&seq) else {
             return;
         };
-        let pins = record.source().content.images;
-        let names: Vec<&str> = pins.keys().map(String::as_str).collect();
+        let content = record.source().content;
+        let output = self.world.outputs.open(record.id());
+        let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
         self.note(
             seq,
             DeployStatus::Staging,
@@ -66,22 +67,15 @@ impl Task {
         );
         let (world, events) = (Arc::clone(&self.world), self.events.clone());
         let fetching = tokio::spawn(async move {
-            let tell = |progress| {
-                // A task that is gone needs to know nothing.
-                let _ = events.send(Event::Fetching { seq, progress });
-            };
-            let result = world.images.fetch(pins, tell).await.map_err(|error| error.to_string());
+            let tell = |text| output.add(text);
+            let fetched = world.images.fetch(&content, &world.artifacts, &*world.executor, &tell);
+            let result = fetched.await.map_err(|error| error.to_string());
+            // A task that is gone needs to know nothing.
             let _ = events.send(Event::Fetched { seq, result });
         });
         self.fetches
             .of
             .insert(seq, Fetch::Running(AbortOnDropHandle::new(fetching)));
-    }
-
-    pub(super) fn show_progress(&mut self, seq: u64, progress: String) {
-        if let Some(record) = self.state.deploys.get_mut(&seq) {
-            record.deploy.progress = Some(progress);
-        }
     }
 
     /// The digests are part of the deploy from here on, whatever becomes of the names.

@@ -5,7 +5,7 @@ use crate::app::{spec, variables};
 use crate::images::Pins;
 use crate::ledger::{self, LoadError};
 use crate::record::{Content, Source, Stored, VersionRecord};
-use miren_api::app_file::Service;
+use miren_api::app_file::{Service, dockerfile_of};
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
 use miren_api::{ApiError, ErrorCode};
@@ -18,6 +18,10 @@ impl Task {
     /// # Errors
     /// With everything that would make the deploy fail before its sandboxes start.
     pub(super) async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
+        if let Some(image) = request.image.as_deref().filter(|image| dockerfile_of(image).is_some()) {
+            let error = ApiError::new(ErrorCode::InvalidValue, format!("{image:?} is no name of an image"));
+            return Err(error.field("image").remedy("a name like registry.example.com/shop:v1"));
+        }
         let changes_variables = !request.env.is_empty() || !request.service_env.is_empty();
         let brings_content = request.artifact.is_some() || request.image.is_some();
         let base = match (brings_content, &request.version) {
@@ -60,7 +64,9 @@ impl Task {
             Err(error.remedy(remedy))
         };
         for name in services.values().filter_map(Service::any_image) {
-            if let Ok(digest) = name.parse::<Digest>() {
+            if dockerfile_of(name).is_some() {
+                // Whether it can be built is seen when it is.
+            } else if let Ok(digest) = name.parse::<Digest>() {
                 match self.world.images.find(digest).await {
                     Ok(Some(_)) => {}
                     Ok(None) => return refused(format!("there is no image {name}"), "send it with --image-archive"),

@@ -1,0 +1,197 @@
+//! Decides which builder makes an image, when, and within which bounds.
+
+use crate::archive::Archive;
+use crate::error::BuildError;
+use crate::job::{Tell, Turn};
+use crate::program::Programs;
+use crate::{buildah, buildkit, context, docker};
+use miren_api::app_file::Builder;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// In the order in which they are looked for.
+const BUILDERS: [Builder; 3] = [Builder::Buildkit, Builder::Buildah, Builder::Docker];
+
+/// What builds need to know of their node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Keeps buildah's layers from build to build, and what is under way.
+    pub folder: PathBuf,
+    /// Of buildah, for as long as the machine runs.
+    pub run_dir: PathBuf,
+    /// Credentials for registries, in the form of docker's `config.json`.
+    pub auth_file: PathBuf,
+    /// Registries that are spoken to without TLS.
+    pub plain_http: Vec<String>,
+    /// Longest build, from its turn on.
+    pub limit: Duration,
+    /// What one step of a build may use, bytes.
+    pub memory: u64,
+    /// Size from which buildah's layers are thrown away after a build, bytes.
+    pub cache: u64,
+    /// Looked through for builders before the usual places.
+    pub programs: Option<PathBuf>,
+}
+
+/// Makes images of folders, one at a time: what serves has the better part of the machine.
+#[derive(Debug)]
+pub struct Builds {
+    pub(crate) settings: Settings,
+    pub(crate) programs: Programs,
+    turns: Arc<Semaphore>,
+}
+
+/// A folder to make an image of.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'o> {
+    pub folder: &'o Path,
+    /// Path of the Dockerfile in it.
+    pub dockerfile: &'o str,
+    /// None: the first that is there.
+    pub builder: Option<Builder>,
+    /// The part of the machine that a builder without isolation of its own uses. None: it uses the host's.
+    pub outside: Option<&'o Outside>,
+}
+
+/// What a build sees of the machine besides its folder.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// A network namespace.
+    pub network: PathBuf,
+    /// Below the root of every hierarchy.
+    pub cgroup: String,
+    /// In the form of `resolv.conf`: servers that can be reached from that namespace.
+    pub resolvers: String,
+}
+
+/// One build that has its turn.
+pub(crate) struct Build<'b> {
+    pub(crate) builds: &'b Builds,
+    pub(crate) order: Order<'b>,
+    /// What the Dockerfile says.
+    pub(crate) text: String,
+    /// Where the image goes.
+    pub(crate) archive: Archive,
+    /// Where the builder writes the id of what it built.
+    pub(crate) id_file: Archive,
+    pub(crate) turn: Turn,
+    pub(crate) tell: Tell<'b>,
+}
+
+impl Builds {
+    /// Makes its folders; what an earlier process had under way is removed.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn open(settings: Settings) -> io::Result<Self> {
+        let under_way = settings.under_way();
+        match fs::remove_dir_all(&under_way) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for folder in [&under_way, &settings.run_dir] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        Ok(Self {
+            programs: Programs::new(settings.programs.as_deref()),
+            settings,
+            turns: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Makes an image. `tell` gets every line that the builder writes. A build that is dropped is killed.
+    ///
+    /// # Errors
+    /// Why there is none, with the last lines of the builder.
+    pub async fn build(&self, order: Order<'_>, tell: Tell<'_>) -> Result<Archive, BuildError> {
+        let (folder, dockerfile) = (order.folder.to_owned(), order.dockerfile.to_owned());
+        let checking = tokio::task::spawn_blocking(move || context::check(&folder, &dockerfile));
+        let checked = checking.await.map_err(io::Error::other);
+        let text = checked.map_err(BuildError::io("reading", order.dockerfile))??;
+        let builder = self.choose(order.builder).await?;
+        if self.turns.available_permits() == 0 {
+            tell("waiting for another build".to_owned());
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|closed| BuildError::io("waiting for", "a turn")(io::Error::other(closed)))?;
+        tell(format!("building {} with {}", order.dockerfile, builder.as_str()));
+        let build = Build {
+            builds: self,
+            order,
+            text,
+            archive: Archive::new(self.settings.new_file("tar")),
+            id_file: Archive::new(self.settings.new_file("id")),
+            turn: Arc::new(turn),
+            tell,
+        };
+        match tokio::time::timeout(self.settings.limit, build.run(builder)).await {
+            Ok(built) => built,
+            Err(_) => Err(BuildError::TooLong {
+                doing: format!("building {}", order.dockerfile),
+                limit: self.settings.limit,
+            }),
+        }
+    }
+
+    /// The one that was asked for, or the first that answers.
+    async fn choose(&self, wanted: Option<Builder>) -> Result<Builder, BuildError> {
+        let candidates = wanted.map_or(BUILDERS.to_vec(), |builder| vec![builder]);
+        let mut missing = Vec::new();
+        for builder in candidates {
+            let answer = match builder {
+                Builder::Buildkit => buildkit::answers(&self.programs).await,
+                Builder::Buildah => buildah::answers(&self.programs),
+                Builder::Docker => docker::answers(&self.programs).await,
+            };
+            match answer {
+                Ok(()) => return Ok(builder),
+                Err(why) => missing.push(why),
+            }
+        }
+        Err(BuildError::NoBuilder {
+            tried: missing.join(", "),
+        })
+    }
+}
+
+impl Settings {
+    pub(crate) fn under_way(&self) -> PathBuf {
+        self.folder.join("under-way")
+    }
+
+    fn new_file(&self, kind: &str) -> PathBuf {
+        self.under_way().join(format!("{:016x}.{kind}", rand::random::<u64>()))
+    }
+}
+
+impl Build<'_> {
+    async fn run(self, builder: Builder) -> Result<Archive, BuildError> {
+        match builder {
+            Builder::Buildkit => buildkit::build(&self).await?,
+            Builder::Buildah => buildah::build(&self).await?,
+            Builder::Docker => docker::build(&self).await?,
+        }
+        Ok(self.archive)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.builds.settings
+    }
+
+    /// The Dockerfile, as a builder is given it.
+    pub(crate) fn dockerfile(&self) -> PathBuf {
+        self.order.folder.join(self.order.dockerfile)
+    }
+
+    /// What the builder says that it built. Blocks for one short line.
+    pub(crate) fn built(&self) -> Result<String, BuildError> {
+        let path = self.id_file.path();
+        let id = fs::read_to_string(path).map_err(BuildError::io("reading", path))?;
+        Ok(id.trim().to_owned())
+    }
+}

@@ -1,0 +1,44 @@
+//! Why there is no image, in words for whoever deployed the folder.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a build did not end with an image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// None that is asked for, or none at all.
+    #[error(
+        "{tried}; install buildah on the server (apt-get install buildah), or set build.base to run the folder without a build"
+    )]
+    NoBuilder { tried: String },
+    #[error("{file} leads out of the folder, or is no file")]
+    Outside { file: String },
+    #[error("{doing}: {status}{tail}")]
+    Failed { doing: String, status: String, tail: Tail },
+    #[error("{doing} took longer than {limit:?} (images.build_timeout)")]
+    TooLong { doing: String, limit: Duration },
+    #[error("{doing} {path}: {source}", path = .path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// The last lines that a builder wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tail(pub(crate) Vec<String>);
+
+impl std::fmt::Display for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
