@@ -57,6 +57,18 @@ const PACKAGES: &[Package] = &[
         reason: "the other runtime of sandboxes, in the tests",
     },
     Package {
+        name: "e2fsprogs",
+        reason: "disks with ext4",
+    },
+    Package {
+        name: "xfsprogs",
+        reason: "disks with xfs",
+    },
+    Package {
+        name: "btrfs-progs",
+        reason: "disks with btrfs",
+    },
+    Package {
         name: "python3",
         reason: "a sample app of the tests",
     },
