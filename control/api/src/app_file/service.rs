@@ -193,8 +193,7 @@ pub(super) fn declare(
         let doc = "Path that must answer 2xx or 3xx before it is ready.";
         health.optional("path", doc, limits::http_path)
     });
-    let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
-    let read_only_root = table.boolean("read_only_root", false, doc);
+    let read_only_root = read_only_root(table);
     let disks = disks::declare(table);
     let is_single = disks.iter().any(|disk| !disk.read_only);
     let concurrency = table.table("concurrency", |table| concurrency(name, is_single, table));
@@ -224,6 +223,11 @@ pub(super) fn declare(
         env,
         disks,
     })
+}
+
+fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
+    let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
+    table.boolean("read_only_root", false, doc)
 }
 
 fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {

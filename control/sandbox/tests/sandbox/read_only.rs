@@ -75,7 +75,7 @@ fn what_is_in_an_image_is_read_only_with_a_folder_and_without() {
         ];
         writes(node, image.clone(), &places).await;
         let mut over = node.order("listen 0.0.0.0");
-        over.root = image.root.clone();
+        over.root = image.root;
         writes(node, over, &places).await;
     });
 }
