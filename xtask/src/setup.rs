@@ -61,6 +61,18 @@ const PACKAGES: &[Package] = &[
         reason: "builds Dockerfiles, in the tests",
     },
     Package {
+        name: "e2fsprogs",
+        reason: "disks with ext4",
+    },
+    Package {
+        name: "xfsprogs",
+        reason: "disks with xfs",
+    },
+    Package {
+        name: "btrfs-progs",
+        reason: "disks with btrfs",
+    },
+    Package {
         name: "python3",
         reason: "a sample app of the tests",
     },

@@ -4,6 +4,7 @@ mod bench;
 mod copying;
 mod crashes;
 mod directories;
+mod filesystems;
 mod growing;
 mod life;
 mod sharing;

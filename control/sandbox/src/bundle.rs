@@ -13,10 +13,10 @@ mod spec;
 pub(crate) use etc::{Etc, resolvers};
 pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
 pub(crate) use host::prepare as prepare_host;
-pub(crate) use layers::{Upper, prepare as prepare_layers, prepare_scratch};
+pub(crate) use layers::{Upper, make_points, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;
 pub(crate) use program::Program;
-pub(crate) use spec::{AppFiles, Limits, SpecInput, write as write_spec};
+pub(crate) use spec::{Above, AppFiles, Limits, SpecInput, Writable, write as write_spec};
 
 use crate::logs::LogWriter;
 use crate::process::ProcessRef;

@@ -29,6 +29,9 @@ pub struct Service {
     pub drain_timeout: Duration,
     /// Path that must answer 2xx or 3xx before it counts as ready; none: listening is enough.
     pub health_path: Option<String>,
+    /// Nothing but `/tmp` and its disks can be written to. Left out where it is not asked for: the spec hash stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_root: bool,
     pub concurrency: Concurrency,
     pub resources: Resources,
     pub env: BTreeMap<String, String>,
@@ -111,6 +114,7 @@ impl Service {
             shutdown_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             health_path: None,
+            read_only_root: false,
             concurrency: default_concurrency(name),
             resources: Resources::default(),
             env: common.env.clone(),
@@ -189,6 +193,7 @@ pub(super) fn declare(
         let doc = "Path that must answer 2xx or 3xx before it is ready.";
         health.optional("path", doc, limits::http_path)
     });
+    let read_only_root = read_only_root(table);
     let disks = disks::declare(table);
     let is_single = disks.iter().any(|disk| !disk.read_only);
     let concurrency = table.table("concurrency", |table| concurrency(name, is_single, table));
@@ -212,11 +217,17 @@ pub(super) fn declare(
         shutdown_timeout,
         drain_timeout,
         health_path,
+        read_only_root,
         concurrency,
         resources,
         env,
         disks,
     })
+}
+
+fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
+    let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
+    table.boolean("read_only_root", false, doc)
 }
 
 fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {

@@ -69,10 +69,10 @@ fn service() -> impl Strategy<Value = Service> {
     let times = (duration(1), duration(0), duration(0));
     let health_path = option::of("/[!-~]{0,12}");
     let port = option::of(1..=u16::MAX);
-    let sizes = (concurrency(), resources());
-    (command, port, times, health_path, sizes, disks(), env()).prop_map(
-        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, sizes, disks, env)| {
-            let (concurrency, resources) = sizes;
+    let rest = (any::<bool>(), concurrency(), resources());
+    (command, port, times, health_path, rest, disks(), env()).prop_map(
+        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, rest, disks, env)| {
+            let (read_only_root, concurrency, resources) = rest;
             Service {
                 command,
                 image: None,
@@ -82,6 +82,7 @@ fn service() -> impl Strategy<Value = Service> {
                 shutdown_timeout,
                 drain_timeout,
                 health_path,
+                read_only_root,
                 concurrency,
                 resources,
                 env,
@@ -192,6 +193,7 @@ fn of_service(service: &Service) -> Table {
     let mut health = Table::new();
     set(&mut health, "path", service.health_path.as_deref());
     set(&mut table, "health", Some(health));
+    set(&mut table, "read_only_root", Some(service.read_only_root));
     let mut sizes = Table::new();
     match service.concurrency {
         Concurrency::Fixed { count } => {

@@ -2,7 +2,7 @@
 
 use super::device::{self, Device};
 use super::{Context, IMAGE, Image, freeze, grow};
-use crate::disk::{AttachOptions, DiskId, Mounted, Usage};
+use crate::disk::{AttachOptions, DiskId, Filesystem, Mounted, Usage};
 use crate::error::DiskError;
 use crate::folder;
 use crate::holders::{self, Held};
@@ -89,13 +89,24 @@ fn mount_device(image: &Image<'_>, device: &Device, at: &Path, options: AttachOp
     );
     match mounted {
         Ok(()) => Ok(()),
-        Err(Errno::ENODEV) => Err(DiskError::Unsupported {
+        Err(error) => Err(not_mounted(error, image, at)),
+    }
+}
+
+fn not_mounted(error: Errno, image: &Image<'_>, at: &Path) -> DiskError {
+    match (error, image.filesystem) {
+        (Errno::ENODEV, filesystem) => DiskError::Unsupported {
             what: format!("this kernel has no {filesystem}"),
-        }),
-        Err(error @ (Errno::EUCLEAN | Errno::EBADMSG | Errno::EINVAL)) => {
-            Err(DiskError::damaged(&image.path, format!("cannot be mounted: {error}")))
+        },
+        // A snapshot has the UUID of its disk. xfs is told not to mind.
+        (Errno::EEXIST, Filesystem::Btrfs) => DiskError::busy(format!(
+            "disk {}, or another snapshot of it, is mounted: before Linux 6.7 btrfs mounts one of them at a time",
+            image.id()
+        )),
+        (Errno::EUCLEAN | Errno::EBADMSG | Errno::EINVAL, _) => {
+            DiskError::damaged(&image.path, format!("cannot be mounted: {error}"))
         }
-        Err(error) => Err(DiskError::io("mounting at", at)(error)),
+        _ => DiskError::io("mounting at", at)(error),
     }
 }
 

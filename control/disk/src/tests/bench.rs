@@ -50,10 +50,55 @@ pub fn alone(test: impl FnOnce(&Bench) + Send + 'static) {
     }
 }
 
+/// As [`alone`], once with each file system whose programs are on this machine; setup installs those of all.
+pub fn each(test: fn(&Bench, Kind)) {
+    for kind in Kind::installed() {
+        alone(move |bench| test(bench, kind));
+    }
+}
+
+/// As [`each`], on a file system that has nothing to wait for.
+pub fn each_in_memory(test: fn(&Bench, Kind)) {
+    for kind in Kind::installed() {
+        in_memory(move |bench| test(bench, kind));
+    }
+}
+
+/// The file system a test's disks have.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind(pub Filesystem);
+
+impl Kind {
+    fn installed() -> Vec<Self> {
+        use Filesystem::{Btrfs, Ext4, Xfs};
+        let all = [Ext4, Xfs, Btrfs].into_iter();
+        let kinds: Vec<Self> = all.filter(|one| one.maker().find().is_ok()).map(Self).collect();
+        eprintln!("with {kinds:?}");
+        assert!(!kinds.is_empty(), "no program makes a file system");
+        kinds
+    }
+
+    /// What a disk of so many MiB has if it is ext4; as much more than the least it can have, if it is another.
+    pub fn bytes(self, mib: u64) -> Bytes {
+        Bytes(self.0.smallest() - Filesystem::Ext4.smallest() + mib * MIB)
+    }
+
+    /// A disk of the app `shop`, of so many [`Kind::bytes`].
+    pub fn spec(self, name: &str, mib: u64) -> DiskSpec {
+        DiskSpec {
+            id: id(name),
+            kept: Provider::Loop {
+                size: self.bytes(mib),
+                filesystem: self.0,
+            },
+        }
+    }
+}
+
 /// As [`alone`], on a file system that has nothing to wait for.
 pub fn in_memory(test: impl FnOnce(&Bench) + Send + 'static) {
     alone(|bench| {
-        let (at, options) = (bench.dir.path(), Some("size=512m"));
+        let (at, options) = (bench.dir.path(), Some("size=1g"));
         mount(Some("none"), at, Some("tmpfs"), MsFlags::empty(), options).expect("a tmpfs");
         test(bench);
     });
@@ -137,13 +182,7 @@ pub fn id(text: &str) -> DiskId {
 
 /// An ext4 disk of the app `shop`.
 pub fn spec(name: &str, mib: u64) -> DiskSpec {
-    DiskSpec {
-        id: id(name),
-        kept: Provider::Loop {
-            size: Bytes(mib * MIB),
-            filesystem: Filesystem::Ext4,
-        },
-    }
+    Kind(Filesystem::Ext4).spec(name, mib)
 }
 
 /// Makes a disk, mounts it, and puts a file on it whose content [`has_data`] knows.

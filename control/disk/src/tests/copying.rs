@@ -11,9 +11,9 @@ use std::time::Duration;
 
 #[test]
 fn a_snapshot_under_writes_has_a_prefix_of_them() {
-    alone(|bench| {
+    each(|bench, kind| {
         let disks = bench.open();
-        let at = with_data(bench, &disks, &spec("db", 32));
+        let at = with_data(bench, &disks, &kind.spec("db", 32));
         let (stop, synced) = (AtomicBool::new(false), AtomicU64::new(0));
         let known = std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -58,8 +58,8 @@ fn a_snapshot_under_writes_has_a_prefix_of_them() {
 
 #[test]
 fn nobody_writes_while_a_disk_is_copied() {
-    alone(|bench| {
-        let at = with_data(bench, &bench.open(), &spec("db", 16));
+    each(|bench, kind| {
+        let at = with_data(bench, &bench.open(), &kind.spec("db", 16));
         let (done, wait) = mpsc::channel();
         let (written, late) = (Mutex::new(Some(done)), at.join("late"));
         let writes_when_frozen = move |step| {
@@ -91,9 +91,9 @@ fn nobody_writes_while_a_disk_is_copied() {
 
 #[test]
 fn a_snapshot_of_a_detached_disk_is_its_own_disk() {
-    alone(|bench| {
+    each(|bench, kind| {
         let disks = bench.open();
-        let at = with_data(bench, &disks, &spec("db", 16));
+        let at = with_data(bench, &disks, &kind.spec("db", 16));
         disks.detach(&id("db")).expect("detached");
         let copy = disks.snapshot(&id("db"), &id("copy")).expect("copied");
         let origin = disks.get(&id("db")).expect("a disk");
@@ -115,9 +115,9 @@ fn a_snapshot_of_a_detached_disk_is_its_own_disk() {
 
 #[test]
 fn a_snapshot_that_takes_too_long_lets_its_disk_go_on() {
-    alone(|bench| {
+    each(|bench, kind| {
         let disks = bench.open_limited(Default::default(), |limits| limits.frozen = Duration::ZERO);
-        let at = with_data(bench, &disks, &spec("db", 16));
+        let at = with_data(bench, &disks, &kind.spec("db", 16));
         match disks.snapshot(&id("db"), &id("copy")) {
             // The machine's file system shares blocks: that takes no time.
             Ok(_) => disks.delete(&id("copy")).expect("deleted"),

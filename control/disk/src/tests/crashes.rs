@@ -1,11 +1,9 @@
 //! A crash after any step leaves every disk whole, or not there, and the same call again gets where it would have.
 
 use super::bench::*;
-use crate::disk::Filesystem;
 use crate::disks::Disks;
 use crate::error::DiskError;
 use crate::step::Steps;
-use miren_api::settings::Bytes;
 use nix::mount::{MntFlags, umount2};
 use std::fs;
 use std::path::Path;
@@ -34,8 +32,8 @@ fn crash(bench: &Bench, after: usize, operation: impl FnOnce(&Disks)) {
 
 #[test]
 fn b9_create_can_be_tried_again_after_any_step() {
-    in_memory(|bench| {
-        let create = |disks: &Disks| drop(disks.create(&spec("db", 16)).expect("created"));
+    each_in_memory(|bench, kind| {
+        let create = |disks: &Disks| drop(disks.create(&kind.spec("db", 16)).expect("created"));
         let all = steps(bench, create);
         bench.open().delete(&id("db")).expect("deleted");
         for (index, step) in all.iter().enumerate() {
@@ -49,9 +47,9 @@ fn b9_create_can_be_tried_again_after_any_step() {
                 "{step}: {:?}",
                 bench.names()
             );
-            let disk = disks.create(&spec("db", 16)).expect("created");
+            let disk = disks.create(&kind.spec("db", 16)).expect("created");
             assert!(there.is_none_or(|there| there == disk), "{step}: made anew");
-            let at = with_data(bench, &disks, &spec("db", 16));
+            let at = with_data(bench, &disks, &kind.spec("db", 16));
             has_data(&at);
             disks.detach(&id("db")).expect("detached");
             disks.delete(&id("db")).expect("deleted");
@@ -80,19 +78,21 @@ fn delete_leaves_nothing_that_looks_whole() {
 #[test]
 fn a_mounted_disk_grows_after_a_crash_at_any_step() {
     // Without the capability for it no step is taken: see `a_mounted_disk_grows_at_once`.
-    if Filesystem::Ext4.grows_mounted() {
-        in_memory(|bench| grows(bench, true));
-    }
+    each_in_memory(|bench, kind| {
+        if kind.0.grows_mounted() {
+            grows(bench, kind, true);
+        }
+    });
 }
 
 #[test]
 fn a_detached_disk_grows_after_a_crash_at_any_step() {
-    in_memory(|bench| grows(bench, false));
+    each_in_memory(|bench, kind| grows(bench, kind, false));
 }
 
-fn grows(bench: &Bench, mounted: bool) {
+fn grows(bench: &Bench, kind: Kind, mounted: bool) {
     let grow = |disks: &Disks| {
-        disks.grow(&id("db"), Bytes(48 * MIB)).expect("grown");
+        disks.grow(&id("db"), kind.bytes(48)).expect("grown");
         // A detached one finishes here.
         disks
             .attach(&id("db"), &bench.path("at-db"), WRITABLE)
@@ -100,7 +100,7 @@ fn grows(bench: &Bench, mounted: bool) {
     };
     let prepare = || {
         let disks = bench.open();
-        with_data(bench, &disks, &spec("db", 16));
+        with_data(bench, &disks, &kind.spec("db", 16));
         if !mounted {
             disks.detach(&id("db")).expect("detached");
         }
@@ -111,7 +111,12 @@ fn grows(bench: &Bench, mounted: bool) {
         disks.delete(&id("db")).expect("deleted");
     };
     prepare();
+    let small = bench.open().get(&id("db")).expect("a disk").kept;
     let all = steps(bench, grow);
+    let disks = bench.open();
+    let grown = disks.usage(&id("db")).expect("usage").expect("attached").size;
+    assert_ne!(disks.get(&id("db")).expect("a disk").kept, small);
+    drop(disks);
     remove();
     for (index, step) in all.iter().enumerate() {
         for power_lost in [false, true] {
@@ -127,11 +132,11 @@ fn grows(bench: &Bench, mounted: bool) {
             if !mounted {
                 disks.detach(&id("db")).expect("detached");
             }
-            let disk = disks.grow(&id("db"), Bytes(48 * MIB)).expect("grown");
+            let disk = disks.grow(&id("db"), kind.bytes(48)).expect("grown");
             disks.attach(&id("db"), &at, WRITABLE).expect("attached");
             assert_eq!(disks.get(&id("db")).expect("a disk"), disk);
-            let size = disks.usage(&id("db")).expect("usage").expect("attached").size.0;
-            assert!(size > 32 * MIB, "{step}: {size}");
+            let size = disks.usage(&id("db")).expect("usage").expect("attached").size;
+            assert_eq!(size, grown, "{step}");
             disks.detach(&id("db")).expect("detached");
             disks.attach(&id("db"), &at, WRITABLE).expect("attached");
             has_data(&at);
@@ -143,8 +148,8 @@ fn grows(bench: &Bench, mounted: bool) {
 
 #[test]
 fn attach_can_be_tried_again_after_any_step() {
-    in_memory(|bench| {
-        let at = with_data(bench, &bench.open(), &spec("db", 16));
+    each_in_memory(|bench, kind| {
+        let at = with_data(bench, &bench.open(), &kind.spec("db", 16));
         bench.open().detach(&id("db")).expect("detached");
         let attach = |disks: &Disks| drop(disks.attach(&id("db"), &at, WRITABLE).expect("attached"));
         for (index, _) in steps(bench, attach).iter().enumerate() {
@@ -159,8 +164,8 @@ fn attach_can_be_tried_again_after_any_step() {
 
 #[test]
 fn a_snapshot_is_whole_or_not_there_and_its_disk_goes_on() {
-    in_memory(|bench| {
-        let at = with_data(bench, &bench.open(), &spec("db", 16));
+    each_in_memory(|bench, kind| {
+        let at = with_data(bench, &bench.open(), &kind.spec("db", 16));
         let snapshot = |disks: &Disks| drop(disks.snapshot(&id("db"), &id("copy")).expect("copied"));
         let all = steps(bench, snapshot);
         assert!(all.contains(&"frozen"));
@@ -186,8 +191,8 @@ fn a_snapshot_is_whole_or_not_there_and_its_disk_goes_on() {
 
 #[test]
 fn a_disk_that_was_left_frozen_is_thawed_at_the_next_start() {
-    in_memory(|bench| {
-        let at = with_data(bench, &bench.open_with(Steps::default()), &spec("db", 16));
+    each_in_memory(|bench, kind| {
+        let at = with_data(bench, &bench.open_with(Steps::default()), &kind.spec("db", 16));
         freeze(&at);
         let disks = bench.open();
         writes(&at);

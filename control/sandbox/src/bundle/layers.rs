@@ -1,5 +1,6 @@
 //! Decides what is under a sandbox that has an image or nothing: read-only layers, and above them what it writes.
 
+use super::overlay::plain;
 use super::{Etc, SandboxDir, Shown};
 use nix::mount::{MsFlags, mount};
 use rustix::mount::{
@@ -53,6 +54,20 @@ impl Upper {
     }
 }
 
+/// Folders of `/app` that are mounted on, for one that is read-only. None: there are none.
+pub(crate) fn make_points<'p>(
+    dir: &SandboxDir,
+    mounted: impl Iterator<Item = &'p Path>,
+) -> io::Result<Option<PathBuf>> {
+    let place = dir.scratch().join("points");
+    let mut any = false;
+    for inside in mounted.filter_map(|path| path.strip_prefix("/app").ok()) {
+        fs::create_dir_all(place.join(inside))?;
+        any = true;
+    }
+    Ok(any.then_some(place))
+}
+
 /// Mounts the root of a sandbox: layers, topmost first, and an empty one where there are none. Says what is shown in it.
 pub(crate) fn prepare(dir: &SandboxDir, layers: &[PathBuf], made: Etc<'_>) -> io::Result<Vec<Shown>> {
     fs::create_dir(dir.rootfs())?;
@@ -91,10 +106,6 @@ fn options(layers: &[PathBuf], upper: &Upper) -> Option<String> {
         plain(&upper.work)?
     );
     (options.len() <= OPTIONS_MAX).then_some(options)
-}
-
-fn plain(path: &Path) -> Option<&str> {
-    path.to_str().filter(|text| !text.contains(super::overlay::SEPARATORS))
 }
 
 /// One option at a time.

@@ -8,12 +8,21 @@ use std::path::Path;
 
 /// Longest value of a mount option (`fsconfig(2)`), and characters that overlayfs reads as separators.
 const OPTION_MAX: usize = 255;
-pub(super) const SEPARATORS: [char; 3] = [',', ':', '\\'];
+const SEPARATORS: [char; 3] = [',', ':', '\\'];
 
-/// Whether a path can be part of an overlay.
-pub(super) fn takes(path: &Path) -> bool {
-    let text = path.as_os_str().as_encoded_bytes();
-    text.len() <= OPTION_MAX && path.to_str().is_some_and(|text| !text.contains(SEPARATORS))
+/// Mount options with these paths as their values, if they can be said.
+pub(super) fn options(parts: &[(&str, &[&Path])]) -> Option<Vec<String>> {
+    let option = |(key, paths): &(&str, &[&Path])| {
+        let value: Option<Vec<&str>> = paths.iter().map(|path| plain(path)).collect();
+        let value = value?.join(":");
+        (value.len() <= OPTION_MAX).then(|| format!("{key}={value}"))
+    };
+    parts.iter().map(option).collect()
+}
+
+/// A path that means nothing else in the options of an overlay.
+pub(super) fn plain(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| !text.contains(SEPARATORS))
 }
 
 /// Mounts an overlay in a mount namespace of a throw-away thread, below `run_dir`: nothing of it is ever visible.

@@ -6,7 +6,7 @@ use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use serde_json::{Value, json};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Open files of one process: the usual hard limit of a server distribution, less if ours is lower.
 const OPEN_FILES: u64 = 65_536;
@@ -57,20 +57,39 @@ pub(crate) struct SpecInput<'s> {
     pub(crate) program: &'s Program,
     pub(crate) app_files: Option<AppFiles<'s>>,
     pub(crate) shown: Vec<Shown>,
-    /// Whether the root can be written to.
-    pub(crate) writable: bool,
+    pub(crate) writable: Writable,
     pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
     pub(crate) limits: Limits,
 }
 
+/// What of the root can be written to, besides what is mounted into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writable {
+    All,
+    /// `/tmp` and `/run`, each memory of its own.
+    TmpAndRun,
+    /// `/tmp` alone.
+    Tmp,
+}
+
 /// What is shown as `/app`.
 #[derive(Debug)]
 pub(crate) struct AppFiles<'s> {
     pub(crate) folder: &'s Path,
-    /// Where it keeps what is written to it; none: it is read-only.
-    pub(crate) upper: Option<Upper>,
+    pub(crate) above: Above,
+}
+
+/// What lies over the folder of an app.
+#[derive(Debug)]
+pub(crate) enum Above {
+    /// What is written to it is kept here.
+    Upper(Upper),
+    /// It is read-only; what is not in it is found here: folders that something is mounted on.
+    Points(PathBuf),
+    /// It is read-only.
+    Nothing,
 }
 
 /// Writes the bundle's `config.json`.
@@ -99,7 +118,7 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "hostname": input.sandbox,
-        "root": { "path": dir.rootfs(), "readonly": !input.writable },
+        "root": { "path": dir.rootfs(), "readonly": input.writable != Writable::All },
         "process": {
             "terminal": false,
             "user": { "uid": program.user.uid, "gid": program.user.gid, "additionalGids": program.user.groups },
@@ -152,8 +171,10 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
         ),
         fresh("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", SMALL]),
     ]);
-    if !input.writable {
+    if input.writable != Writable::All {
         mounts.push(fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]));
+    }
+    if input.writable == Writable::TmpAndRun {
         mounts.push(fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]));
     }
     // Last: they may lie in any of these.
@@ -178,21 +199,18 @@ fn volume(volume: &VolumeMount) -> Value {
 
 /// A private copy-on-write view of the app's files, or the files themselves, read-only.
 fn app(files: &AppFiles<'_>) -> Value {
-    let Some(Upper { upper, work }) = &files.upper else {
-        return bind(files.folder, Path::new("/app"));
+    let folder = files.folder;
+    let options = match &files.above {
+        Above::Upper(Upper { upper, work }) => {
+            overlay::options(&[("lowerdir", &[folder]), ("upperdir", &[upper]), ("workdir", &[work])])
+        }
+        Above::Points(points) => overlay::options(&[("lowerdir", &[folder, points])]),
+        Above::Nothing => None,
     };
-    let layers = [files.folder, upper, work];
-    if !layers.iter().all(|path| overlay::takes(path)) {
-        return bind(files.folder, Path::new("/app"));
-    }
-    let [lower, upper, work] = layers.map(Path::display);
-    let options = [
-        format!("lowerdir={lower}"),
-        format!("upperdir={upper}"),
-        format!("workdir={work}"),
-        "nosuid".into(),
-        "nodev".into(),
-    ];
+    let Some(mut options) = options else {
+        return bind(folder, Path::new("/app"));
+    };
+    options.extend(["nosuid".into(), "nodev".into()]);
     json!({ "destination": "/app", "type": "overlay", "source": "overlay", "options": options })
 }
 

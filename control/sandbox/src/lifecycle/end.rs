@@ -73,8 +73,7 @@ impl Sandbox {
     }
 }
 
-/// The hook sees the status of the thread that was last, which need not be that of the process; a runtime may know no more
-/// than the number that a shell would.
+/// Who reaped it knows; but a runtime may know no more than the number that a shell would.
 fn agreed(told: Option<i32>, seen: Option<i32>) -> Option<i32> {
     match (told, seen) {
         (Some(told), Some(seen)) if exit_code(told) == exit_code(seen) => Some(seen),

@@ -1,7 +1,7 @@
 //! Decides what is on disk before a runtime makes a sandbox: its root, what is shown in it, its specification.
 
 use super::boot_error::{BootError, InStep};
-use crate::bundle::{self, AppFiles, Etc, Job, Limits, Program, SandboxDir, Shown, SpecInput, Upper};
+use crate::bundle::{self, Above, AppFiles, Etc, Job, Limits, Program, SandboxDir, Shown, SpecInput, Upper, Writable};
 use crate::image;
 use crate::logs;
 use crate::node::Node;
@@ -28,7 +28,7 @@ pub(super) struct Prepared {
 struct View {
     shown: Vec<Shown>,
     program: Program,
-    writable: bool,
+    writable: Writable,
     image: Option<Image>,
 }
 
@@ -49,7 +49,10 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         program: &view.program,
         app_files: app_files(node, order, &dir)?,
         shown: view.shown,
-        writable: view.writable,
+        writable: match order.service.read_only_root {
+            true => Writable::Tmp,
+            false => view.writable,
+        },
         volumes: node.volumes.mounts(&order.app, &order.service.disks),
         namespace: &node.network.namespace(id),
         cgroup: node.cgroups.path(id),
@@ -84,7 +87,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
                     .map_err(preparing)
                     .step(BootError::Snapshot)?,
                 program: of_folder(),
-                writable: false,
+                writable: Writable::TmpAndRun,
                 image: None,
             });
         }
@@ -92,7 +95,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
             return Ok(View {
                 shown: bundle::prepare_layers(dir, &[], made).step(BootError::Snapshot)?,
                 program: of_folder(),
-                writable: true,
+                writable: Writable::All,
                 image: None,
             });
         }
@@ -108,7 +111,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
     Ok(View {
         shown: bundle::prepare_layers(dir, &found.layers, made).step(BootError::Snapshot)?,
         program,
-        writable: true,
+        writable: Writable::All,
         image: Some(found.image),
     })
 }
@@ -120,9 +123,22 @@ fn app_files<'o>(node: &Node, order: &'o StartOrder, dir: &SandboxDir) -> Result
     if !folder.is_dir() {
         return Err(BootError::Image(format!("{} is not a folder", folder.display())));
     }
-    let upper = node.overlay.then(|| Upper::make(dir, "app")).transpose();
-    let upper = upper.map_err(preparing).step(BootError::Snapshot)?;
-    Ok(Some(AppFiles { folder, upper }))
+    let above = above(node, order, dir);
+    let above = above.map_err(preparing).step(BootError::Snapshot)?;
+    Ok(Some(AppFiles { folder, above }))
+}
+
+fn above(node: &Node, order: &StartOrder, dir: &SandboxDir) -> io::Result<Above> {
+    if !node.overlay {
+        return Ok(Above::Nothing);
+    }
+    if !order.service.read_only_root {
+        return Ok(Above::Upper(Upper::make(dir, "app")?));
+    }
+    // They cannot be made any more once it is mounted.
+    let mounted = order.service.disks.iter().map(|disk| disk.mount_path.as_path());
+    let points = bundle::make_points(dir, mounted)?;
+    Ok(points.map_or(Above::Nothing, Above::Points))
 }
 
 fn job(node: &Node, order: &StartOrder) -> io::Result<Job> {

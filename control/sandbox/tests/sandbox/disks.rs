@@ -2,7 +2,7 @@
 
 use crate::client::ask;
 use crate::node::{TestNode, with_node};
-use miren_api::app_file::{DiskKept, DiskMount};
+use miren_api::app_file::{DiskKept, DiskMount, Filesystem};
 use miren_api::resource::SandboxState::{Pending, Running, Stopped};
 use miren_sandbox::StartOrder;
 use std::fs;
@@ -63,6 +63,44 @@ fn b6_a_disk_goes_from_one_sandbox_to_the_next_with_its_data() {
         assert_eq!(ask(&running, "read/var/lib/rows/a"), "written");
         assert_eq!(devices_of(&node.config.disk_dir), 1);
         stop(node, &second).await;
+        node.sandboxes().drained().await;
+        assert_eq!(devices_of(&node.config.disk_dir), 0);
+    });
+}
+
+/// One whose programs are not on the machine is refused by name; setup installs all of them.
+#[test]
+fn b6_a_disk_of_any_file_system_goes_from_one_sandbox_to_the_next_with_its_data() {
+    with_node(async |node| {
+        for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
+            let kept = DiskKept::Loop {
+                size_gb: Some(1),
+                filesystem: Some(filesystem),
+            };
+            let data = DiskMount {
+                name: filesystem.to_string(),
+                ..disk(kept, PATIENT)
+            };
+            let first = order(node, &data);
+            let maker = format!("mkfs.{filesystem}");
+            if !Path::new("/usr/sbin").join(&maker).exists() {
+                let told = node.fail(&first).await;
+                assert!(told.starts_with(&format!("volume: {maker} is not installed")), "{told}");
+                continue;
+            }
+            let running = node.run(&first).await;
+            assert_eq!(ask(&running, "write/var/lib/rows/a"), "ok", "{filesystem}");
+            let mounts = ask(&running, "read/proc/self/mountinfo");
+            let mounted = mounts.lines().find(|line| line.contains(" /var/lib/rows "));
+            let is_of = |line: &str| line.contains(&format!(" - {filesystem} "));
+            assert!(mounted.is_some_and(is_of), "{filesystem}: {mounts}");
+            node.sandboxes().kill(&first.id, "test");
+            node.until(&first.id, Stopped).await;
+            let second = order(node, &data);
+            let running = node.run(&second).await;
+            assert_eq!(ask(&running, "read/var/lib/rows/a"), "written", "{filesystem}");
+            stop(node, &second).await;
+        }
         node.sandboxes().drained().await;
         assert_eq!(devices_of(&node.config.disk_dir), 0);
     });

@@ -18,4 +18,5 @@ mod isolation;
 mod limits;
 mod logs;
 mod node;
+mod read_only;
 mod timing;

@@ -356,6 +356,7 @@ fn service(command: &str) -> Service {
         shutdown_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),
         health_path: None,
+        read_only_root: false,
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),
         env: BTreeMap::new(),

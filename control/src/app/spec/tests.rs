@@ -29,11 +29,19 @@ fn the_hash_covers_what_runs_and_not_how_often() {
         "[services.web]\ncommand = \"./serve\"\n[services.web.resources]\nmemory = \"64MiB\"\n",
         "[services.web]\ncommand = \"./serve\"\n[services.web.health]\npath = \"/up\"\n",
         "[services.web]\ncommand = \"./serve\"\nshutdown_timeout = \"1s\"\n",
+        "[services.web]\ncommand = \"./serve\"\nread_only_root = true\n",
     ] {
         assert_ne!(hash_of(&base), hash_of(&service(other)), "{other}");
     }
     assert_ne!(hash_of(&base), spec(&base, "sha256:bb", None).hash("web"));
     assert_ne!(hash_of(&base), spec(&base, "sha256:aa", None).hash("admin"));
+}
+
+/// Known to stores of releases before this one: a pool whose hash changed would be replaced by every deploy.
+#[test]
+fn what_says_nothing_of_newer_settings_has_the_hash_it_always_had() {
+    let hash = spec(&service("[services.web]\ncommand = \"./serve\"\n"), "sha256:aa", None).hash("web");
+    assert_eq!(hash, "02169fb70243607aa404640397b89c7984fb38408a6b47f72cb2e9719a0b90d5");
 }
 
 #[test]

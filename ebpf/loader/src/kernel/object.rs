@@ -30,10 +30,18 @@ pub(super) fn bytes() -> Result<&'static [u8], OpenError> {
 #[derive(Debug)]
 pub(super) struct Settings {
     capacity: u32,
-    task_signal: u32,
-    task_exit_code: u32,
-    signal_live: u32,
+    /// The constants of the object that are offsets, each with its value here.
+    offsets: [(&'static str, u32); 5],
 }
+
+/// Where the exit hook reads: the constant of the object that has the offset, the structure and its member.
+const READ: [(&str, &str, &str); 5] = [
+    ("TASK_SIGNAL", "task_struct", "signal"),
+    ("TASK_EXIT_CODE", "task_struct", "exit_code"),
+    ("SIGNAL_LIVE", "signal_struct", "live"),
+    ("SIGNAL_FLAGS", "signal_struct", "flags"),
+    ("SIGNAL_GROUP_EXIT_CODE", "signal_struct", "group_exit_code"),
+];
 
 impl Settings {
     /// Finds where this kernel keeps what the exit hook reads.
@@ -45,23 +53,20 @@ impl Settings {
         };
         let bytes = std::fs::read(PATH).map_err(|error| unsupported(error.to_string()))?;
         let btf = Btf::parse(&bytes).map_err(|error| unsupported(error.to_string()))?;
-        let offset = |of, member| {
-            btf.member_offset(of, member)
-                .map_err(|error| unsupported(error.to_string()))
-        };
-        Ok(Self {
-            capacity,
-            task_signal: offset("task_struct", "signal")?,
-            task_exit_code: offset("task_struct", "exit_code")?,
-            signal_live: offset("signal_struct", "live")?,
-        })
+        let mut offsets = READ.map(|(constant, _, _)| (constant, 0));
+        for ((_, offset), (_, structure, member)) in offsets.iter_mut().zip(READ) {
+            let found = btf.member_offset(structure, member);
+            *offset = found.map_err(|error| unsupported(error.to_string()))?;
+        }
+        Ok(Self { capacity, offsets })
     }
 
     /// FNV-1a of the object and the settings: what the program tag leaves out is in it.
     pub(super) fn hash(&self, object: &[u8]) -> u64 {
-        let settings = [self.capacity, self.task_signal, self.task_exit_code, self.signal_live];
-        let settings = settings.iter().flat_map(|setting| setting.to_le_bytes());
-        let bytes = object.iter().copied().chain(settings);
+        let settings = [self.capacity]
+            .into_iter()
+            .chain(self.offsets.map(|(_, offset)| offset));
+        let bytes = object.iter().copied().chain(settings.flat_map(u32::to_le_bytes));
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
@@ -79,10 +84,9 @@ pub(super) struct Programs {
 /// Creates the maps that are not pinned yet, pins them, and loads the programs over them.
 pub(super) fn load(object: &[u8], settings: &Settings, pin_dir: &Path) -> Result<Programs, OpenError> {
     let mut loader = EbpfLoader::new();
-    loader
-        .override_global("TASK_SIGNAL", &settings.task_signal, true)
-        .override_global("TASK_EXIT_CODE", &settings.task_exit_code, true)
-        .override_global("SIGNAL_LIVE", &settings.signal_live, true);
+    for (constant, offset) in &settings.offsets {
+        loader.override_global(constant, offset, true);
+    }
     for name in [maps::SLOTS, maps::BY_ADDR, maps::BY_PID] {
         loader.map_max_entries(name, settings.capacity);
     }

@@ -3,6 +3,7 @@
 //! Every test has a pin folder and, where it sends packets, network namespaces of its own, so they run side by side.
 
 mod k1_exit;
+mod k1_status;
 mod k2_alone;
 mod k3_connect;
 mod k4_reset;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -65,6 +66,11 @@ impl Player {
         self.child.kill().expect("kill");
     }
 
+    /// Waits for its end; its raw wait status.
+    pub fn wait_status(&mut self) -> u32 {
+        self.child.wait().expect("wait").into_raw().cast_unsigned()
+    }
+
     /// SIGKILL, and gone when this returns.
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");
@@ -101,6 +107,7 @@ fn plays_the_role_another_test_gives_it() {
         Ok("control") => crate::k2_alone::play_control(&argument),
         Ok("proxy") => crate::k8_reader::play_proxy(&argument),
         Ok("big process") => crate::k1_exit::play_big_process(),
+        Ok("threads") => crate::k1_status::play_threads(&argument),
         Ok("stranger") => crate::k7_off::play_stranger(&argument),
         Ok("client") => crate::k3_connect::play_client(&argument),
         Ok(role) => panic!("no role {role}"),

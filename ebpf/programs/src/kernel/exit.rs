@@ -25,6 +25,15 @@ static TASK_EXIT_CODE: u32 = 0;
 /// `offsetof(struct signal_struct, live)`: threads of the group that have not exited.
 #[unsafe(no_mangle)]
 static SIGNAL_LIVE: u32 = 0;
+/// `offsetof(struct signal_struct, flags)`.
+#[unsafe(no_mangle)]
+static SIGNAL_FLAGS: u32 = 0;
+/// `offsetof(struct signal_struct, group_exit_code)`.
+#[unsafe(no_mangle)]
+static SIGNAL_GROUP_EXIT_CODE: u32 = 0;
+
+/// `SIGNAL_GROUP_EXIT` of the kernel's `linux/sched/signal.h`: the group ends as a whole, with a status of its own.
+const GROUP_EXIT: u32 = 4;
 
 /// Each failure needs a change by control at the same instant, and control changes a word once per transition.
 const TRIES: u32 = 32;
@@ -39,14 +48,28 @@ fn exit_hook(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     let task = ctx.arg::<u64>(0) as usize;
+    let Some(signal) = read_field::<usize>(task, &TASK_SIGNAL) else {
+        return 0;
+    };
     // The leader of a group may exit first, and a group ends only with its last thread.
-    if read_field::<usize>(task, &TASK_SIGNAL).and_then(|signal| read_field::<i32>(signal, &SIGNAL_LIVE)) != Some(0) {
+    if read_field::<i32>(signal, &SIGNAL_LIVE) != Some(0) {
         return 0;
     }
-    let exit_code = read_field::<u32>(task, &TASK_EXIT_CODE).unwrap_or(EXIT_CODE_UNKNOWN);
-    end(&owner, tgid, exit_code);
+    end(&owner, tgid, status(task, signal));
     forget(tgid, &owner);
     0
+}
+
+/// What the parent will be told. The thread that is last may have been on its way out by itself, with a status of its own,
+/// when the group was ended.
+#[inline(always)]
+fn status(task: usize, signal: usize) -> u32 {
+    let found = match read_field::<u32>(signal, &SIGNAL_FLAGS) {
+        Some(flags) if flags & GROUP_EXIT != 0 => read_field(signal, &SIGNAL_GROUP_EXIT_CODE),
+        Some(_) => read_field(task, &TASK_EXIT_CODE),
+        None => None,
+    };
+    found.unwrap_or(EXIT_CODE_UNKNOWN)
 }
 
 #[inline(always)]

@@ -17,14 +17,16 @@ fn made(limits: Limits, overlay: bool) -> Value {
         upper: "/run/miren/sandboxes/sb-1/scratch/app/upper".into(),
         work: "/run/miren/sandboxes/sb-1/scratch/app/work".into(),
     });
-    let app_files = Some(AppFiles {
-        folder: Path::new("/var/lib/miren/artifacts/abc"),
-        upper,
-    });
-    of(&program, app_files, false, limits)
+    let above = upper.map_or(Above::Nothing, Above::Upper);
+    of(&program, Some(app_files(above)), Writable::TmpAndRun, limits)
 }
 
-fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: bool, limits: Limits) -> Value {
+fn app_files(above: Above) -> AppFiles<'static> {
+    let folder = Path::new("/var/lib/miren/artifacts/abc");
+    AppFiles { folder, above }
+}
+
+fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, limits: Limits) -> Value {
     let input = SpecInput {
         sandbox: "sb-1",
         program,
@@ -99,7 +101,7 @@ fn another_user_of_an_image_has_no_power_of_root_and_a_root_of_its_own() {
         },
         ..Program::default()
     };
-    let spec = of(&program, None, true, LIMITS);
+    let spec = of(&program, None, Writable::All, LIMITS);
     let process = &spec["process"];
     assert_eq!(
         process["user"],
@@ -153,4 +155,29 @@ fn app_files_are_never_written_to() {
         mount(&plain, "/usr")["options"],
         json!(["bind", "ro", "nosuid", "nodev"])
     );
+}
+
+#[test]
+fn a_root_that_is_not_to_be_written_has_tmp_and_nothing_else() {
+    let program = Program::default();
+    let of = |above, writable| of(&program, Some(app_files(above)), writable, LIMITS);
+    let spec = of(Above::Nothing, Writable::Tmp);
+    assert_eq!(spec["root"]["readonly"], true);
+    assert_eq!(
+        mount(&spec, "/app")["options"],
+        json!(["bind", "ro", "nosuid", "nodev"])
+    );
+    assert_eq!(mount(&spec, "/tmp")["type"], "tmpfs");
+    let destinations = |spec: &Value| -> Vec<String> {
+        let mounts = spec["mounts"].as_array().expect("mounts");
+        let destination = |mount: &Value| mount["destination"].as_str().expect("a path").to_owned();
+        mounts.iter().map(destination).collect()
+    };
+    assert!(!destinations(&spec).contains(&"/run".to_owned()));
+    assert!(destinations(&of(Above::Nothing, Writable::TmpAndRun)).contains(&"/run".to_owned()));
+    let points = Above::Points("/run/miren/sandboxes/sb-1/scratch/points".into());
+    let spec = of(points, Writable::Tmp);
+    let lower = "lowerdir=/var/lib/miren/artifacts/abc:/run/miren/sandboxes/sb-1/scratch/points";
+    assert_eq!(mount(&spec, "/app")["options"], json!([lower, "nosuid", "nodev"]));
+    let _: Spec = serde_json::from_value(spec).expect("a specification");
 }
