@@ -170,7 +170,7 @@ fn holds_the_disk(node: &Node) -> Sandbox {
     let running = node.wait_running(APP, 1).remove(0);
     let disk: Disk = node.cli.json(&["disk", "show", "data", "-a", APP]);
     assert_eq!((disk.state, disk.size_gb), (DiskState::Attached, Some(1)), "{disk:?}");
-    assert_eq!(disk.leased_by, [running.id.clone()]);
+    assert_eq!(disk.leased_by, std::slice::from_ref(&running.id));
     running
 }
 
