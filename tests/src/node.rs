@@ -27,7 +27,7 @@ use crate::wait::wait_until;
 
 mod options;
 
-pub use options::{NodeOptions, fast_path};
+pub use options::{NodeOptions, NodeRuntime, fast_path};
 
 /// From the start of `miren dev` until it says that requests can be served.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -67,6 +67,12 @@ pub fn child(parent: u32, name: &str) -> Option<u32> {
     })
 }
 
+/// Who started a process, or took it over.
+#[track_caller]
+pub fn parent(pid: u32) -> u32 {
+    stat(pid).expect("a running process has a parent").parent
+}
+
 /// Resident memory in bytes.
 #[track_caller]
 pub fn resident(pid: u32) -> u64 {

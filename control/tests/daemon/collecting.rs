@@ -1,6 +1,6 @@
 //! Two hundred deploys of changing images and folders: what is kept stays bounded, and is what is needed.
 
-use crate::machine::control_of_runtime;
+use crate::machine::{Machine, control_of_runtime};
 use crate::node::{folder, web};
 use miren_api::app_file::WEB_PORT;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 const KEPT: usize = 5;
 
 struct Shop {
+    machine: Machine,
     control: Arc<Control>,
     app: AppHandle,
     _folder: tempfile::TempDir,
@@ -31,9 +32,10 @@ struct Shop {
 impl Shop {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (_, control) = control_of_runtime(folder.path()).await;
+        let (machine, control) = control_of_runtime(folder.path()).await;
         let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
         Self {
+            machine,
             control,
             app,
             _folder: folder,
@@ -74,17 +76,20 @@ impl Shop {
         (succeeded(self.deploy(request).await), digest)
     }
 
-    /// A version with a folder of its own.
-    async fn folder(&self, number: usize) -> (VersionId, String) {
-        let stored = self
-            .control
-            .artifacts
-            .store(Cursor::new(folder(&web(&format!("./{number}")))));
+    /// A folder with these settings, and the request for it.
+    fn send(&self, settings: &str) -> (String, DeployRequest) {
+        let stored = self.control.artifacts.store(Cursor::new(folder(settings)));
         let digest = stored.unwrap().digest;
         let request = DeployRequest {
             artifact: Some(digest.clone()),
             ..DeployRequest::default()
         };
+        (digest, request)
+    }
+
+    /// A version with a folder of its own.
+    async fn folder(&self, number: usize) -> (VersionId, String) {
+        let (digest, request) = self.send(&web(&format!("./{number}")));
         (succeeded(self.deploy(request).await), digest)
     }
 
@@ -184,4 +189,55 @@ async fn folders_go_as_images_do_but_not_the_ones_that_were_just_uploaded() {
     assert!(shop.control.artifacts.has(&folders[7].1), "the one that serves");
     let refused = shop.ask(Shop::version(&folders[0].0)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_runs_keeps_its_folder_however_old_its_version_is() {
+    let shop = Shop::start().await;
+    let (_, first) = shop.folder(0).await;
+    shop.machine.hold("./0");
+    for number in 1..=KEPT {
+        shop.folder(number).await;
+    }
+    shop.collect(Duration::ZERO).await;
+    assert!(shop.control.artifacts.has(&first), "its sandbox has not ended");
+    shop.machine.release("./0");
+    let pools = async || -> Vec<PoolRecord> {
+        let store = &*shop.control.apps.world.store;
+        ledger::list(store, Selection::All).await.unwrap()
+    };
+    while pools().await.iter().any(|pool| pool.artifact == first) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    shop.collect(Duration::ZERO).await;
+    assert!(!shop.control.artifacts.has(&first), "nothing needs it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_keeps_its_folder_while_newer_versions_fail() {
+    let shop = Shop::start().await;
+    let (first, serving) = shop.folder(0).await;
+    for number in 1..=KEPT + 1 {
+        let command = format!("./bad-{number}");
+        shop.machine.fail(&command, "no such file");
+        let failed = shop.deploy(shop.send(&web(&command)).1).await;
+        assert_eq!(failed.status, DeployStatus::Failed);
+    }
+    shop.collect(Duration::ZERO).await;
+    assert!(shop.control.artifacts.has(&serving));
+    assert_eq!(succeeded(shop.deploy(Shop::version(&first)).await), first);
+}
+
+/// Not on a clock that is wound on while somebody waits for the network.
+#[tokio::test]
+async fn a_deploy_that_waits_for_its_image_keeps_its_folder() {
+    let shop = Shop::start().await;
+    // Takes connections and answers nothing.
+    let registry = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let base = format!("{}/base:1", registry.local_addr().unwrap());
+    let (digest, request) = shop.send(&format!("[build]\nbase = {base:?}\n{}", web("./one")));
+    let asked = shop.ask(request).await.unwrap();
+    assert!(!asked.status.is_final(), "{asked:?}");
+    shop.collect(Duration::ZERO).await;
+    assert!(shop.control.artifacts.has(&digest));
 }

@@ -153,6 +153,23 @@ async fn b4_a_deleted_app_takes_its_disks_along_unless_they_are_kept() {
 }
 
 #[tokio::test]
+async fn b4_a_disk_is_deleted_only_when_its_last_sandbox_has_ended() {
+    let node = Node::start().await;
+    node.succeed("shop", &with_disk("./one")).await;
+    node.machine().hold("./one");
+    let _: App = node.client.delete("/v1/apps/shop").await.unwrap();
+    node.running("shop", 0).await;
+    assert_eq!(
+        (commands(&node).len(), node.machine().disks.names("shop")),
+        (1, vec!["data".to_owned()])
+    );
+    node.machine().release("./one");
+    is_deleted(&node).await;
+    assert!(node.machine().disks.names("shop").is_empty());
+    assert_eq!(collisions(&node), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn b4_a_deletion_goes_on_after_a_restart_until_the_disks_are_gone() {
     let node = Node::start().await;
     node.succeed("shop", &with_disk("./one")).await;

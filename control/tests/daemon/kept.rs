@@ -17,7 +17,7 @@ pub struct Kept {
     disks: Mutex<BTreeMap<Key, Vec<SandboxId>>>,
     /// Deletions fail.
     pub stuck: Mutex<bool>,
-    /// Times that two sandboxes had a disk which one of them writes.
+    /// Times that two sandboxes had a disk which one of them writes, or that one was deleted under a sandbox.
     pub collisions: Mutex<Vec<String>>,
 }
 
@@ -113,7 +113,13 @@ impl Disks for Kept {
         if *self.stuck.lock().unwrap() {
             return Err(ApiError::new(ErrorCode::Internal, "it cannot be deleted now"));
         }
-        self.disks.lock().unwrap().retain(|(owner, _), _| owner != app);
+        let mut disks = self.disks.lock().unwrap();
+        for ((_, name), holders) in disks.extract_if(.., |(owner, _), _| owner == app) {
+            if !holders.is_empty() {
+                let seen = format!("{name} was deleted under {holders:?}");
+                self.collisions.lock().unwrap().push(seen);
+            }
+        }
         Ok(())
     }
 

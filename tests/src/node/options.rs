@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -20,12 +20,31 @@ pub fn fast_path() -> String {
     env::var("MIREN_TEST_FAST_PATH").unwrap_or_else(|_| "auto".to_owned())
 }
 
+/// What runs the sandboxes of a node.
+#[derive(Clone, Debug)]
+pub enum NodeRuntime {
+    Embedded,
+    /// The one that listens there.
+    Containerd(PathBuf),
+}
+
+impl NodeRuntime {
+    /// The containerd at `MIREN_TEST_CONTAINERD`, if that is set.
+    fn under_test() -> Self {
+        match env::var_os("MIREN_TEST_CONTAINERD") {
+            Some(socket) => Self::Containerd(socket.into()),
+            None => Self::Embedded,
+        }
+    }
+}
+
 /// How a node is started.
 pub struct NodeOptions {
     name: String,
     folder: TempDir,
     http: String,
     fast_path: String,
+    runtime: NodeRuntime,
     bpf: bool,
 }
 
@@ -43,6 +62,7 @@ impl NodeOptions {
                 .expect("making a folder"),
             http: "127.0.0.1:0".to_owned(),
             fast_path: fast_path(),
+            runtime: NodeRuntime::under_test(),
             bpf: true,
         }
     }
@@ -50,6 +70,12 @@ impl NodeOptions {
     /// Another fast path than the one under test.
     pub fn fast_path(mut self, mode: &str) -> Self {
         mode.clone_into(&mut self.fast_path);
+        self
+    }
+
+    /// Another runtime than the one under test, for what only that one can suffer.
+    pub fn runtime(mut self, runtime: NodeRuntime) -> Self {
+        self.runtime = runtime;
         self
     }
 
@@ -92,7 +118,7 @@ impl NodeOptions {
         command
             .args(["--format", "json", "--fast-path", &self.fast_path])
             .stdin(Stdio::null());
-        if let Some(socket) = env::var_os("MIREN_TEST_CONTAINERD") {
+        if let NodeRuntime::Containerd(socket) = &self.runtime {
             command
                 .args(["--runtime", "containerd", "--containerd-socket"])
                 .arg(socket);

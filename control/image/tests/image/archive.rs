@@ -182,10 +182,16 @@ async fn a_blob_of_a_layout_has_to_be_what_its_name_says() {
     let layer = tar(&[file("f", "f")]);
     let (built, store) = (Built::with(std::slice::from_ref(&layer), &json!({}), gzip), store());
     let mut items = layout(&[(&built, None)]);
-    // Unpacks to the very same layer.
-    items[0].content = zstd(&layer);
-    let error = import(&store, tar(&items), None).await.unwrap_err();
-    assert_eq!(kind(&error), "corrupt", "{error}");
+    let right: Vec<Vec<u8>> = items.iter().map(|item| item.content.clone()).collect();
+    let more = |content: &[u8]| [content, b" "].concat();
+    // Layer, configuration and manifest: each says the very same as what it is in place of.
+    for (at, wrong) in [(0, zstd(&layer)), (1, more(&right[1])), (2, more(&right[2]))] {
+        items[at].content = wrong;
+        let error = import(&store, tar(&items), None).await.unwrap_err();
+        assert_eq!(kind(&error), "corrupt", "{error}");
+        items[at].content.clone_from(&right[at]);
+    }
+    import(&store, tar(&items), None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,17 +33,24 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
     // As long as the right one, and a whole layer by itself.
     let mut same_size = built.blobs[1].clone();
     *same_size.last_mut().unwrap() ^= 1;
+    // Unpacks to the very same layer: byte 9 of gzip names the system that wrote it.
+    let mut same_layer = built.blobs[1].clone();
+    same_layer[9] ^= 1;
     let config = Digest::of(&built.config).to_string();
+    let same_facts = [&built.config[..], b" "].concat();
     for (end, content) in [
         (built.blob_digest(1), same_size),
+        (built.blob_digest(1), same_layer),
         (built.blob_digest(1), other.blobs[1].clone()),
-        (config, other.config.clone()),
+        (config.clone(), other.config.clone()),
+        (config, same_facts),
     ] {
         registry.wrong(&end, Wrong::Content(content));
         let error = store.pull(&name).await.unwrap_err();
         assert_eq!(kind(&error), "corrupt", "{error}");
         assert!(error.to_string().starts_with(&format!("pulling {name}: ")), "{error}");
         store.settled().await;
+        registry.right();
     }
     leaves_nothing(&store, &registry, &name).await;
     let pinned = format!("{}/app@{}", registry.address, other.digest);

@@ -21,7 +21,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// The helper's `argv[0]`. Its only argument is the folder of the sandbox.
@@ -70,8 +70,8 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     // Says that this helper lives; closed on exec, so init does not hold it.
     let _alive = files::lock(&dir.lock())?;
     let mut log = job.open_log()?;
-    let (stdout, stdout_end) = pipe2(OFlag::O_CLOEXEC)?;
-    let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
+    let (stdout, stdout_end) = output()?;
+    let (stderr, stderr_end) = output()?;
     let made = create(dir, job.sandbox.as_str(), stdout_end, stderr_end);
     let (mut container, init) = match made {
         Ok(made) => made,
@@ -110,6 +110,15 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
 /// A daemon that is gone will find the sandbox when it comes back.
 fn daemon_may_be_gone(_: io::Error) -> io::Result<()> {
     Ok(())
+}
+
+/// A pipe for one output, and the end that the sandbox gets: open for reading too, so that writing to it is no error when this
+/// process is killed. Until it is full, what is in it waits.
+fn output() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", writing.as_raw_fd());
+    let both = File::options().read(true).write(true).open(path)?;
+    Ok((reading, both.into()))
 }
 
 /// The daemon's socket arrives as standard input, which the sandbox would inherit: it gets `/dev/null` instead.

@@ -1,7 +1,9 @@
-//! Decides when a sandbox that is RUNNING is given up although its process exists: after three failed checks in a row.
+//! Decides when a sandbox that is RUNNING is given up although its process exists: after three failed checks in a row, or when
+//! nobody reads what it writes.
 
 use super::ready::{Unready, probe};
-use super::{Retirement, Sandbox, Stage};
+use super::{Life, Retirement, Sandbox, Stage};
+use crate::config::RuntimeConfig;
 use crate::node::Node;
 use crate::order::StartOrder;
 use crate::process::Process;
@@ -14,6 +16,9 @@ use tokio::time::sleep;
 
 /// Processor time, nanoseconds, that processes which work use between two checks: a five hundredth of the usual 5 s.
 const WORK: u64 = 10_000_000;
+
+/// Why one is given up whose helper has ended before it.
+const UNREAD: &str = "its helper process is gone: nobody reads what it writes";
 
 /// A sandbox that is being watched.
 struct Watched<'s> {
@@ -37,6 +42,7 @@ impl Sandbox {
             () = life.ended(&self.node.fast_path) => return Stage::Ended,
             Some(command) = self.commands.recv() => return self.retire(command),
             why = watched.fails() => why,
+            () = unread(&self.node, life) => UNREAD.to_owned(),
         };
         tracing::warn!(sandbox = %self.order.id, why, "given up");
         self.why.get_or_insert(why);
@@ -47,6 +53,22 @@ impl Sandbox {
         };
         let advanced = self.advance(State::Draining, SandboxState::Draining);
         advanced.err().unwrap_or(Stage::Drain(retirement))
+    }
+}
+
+/// Resolves when a sandbox of the embedded runtime lives without the process that reads its outputs. With the one it ends
+/// the other ends too. The writer of a container's log goes with its shim, and then containerd ends the container.
+async fn unread(node: &Node, life: &Life) {
+    if node.config.runtime != RuntimeConfig::Embedded {
+        return std::future::pending().await;
+    }
+    let gone = match &life.helper {
+        Some(helper) => helper.exited().await,
+        None => Ok(()),
+    };
+    let lives = life.init.as_ref().is_some_and(|init| !init.has_exited());
+    if gone.is_err() || !lives {
+        std::future::pending().await
     }
 }
 

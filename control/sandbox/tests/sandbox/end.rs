@@ -1,10 +1,10 @@
 //! Decides how sandboxes end: asked to, ignoring it, by themselves, with their helper gone; and that nothing is left.
 
 use crate::client::{ask, ask_on, connect};
-use crate::node::{eventually, signal, with_config, with_node};
+use crate::node::{TestNode, eventually, signal, with_config, with_node};
 use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped, Stopping};
 use miren_loader::ActiveMode;
-use miren_sandbox::RuntimeConfig;
+use miren_sandbox::{NodeConfig, RuntimeConfig, StartOrder};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -159,40 +159,64 @@ fn b8_a_death_while_draining_is_no_crash_and_is_told_once() {
 }
 
 #[test]
-fn a_sandbox_goes_on_without_its_helper_and_is_cleaned_up_when_it_ends() {
+fn a_sandbox_that_has_lost_its_helper_drains_and_is_cleaned_up_when_it_ends() {
     with_node(async |node| {
         let order = node.order("listen 0.0.0.0");
         let running = node.run(&order).await;
-        let file = node
-            .config
-            .run_dir
-            .join(format!("sandboxes/{}/processes.json", order.id));
-        let text = std::fs::read_to_string(file).expect("the recorded processes");
-        // Who answers has said that it listens; later nobody reads what it says.
-        assert_eq!(ask(&running, "cwd"), "/app");
-        let digits = text
-            .split("\"pid\":")
-            .nth(1)
-            .expect("a pid")
-            .split(',')
-            .next()
-            .expect("a pid");
-        let helper: u32 = digits.parse().expect("a pid");
+        let [first, second] = [(); 2].map(|()| connect(&running).expect("a connection"));
+        let helper = helper_of(node, &order);
+        signal(Some(helper), Signal::SIGKILL);
+        let is_embedded = node.config.runtime == RuntimeConfig::Embedded;
+        if is_embedded {
+            let draining = node.until(&order.id, Draining).await;
+            let reason = draining.reason.expect("a reason");
+            assert!(reason.starts_with("its helper process is gone"), "{reason}");
+            // What is in flight goes on, and may write what it likes.
+            assert_eq!(ask_on(first, "print/unread").expect("an answer"), "");
+        }
+        assert_eq!(ask_on(second, "cwd").expect("an answer"), "/app");
+        signal(running.facts.pid, Signal::SIGKILL);
+        let ended = node.until(&order.id, if is_embedded { Stopped } else { Dead }).await;
+        let is_seen = !is_embedded || node.fast_path_mode() == ActiveMode::Kernel;
+        assert_eq!(
+            ended.facts.exit_code,
+            is_seen.then_some(137),
+            "only its helper saw it, unless the kernel's hook or a shim did"
+        );
+    });
+}
+
+#[test]
+fn i7_a_helper_that_was_killed_while_the_daemon_was_away_is_missed_by_the_next_one() {
+    let embedded = |config: &mut NodeConfig| config.runtime = RuntimeConfig::Embedded;
+    with_config(embedded, async |node| {
+        let order = node.order("listen 0.0.0.0");
+        node.run(&order).await;
+        let (known, helper) = (node.known(&order), helper_of(node, &order));
+        node.kill_daemon().await;
         signal(Some(helper), Signal::SIGKILL);
         eventually("the helper is gone", || {
             !std::path::Path::new(&format!("/proc/{helper}/exe")).exists()
         })
         .await;
-        assert_eq!(ask(&running, "cwd"), "/app");
-        signal(running.facts.pid, Signal::SIGKILL);
-        let dead = node.until(&order.id, Dead).await;
-        let is_seen = node.config.runtime != RuntimeConfig::Embedded || node.fast_path_mode() == ActiveMode::Kernel;
-        assert_eq!(
-            dead.facts.exit_code,
-            is_seen.then_some(137),
-            "only its helper saw it, unless the kernel's hook or a shim did"
-        );
+        assert_eq!(node.restart_daemon(vec![known]).await, []);
+        let draining = node.until(&order.id, Draining).await;
+        assert!(draining.reason.is_some_and(|reason| reason.contains("helper")));
+        node.sandboxes().kill(&order.id, "test over");
+        node.until(&order.id, Stopped).await;
     });
+}
+
+/// Who holds a sandbox of the embedded runtime, or writes the log of a container.
+fn helper_of(node: &TestNode, order: &StartOrder) -> u32 {
+    let file = node
+        .config
+        .run_dir
+        .join(format!("sandboxes/{}/processes.json", order.id));
+    let text = std::fs::read_to_string(file).expect("the recorded processes");
+    let processes: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let pid = processes["helper"]["pid"].as_u64().expect("a pid");
+    u32::try_from(pid).expect("a pid")
 }
 
 #[test]
