@@ -156,6 +156,11 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
     let name = root.optional("name", "Name of the app: a DNS label.", |text| {
         AppName::parse(text).map_err(|why| format!("{text:?} {why}"))
     });
+    root.foreign("post_import", "does nothing here; remove it");
+    root.foreign(
+        "concurrency",
+        "is a setting of each service; set services.<service>.concurrency",
+    );
     let include = root.list(
         "include",
         &[],

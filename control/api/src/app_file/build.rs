@@ -75,6 +75,9 @@ pub(super) fn declare(root: &mut Table<'_, '_, '_>, has: &dyn Fn(&str) -> bool, 
         let doc = "What a sandbox sees besides `/app` when nothing is built: `host` is the host's system folders, read-only; \
                    `scratch` is nothing; anything else is an image.";
         let base = build.parsed("base", "host", doc, limits::base);
+        for stack in ["onbuild", "version", "alpine_image"] {
+            build.foreign(stack, "belongs to builds without a Dockerfile, which are not made here; write one");
+        }
         if build.has("base") && build.has("dockerfile") {
             build.refuse("dockerfile", "does not go with build.base: what is built has no folder on top");
         }

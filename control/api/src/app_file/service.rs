@@ -231,6 +231,8 @@ fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
 }
 
 fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {
+    table.optional("port_name", "For whoever reads the file.", limits::path);
+    table.choice("port_type", "http", "What it speaks there.", &[("http", ())]);
     let doc = "Port it listens on inside its sandbox; `web` defaults to 3000, or to what an image exposes that runs its own command.";
     let port = table.optional_integer("port", 1..=65535, doc);
     port.map(|port| u16::try_from(port).unwrap_or(u16::MAX))

@@ -347,3 +347,25 @@ fn a_build_that_cannot_be_meant_is_refused() {
     let app = parse_for(None, of(first)).expect("an app");
     assert_eq!(app.build.builder, Some(Builder::Buildah));
 }
+
+#[test]
+fn keys_of_other_systems_are_named_with_what_to_do() {
+    for (text, why) in [
+        ("post_import = \"x\"\n", "post_import: does nothing here"),
+        ("concurrency = 3\n", "set services.<service>.concurrency"),
+        (
+            "[build]\nonbuild = []\n",
+            "build.onbuild: belongs to builds without a Dockerfile",
+        ),
+        ("[build]\nversion = \"3\"\n", "build.version: belongs to builds without"),
+        (
+            "[services.web]\ncommand = \"x\"\nport_type = \"tcp\"\n",
+            "\"tcp\" is not one of \"http\"",
+        ),
+    ] {
+        let problems = parse(Some(text), Some("web: x\n")).expect_err(text);
+        assert!(problems.to_string().contains(why), "{text}: {problems}");
+    }
+    let named = "[services.web]\ncommand = \"x\"\nport_name = \"main\"\nport_type = \"http\"\n";
+    parse(Some(named), None).expect("an app");
+}

@@ -89,6 +89,14 @@ impl<'a, 's, 't> Table<'a, 's, 't> {
         self.source.report(offset, path, message);
     }
 
+    /// A key of another system's files that does nothing here: `why` is said of it in place of "unknown".
+    pub fn foreign(&mut self, key: &str, why: &str) {
+        if self.has(key) {
+            self.known.push(key.to_owned());
+            self.refuse(key, why);
+        }
+    }
+
     /// Reports `message` about the table itself.
     pub fn refuse_table(&mut self, message: impl Into<String>) {
         self.source.report(self.begins, self.path.clone(), message);
