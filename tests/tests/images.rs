@@ -81,6 +81,8 @@ fn b2_an_image_that_cannot_be_had_fails_the_deploy_and_says_why() {
     assert_ne!(failed.code, 0, "{failed}");
     assert!(failed.stdout.contains("image: pulling"), "{failed}");
     assert!(failed.stdout.contains(&absent), "{failed}");
+    let progress = format!("waiting to pull {absent}");
+    assert!(failed.stderr.contains(&progress), "it is told while it lasts: {failed}");
     let unknown = format!("sha256:{}", "0".repeat(64));
     for (image, why) in [
         ("not a name", "reading the image name"),

@@ -12,6 +12,7 @@ mod leases;
 mod machine;
 mod memory;
 mod node;
+mod outputs;
 mod scale;
 mod steps;
 mod store;
