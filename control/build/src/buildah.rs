@@ -47,7 +47,10 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     push.arg("--signature-policy").arg(&place.policy).arg(build.built()?);
     push.arg(format!("docker-archive:{}", build.archive.path().display()));
     run(build, "buildah push", push).await?;
-    bound_cache(build, &place).await
+    if let Err(error) = bound_cache(build, &place).await {
+        tracing::warn!(%error, "the layers of earlier builds stay");
+    }
+    Ok(())
 }
 
 async fn run(build: &Build<'_>, doing: &str, command: Command) -> Result<(), BuildError> {
