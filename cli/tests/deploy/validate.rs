@@ -87,7 +87,7 @@ async fn b1_what_would_run_is_a_document_without_values_of_variables() {
     });
     assert_eq!(
         document,
-        json!({"valid": true, "app": null, "base": "host", "include": [], "services": [worker]})
+        json!({"valid": true, "app": null, "dockerfile": null, "base": "host", "include": [], "services": [worker]})
     );
 }
 
