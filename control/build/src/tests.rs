@@ -14,6 +14,7 @@ use tempfile::TempDir;
 struct Node {
     folder: TempDir,
     limit: Duration,
+    cache: u64,
 }
 
 impl Node {
@@ -25,6 +26,7 @@ impl Node {
         let node = Self {
             folder,
             limit: Duration::from_secs(60),
+            cache: 1 << 30,
         };
         // None of this machine's own is asked.
         for builder in ["buildctl", "docker"] {
@@ -56,7 +58,7 @@ impl Node {
             plain_http: Vec::new(),
             limit: self.limit,
             memory: 1 << 30,
-            cache: 1 << 30,
+            cache: self.cache,
             programs: Some(self.folder.path().join("programs")),
         })
         .expect("folders")
@@ -266,6 +268,31 @@ async fn a_dockerfile_that_leads_out_of_the_folder_is_not_read() {
     let (built, _) = node.build(None).await;
     let error = built.expect_err("it leads out").to_string();
     assert_eq!(error, ".dockerignore leads out of the folder, or is no file");
+}
+
+#[tokio::test]
+async fn layers_of_earlier_builds_are_thrown_away_once_they_are_too_large() {
+    let mut node = Node::new();
+    let calls = node.folder.path().join("calls");
+    node.program(
+        "buildah",
+        &format!(
+            "echo \"$@\" >> {}
+             mkdir -p $3; head -c 1000 /dev/zero > $3/layer
+             while [ $# -gt 0 ]; do
+               case $1 in --iidfile) echo sha256:1 > $2;; docker-archive:*) echo image > ${{1#*:}};; esac; shift
+             done",
+            calls.display()
+        ),
+    );
+    let mut thrown_away = Vec::new();
+    for cache in [1000, 999] {
+        node.cache = cache;
+        node.build(Some(Builder::Buildah)).await.0.expect("an image");
+        let told = fs::read_to_string(&calls).expect("what it was told");
+        thrown_away.push(told.lines().any(|call| call.ends_with(" rmi --all --force")));
+    }
+    assert_eq!(thrown_away, [false, true]);
 }
 
 #[test]
