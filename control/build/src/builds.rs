@@ -1,6 +1,8 @@
 //! Decides which builder makes an image, when, and within which bounds.
 
 use crate::archive::Archive;
+use crate::buildkit::BUILDKIT;
+use crate::docker::DOCKER;
 use crate::error::BuildError;
 use crate::job::{Tell, Turn};
 use crate::program::Programs;
@@ -144,9 +146,9 @@ impl Builds {
         let mut missing = Vec::new();
         for builder in candidates {
             let answer = match builder {
-                Builder::Buildkit => buildkit::answers(&self.programs).await,
+                Builder::Buildkit => BUILDKIT.answers(&self.programs).await,
                 Builder::Buildah => buildah::answers(&self.programs),
-                Builder::Docker => docker::answers(&self.programs).await,
+                Builder::Docker => DOCKER.answers(&self.programs).await,
             };
             match answer {
                 Ok(()) => return Ok(builder),

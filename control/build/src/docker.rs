@@ -1,28 +1,16 @@
-//! Decides what the docker client is told. Its daemon isolates what it builds.
+//! Decides what docker's client is told.
 
 use crate::builds::Build;
+use crate::client::Client;
 use crate::error::BuildError;
 use crate::job;
-use crate::program::Programs;
 use std::process::Command;
-use std::time::Duration;
 
-const PROGRAM: &str = "docker";
-/// A daemon that is there answers in milliseconds.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// Whether its daemon can be used.
-pub(crate) async fn answers(programs: &Programs) -> Result<(), String> {
-    let Some(path) = programs.find(PROGRAM) else {
-        return Err("docker is not installed".to_owned());
-    };
-    let mut command = programs.command(path);
-    command.args(["version", "--format", "{{.Server.Version}}"]);
-    match programs.answers(command, ANSWER).await {
-        true => Ok(()),
-        false => Err("no docker daemon answers".to_owned()),
-    }
-}
+pub(crate) const DOCKER: Client = Client {
+    program: "docker",
+    daemon: "docker",
+    question: &["version", "--format", "{{.Server.Version}}"],
+};
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     let mut command = client(build);
@@ -50,14 +38,7 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
 }
 
 fn client(build: &Build<'_>) -> Command {
-    let programs = &build.builds.programs;
-    let mut command = programs.command("setpriv");
-    command
-        .args(["--pdeathsig", "SIGKILL", "--", PROGRAM])
-        .env("BUILDKIT_PROGRESS", "plain")
-        .env("HOME", &build.settings().folder);
-    if let Some(folder) = build.settings().auth_file.parent() {
-        command.env("DOCKER_CONFIG", folder);
-    }
+    let mut command = DOCKER.command(build);
+    command.env("BUILDKIT_PROGRESS", "plain");
     command
 }

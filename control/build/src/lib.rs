@@ -8,6 +8,7 @@ mod base;
 mod buildah;
 mod buildkit;
 mod builds;
+mod client;
 mod context;
 mod docker;
 mod error;
