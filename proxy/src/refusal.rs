@@ -1,5 +1,7 @@
 //! Why a request was not served: one code per reason, with the status and the words a client sees.
 
+use jiff::Timestamp;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Seconds after which to try again when nobody said otherwise.
@@ -64,7 +66,7 @@ impl Reason {
         self.describe().0
     }
 
-    /// What the answer says to people.
+    /// What the answer says to people who are told no more.
     pub fn text(self) -> &'static str {
         self.describe().2
     }
@@ -120,6 +122,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// Value of `Retry-After`, in seconds; every 503 has one.
     pub retry_after: Option<u64>,
+    /// Since when there is nothing any more.
+    pub expired_at: Option<Timestamp>,
 }
 
 impl Refusal {
@@ -128,6 +132,23 @@ impl Refusal {
         Self {
             reason,
             retry_after: Some(seconds.unwrap_or(RETRY_SOON).max(1)),
+            expired_at: None,
+        }
+    }
+
+    /// The refusal of a label whose version expired then.
+    pub fn expired(at: Timestamp) -> Self {
+        Self {
+            expired_at: Some(at),
+            ..Reason::NoSuchEphemeral.into()
+        }
+    }
+
+    /// What the answer says to people.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self.expired_at {
+            Some(at) => format!("This preview expired on {}.", at.strftime("%Y-%m-%d at %H:%M:%S UTC")).into(),
+            None => self.reason.text().into(),
         }
     }
 }
@@ -137,6 +158,7 @@ impl From<Reason> for Refusal {
         Self {
             reason,
             retry_after: (reason.status() == 503).then_some(RETRY_SOON),
+            expired_at: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The routing table in use: which one it is, and when another takes its place.
 
-use crate::refusal::Reason;
+use crate::refusal::{Reason, Refusal};
 use arc_swap::{ArcSwapOption, Guard};
 use jiff::Timestamp;
 use miren_api::routing::{RoutingDelta, RoutingSnapshot};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 mod follow;
 mod index;
+mod serving;
 mod store;
 
 pub use follow::Follower;
@@ -82,14 +83,15 @@ impl Routing {
     }
 
     /// Which version of which service serves `host`.
-    pub fn resolve(&self, host: &str, now: Timestamp) -> Result<Arc<Target>, Reason> {
+    pub fn resolve(&self, host: &str, now: Timestamp) -> Result<Arc<Target>, Refusal> {
         match &*self.table.load() {
-            None => Err(Reason::Starting),
+            None => Err(Reason::Starting.into()),
             Some(table) => match table.resolve(host, now) {
                 Ok(target) => Ok(Arc::clone(target)),
-                Err(Miss::Host) => Err(Reason::NoRoute),
-                Err(Miss::Version) => Err(Reason::NoActiveVersion),
-                Err(Miss::Label) => Err(Reason::NoSuchEphemeral),
+                Err(Miss::Host) => Err(Reason::NoRoute.into()),
+                Err(Miss::Version) => Err(Reason::NoActiveVersion.into()),
+                Err(Miss::Label) => Err(Reason::NoSuchEphemeral.into()),
+                Err(Miss::Expired(at)) => Err(Refusal::expired(at)),
             },
         }
     }

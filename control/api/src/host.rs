@@ -1,4 +1,6 @@
-//! The one form in which host names are compared: lower case, no port, no trailing dot.
+//! The one form in which host names are compared: lower case, no port, no trailing dot, letters beyond ASCII as clients send them.
+
+use std::borrow::Cow;
 
 /// A host name is at most 253 characters (RFC 1035 §3.1, in text form).
 pub const HOST_MAX: usize = 253;
@@ -14,6 +16,8 @@ pub enum HostError {
     Label(#[from] crate::id::LabelError),
     #[error("has '*' elsewhere than as its whole first label")]
     Wildcard,
+    #[error("has characters that no host name can have")]
+    Unspeakable,
 }
 
 /// Cuts a port and a trailing dot off the value of a `Host` header or a URI's authority; borrows, allocates nothing.
@@ -35,24 +39,34 @@ pub fn normalise(host: &str) -> String {
     without_port(host.trim()).to_ascii_lowercase()
 }
 
-/// Normalises and checks the host of a route: DNS labels, or `*.` before them for a wildcard.
+/// Normalises and checks the host of a route: DNS labels, or `*.` before them for a wildcard. Letters beyond ASCII become what
+/// clients send in their place (`bücher` is `xn--bcher-kva`).
 pub fn parse_route_host(text: &str) -> Result<String, HostError> {
-    let host = text.trim().to_ascii_lowercase();
-    let host = host.strip_suffix('.').unwrap_or(&host);
-    if host.is_empty() {
-        return Err(HostError::Empty);
-    }
-    if host.len() > HOST_MAX {
-        return Err(HostError::TooLong);
-    }
-    let rest = host.strip_prefix("*.").unwrap_or(host);
-    if rest.contains('*') {
+    let text = text.trim();
+    let (star, name) = text.strip_prefix("*.").map_or(("", text), |name| ("*.", name));
+    if name.contains('*') {
         return Err(HostError::Wildcard);
     }
-    for label in rest.split('.') {
+    let name = in_ascii(name)?;
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    if name.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if star.len() + name.len() > HOST_MAX {
+        return Err(HostError::TooLong);
+    }
+    for label in name.split('.') {
         crate::id::check_label(label)?;
     }
-    Ok(host.to_owned())
+    Ok(format!("{star}{name}"))
+}
+
+/// In lower case, and as DNS has it (UTS 46).
+fn in_ascii(name: &str) -> Result<Cow<'_, str>, HostError> {
+    if name.is_ascii() {
+        return Ok(name.to_ascii_lowercase().into());
+    }
+    idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::URL).map_err(|_| HostError::Unspeakable)
 }
 
 #[cfg(test)]
@@ -75,10 +89,32 @@ mod tests {
     }
 
     #[test]
+    fn e2_letters_beyond_ascii_are_kept_as_clients_send_them() {
+        for (written, sent) in [
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("*.BÜCHER.example.", "*.xn--bcher-kva.example"),
+            ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
+            ("пример。рф", "xn--e1afmkfd.xn--p1ai"),
+        ] {
+            assert_eq!(parse_route_host(written), Ok(sent.to_owned()), "{written}");
+        }
+        assert_eq!(
+            parse_route_host("a\u{200b}\u{fffd}.example"),
+            Err(HostError::Unspeakable)
+        );
+        let long = format!("{}.example", "ü".repeat(80));
+        assert!(
+            parse_route_host(&long).is_err(),
+            "its label has more than 63 characters in ASCII"
+        );
+    }
+
+    #[test]
     fn bad_route_hosts_are_named() {
         assert_eq!(parse_route_host("Shop.example.com."), Ok("shop.example.com".into()));
         assert_eq!(parse_route_host("*.example.com"), Ok("*.example.com".into()));
         assert_eq!(parse_route_host(" "), Err(HostError::Empty));
+        assert_eq!(parse_route_host("*."), Err(HostError::Empty));
         assert_eq!(parse_route_host("a.*.com"), Err(HostError::Wildcard));
         assert!(matches!(parse_route_host("under_score.com"), Err(HostError::Label(_))));
         assert!(matches!(parse_route_host("a..b"), Err(HostError::Label(_))));

@@ -16,6 +16,9 @@ pub struct RoutingSnapshot {
     /// Where requests go that no route matches.
     #[serde(default)]
     pub default: Option<RouteDestination>,
+    /// Below it, as `label.app.<host>`, are labels of apps that no route matches. None: they have no such place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_host: Option<String>,
     /// What each app serves.
     pub apps: BTreeMap<AppName, AppRouting>,
 }
@@ -36,6 +39,9 @@ pub struct RoutingDelta {
     /// Where requests go that no route matches, changed or not.
     #[serde(default)]
     pub default: Option<RouteDestination>,
+    /// The host below which apps have labels, changed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_host: Option<String>,
     /// Apps that serve something else.
     #[serde(default)]
     pub apps: BTreeMap<AppName, AppRouting>,

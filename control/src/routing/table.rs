@@ -5,7 +5,8 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use miren_api::id::AppName;
 use miren_api::resource::Route;
-use miren_api::routing::{AppRouting, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
+use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
+use std::collections::BTreeSet;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ mod tests;
 /// Host of the default route in lists.
 pub const DEFAULT_HOST: &str = "(default)";
 
-/// Every route and every active version. A clone shares all it has with the original: what a change costs, and what finding
+/// Every route, every active version and every label. A clone shares all it has with the original: what a change costs, and what finding
 /// the difference of two tables costs, depends on the change alone.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -21,6 +22,8 @@ pub struct Table {
     /// Hosts by the app they lead to, the default route's included.
     hosts: OrdMap<AppName, OrdSet<String>>,
     active: OrdMap<AppName, ActiveRecord>,
+    /// By app and label; no app without one.
+    labels: OrdMap<AppName, OrdMap<String, EphemeralRoute>>,
 }
 
 impl Table {
@@ -57,9 +60,25 @@ impl Table {
         self.active.insert(active.app.clone(), active);
     }
 
+    /// A version is reached under a label, in place of the one that was.
+    pub fn label(&mut self, app: &AppName, route: EphemeralRoute) {
+        let labels = self.labels.entry(app.clone()).or_default();
+        labels.insert(route.label.clone(), route);
+    }
+
+    pub fn remove_label(&mut self, app: &AppName, label: &str) {
+        if let Some(labels) = self.labels.get_mut(app) {
+            labels.remove(label);
+            if labels.is_empty() {
+                self.labels.remove(app);
+            }
+        }
+    }
+
     /// Removes an app; returns the hosts that led to it.
     pub fn remove_app(&mut self, app: &AppName) -> Vec<String> {
         self.active.remove(app);
+        self.labels.remove(app);
         let hosts: Vec<String> = self.hosts_of(app).map(str::to_owned).collect();
         for host in &hosts {
             self.remove(host);
@@ -96,14 +115,25 @@ impl Table {
         self.routes.get(DEFAULT_HOST).map(destination)
     }
 
+    /// What `app` serves; nothing when it has neither an active version nor a label.
+    fn serves(&self, app: &AppName) -> Option<AppRouting> {
+        let (active, labels) = (self.active.get(app), self.labels.get(app));
+        (active.is_some() || labels.is_some()).then(|| AppRouting {
+            active: active.map(|active| active.version.clone()),
+            ephemeral: labels.into_iter().flat_map(OrdMap::values).cloned().collect(),
+        })
+    }
+
     /// All of it, as generation `generation`.
     pub fn snapshot(&self, generation: u64) -> RoutingSnapshot {
-        let active = self.active.iter();
+        let apps: BTreeSet<&AppName> = self.active.keys().chain(self.labels.keys()).collect();
+        let serves = |app: &AppName| Some((app.clone(), self.serves(app)?));
         RoutingSnapshot {
             generation,
             routes: self.routes().filter(|route| !route.default).map(rule).collect(),
             default: self.default_route(),
-            apps: active.map(|(app, active)| (app.clone(), serves(active))).collect(),
+            cluster_host: None,
+            apps: apps.into_iter().filter_map(serves).collect(),
         }
     }
 
@@ -120,9 +150,11 @@ impl Table {
                 None => delta.removed_routes.push(host.clone()),
             }
         }
-        for (app, before, now) in before.active.diff(&self.active).map(sides) {
-            match now.map(serves) {
-                now if now == before.map(serves) => {}
+        let active = before.active.diff(&self.active).map(|item| sides(item).0);
+        let labels = before.labels.diff(&self.labels).map(|item| sides(item).0);
+        for app in active.chain(labels).collect::<BTreeSet<_>>() {
+            match self.serves(app) {
+                now if now == before.serves(app) => {}
                 Some(serves) => drop(delta.apps.insert(app.clone(), serves)),
                 None => delta.removed_apps.push(app.clone()),
             }
@@ -146,13 +178,6 @@ fn destination(route: &Route) -> RouteDestination {
     RouteDestination {
         app: route.app.clone(),
         service: route.service.clone(),
-    }
-}
-
-fn serves(active: &ActiveRecord) -> AppRouting {
-    AppRouting {
-        active: Some(active.version.clone()),
-        ephemeral: Vec::new(),
     }
 }
 

@@ -19,14 +19,7 @@ pub(super) async fn refuse(session: &mut Session, refusal: Refusal, request_id: 
         head.insert_header(header::RETRY_AFTER, seconds)?;
     }
     let id = request_id.to_str().unwrap_or_default();
-    send(
-        session,
-        head,
-        form.content_type(),
-        form.body(refusal.reason, id),
-        request_id,
-    )
-    .await
+    send(session, head, form.content_type(), form.body(&refusal, id), request_id).await
 }
 
 /// Answers with a plain text of our own.
@@ -56,7 +49,7 @@ async fn send(
 
 /// A whole answer to a request whose head could not be read; the connection closes after it.
 pub(super) fn raw(reason: Reason) -> Vec<u8> {
-    let body = Form::Text.body(reason, "");
+    let body = Form::Text.body(&reason.into(), "");
     let status = http::StatusCode::from_u16(reason.status()).unwrap_or(http::StatusCode::BAD_REQUEST);
     format!(
         "HTTP/1.1 {status}\r\nX-Miren-Error: {code}\r\nX-Request-Id: {id}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
@@ -103,8 +96,8 @@ impl Form {
     }
 
     /// `id` is a valid header value that this proxy made or checked; it needs no escaping in any form.
-    fn body(self, reason: Reason, id: &str) -> String {
-        let (code, text) = (reason.code(), reason.text());
+    fn body(self, refusal: &Refusal, id: &str) -> String {
+        let (code, text) = (refusal.reason.code(), refusal.text());
         match self {
             Self::Json => {
                 let error = serde_json::json!({ "error": { "code": code, "message": text, "request_id": id } });
@@ -113,7 +106,7 @@ impl Form {
             Self::Html => format!(
                 "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{status}</title></head>\n\
                  <body><h1>{text}</h1><p>{code} · {id}</p></body>\n</html>\n",
-                status = reason.status(),
+                status = refusal.reason.status(),
             ),
             Self::Text => format!("{text} ({code})\n"),
         }

@@ -1,6 +1,7 @@
-//! How a host leads to a version: exact route, then wildcard, then ephemeral label, then default.
+//! How a host leads to a version: exact route, then wildcard, then a label before one of these, then default.
 
-use imbl::{HashMap, OrdMap, OrdSet};
+use super::serving::{Led, Serving};
+use imbl::{HashMap, OrdMap};
 use jiff::Timestamp;
 use miren_api::host;
 use miren_api::routing::{AppRouting, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
@@ -10,6 +11,9 @@ use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
+
+/// The service that labels below the cluster's own host lead to.
+const WEB: &str = "web";
 
 /// What a request is for: one service of one version. Leases are kept per target, so versions never mix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,37 +30,27 @@ pub enum Miss {
     Host,
     /// The app has no active version.
     Version,
-    /// The app has no live version under this label.
+    /// The app has no version under this label.
     Label,
-}
-
-/// What one route leads to.
-#[derive(Debug)]
-struct Destination {
-    to: RouteDestination,
-    active: Option<Arc<Target>>,
-    ephemeral: Vec<Ephemeral>,
-}
-
-#[derive(Debug)]
-struct Ephemeral {
-    label: String,
-    expires_at: Timestamp,
-    target: Arc<Target>,
+    /// It had one until then.
+    Expired(Timestamp),
 }
 
 /// A routing snapshot in the form that answers fast. A clone shares all it has with the original, so that the next generation
-/// costs what changed.
+/// costs what changed: a host names an app's service, and what that serves is kept once, however many hosts name it.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     generation: u64,
-    exact: HashMap<String, Arc<Destination>>,
+    exact: HashMap<String, Arc<RouteDestination>>,
     /// Keyed by what follows `*.`: one label may stand in its place.
-    wildcard: HashMap<String, Arc<Destination>>,
-    default: Option<Arc<Destination>>,
+    wildcard: HashMap<String, Arc<RouteDestination>>,
+    default: Option<Arc<RouteDestination>>,
+    cluster_host: Option<String>,
     apps: OrdMap<AppName, AppRouting>,
-    /// Hosts by the app they lead to, a wildcard with its `*.`, the default left out.
-    hosts: OrdMap<AppName, OrdSet<String>>,
+    /// What routes lead to, the default's included.
+    led: HashMap<AppName, Arc<Vec<Led>>>,
+    /// Apps with labels, by name, as they are reached below the cluster's own host; empty without one.
+    previews: HashMap<String, Arc<Serving>>,
 }
 
 impl RouteTable {
@@ -68,6 +62,7 @@ impl RouteTable {
         };
         snapshot.routes.iter().for_each(|rule| table.set(rule));
         table.set_default(snapshot.default.as_ref());
+        table.set_cluster_host(snapshot.cluster_host.as_deref());
         table
     }
 
@@ -91,100 +86,123 @@ impl RouteTable {
         }
         delta.routes.iter().for_each(|rule| next.set(rule));
         next.set_default(delta.default.as_ref());
+        next.set_cluster_host(delta.cluster_host.as_deref());
         Some(next)
     }
 
     fn set(&mut self, rule: &RouteRule) {
         let name = host::normalise(&rule.host);
         self.remove(&name);
-        let to = self.destination(&rule.to);
+        self.lead(&rule.to);
         let (table, key) = self.place(&name);
-        table.insert(key.to_owned(), to);
-        self.hosts.entry(rule.to.app.clone()).or_default().insert(name);
+        table.insert(key.to_owned(), Arc::new(rule.to.clone()));
     }
 
     fn remove(&mut self, host: &str) {
         let (table, key) = self.place(host);
-        let Some(before) = table.remove(key) else {
-            return;
-        };
-        if let Some(hosts) = self.hosts.get_mut(&before.to.app) {
-            hosts.remove(host);
-            if hosts.is_empty() {
-                self.hosts.remove(&before.to.app);
-            }
+        if let Some(before) = table.remove(key) {
+            self.lead_no_more(&before);
         }
     }
 
     fn set_default(&mut self, to: Option<&RouteDestination>) {
-        self.default = to.map(|to| self.destination(to));
+        if self.default.as_deref() == to {
+            return;
+        }
+        if let Some(before) = self.default.take() {
+            self.lead_no_more(&before);
+        }
+        if let Some(to) = to {
+            self.lead(to);
+            self.default = Some(Arc::new(to.clone()));
+        }
     }
 
-    /// What `app` serves has changed: its hosts lead there.
+    fn set_cluster_host(&mut self, host: Option<&str>) {
+        let host = host.map(host::normalise).filter(|host| !host.is_empty());
+        if self.cluster_host == host {
+            return;
+        }
+        self.cluster_host = host;
+        self.previews = HashMap::new();
+        let apps: Vec<AppName> = self.apps.keys().cloned().collect();
+        apps.iter().for_each(|app| self.renew_preview(app));
+    }
+
+    /// One more route leads there.
+    fn lead(&mut self, to: &RouteDestination) {
+        let routing = self.apps.get(&to.app);
+        let services = Arc::make_mut(self.led.entry(to.app.clone()).or_default());
+        match services.iter_mut().find(|led| led.service == to.service) {
+            Some(led) => led.routes += 1,
+            None => services.push(Led {
+                service: to.service.clone(),
+                routes: 1,
+                serving: Arc::new(Serving::of(&to.app, &to.service, routing)),
+            }),
+        }
+    }
+
+    fn lead_no_more(&mut self, to: &RouteDestination) {
+        let Some(services) = self.led.get_mut(&to.app).map(Arc::make_mut) else {
+            return;
+        };
+        for led in services.iter_mut().filter(|led| led.service == to.service) {
+            led.routes -= 1;
+        }
+        services.retain(|led| led.routes > 0);
+        if services.is_empty() {
+            self.led.remove(&to.app);
+        }
+    }
+
+    /// What `app` serves has changed.
     fn renew(&mut self, app: &AppName) {
-        for name in self.hosts.get(app).cloned().unwrap_or_default() {
-            if let Some(to) = self.found(&name).map(|before| self.destination(&before.to)) {
-                let (table, key) = self.place(&name);
-                table.insert(key.to_owned(), to);
+        let routing = self.apps.get(app);
+        if let Some(services) = self.led.get_mut(app) {
+            for led in Arc::make_mut(services) {
+                led.serving = Arc::new(Serving::of(app, &led.service, routing));
             }
+        }
+        self.renew_preview(app);
+    }
+
+    fn renew_preview(&mut self, app: &AppName) {
+        let routing = self.apps.get(app).filter(|routing| !routing.ephemeral.is_empty());
+        match routing.filter(|_| self.cluster_host.is_some()) {
+            Some(routing) => {
+                let serving = Serving::of(app, WEB, Some(routing)).without_active();
+                self.previews.insert(app.to_string(), Arc::new(serving));
+            }
+            None => drop(self.previews.remove(app.as_str())),
         }
     }
 
     /// Where a host is kept, and under what name.
-    fn place<'a>(&mut self, name: &'a str) -> (&mut HashMap<String, Arc<Destination>>, &'a str) {
+    fn place<'a>(&mut self, name: &'a str) -> (&mut HashMap<String, Arc<RouteDestination>>, &'a str) {
         match name.strip_prefix("*.") {
             Some(suffix) => (&mut self.wildcard, suffix),
             None => (&mut self.exact, name),
         }
     }
 
-    fn found(&self, name: &str) -> Option<&Arc<Destination>> {
-        match name.strip_prefix("*.") {
-            Some(suffix) => self.wildcard.get(suffix),
-            None => self.exact.get(name),
-        }
-    }
-
-    fn destination(&self, to: &RouteDestination) -> Arc<Destination> {
-        let target = |version: &VersionId| {
-            Arc::new(Target {
-                app: to.app.clone(),
-                version: version.clone(),
-                service: to.service.clone(),
-            })
-        };
-        let app = self.apps.get(&to.app);
-        let labels = app.map_or(&[][..], |app| &app.ephemeral).iter();
-        let ephemeral = labels.map(|route| Ephemeral {
-            label: route.label.to_ascii_lowercase(),
-            expires_at: route.expires_at,
-            target: target(&route.version),
-        });
-        Arc::new(Destination {
-            to: to.clone(),
-            active: app.and_then(|app| app.active.as_ref()).map(target),
-            ephemeral: ephemeral.collect(),
-        })
-    }
-
     /// As it came from control.
     pub fn snapshot(&self) -> RoutingSnapshot {
-        let names = self.hosts.values().flatten();
-        let rule = |name: &String| {
-            let to = self.found(name)?.to.clone();
-            Some(RouteRule { host: name.clone(), to })
+        let rule = |host: String, to: &Arc<RouteDestination>| RouteRule {
+            host,
+            to: RouteDestination::clone(to),
         };
-        let mut routes: Vec<RouteRule> = names.filter_map(rule).collect();
+        let exact = self.exact.iter().map(|(host, to)| rule(host.clone(), to));
+        let wildcard = self.wildcard.iter().map(|(suffix, to)| rule(format!("*.{suffix}"), to));
+        let mut routes: Vec<RouteRule> = exact.chain(wildcard).collect();
         routes.sort_by(|a, b| a.host.cmp(&b.host));
+        let apps = self.apps.iter();
         RoutingSnapshot {
             generation: self.generation,
             routes,
-            default: self.default.as_ref().map(|default| default.to.clone()),
-            apps: self
-                .apps
-                .iter()
-                .map(|(app, routing)| (app.clone(), routing.clone()))
-                .collect(),
+            default: self.default.as_deref().cloned(),
+            cluster_host: self.cluster_host.clone(),
+            apps: apps.map(|(app, routing)| (app.clone(), routing.clone())).collect(),
         }
     }
 
@@ -193,64 +211,74 @@ impl RouteTable {
     }
 
     /// Finds the target of the value of a `Host` header. Allocates only when it has upper-case letters.
+    ///
+    /// A host that a route matches is never read as a label, and a label before a host that a route matches is that of the
+    /// route's app or nothing: it leads neither to the app itself nor to the default.
     pub fn resolve(&self, host: &str, now: Timestamp) -> Result<&Arc<Target>, Miss> {
         let host = lower_case(host::without_port(host));
         if let Some(to) = self.exact.get(&*host) {
-            return to.active();
+            return self.serving(to).and_then(Serving::active);
         }
-        if let Some((label, rest)) = host.split_once('.') {
+        let labelled = host.split_once('.').filter(|(label, _)| !label.is_empty());
+        if let Some((label, rest)) = labelled {
             if let Some(to) = self.wildcard.get(rest) {
-                return to.active();
+                return self.serving(to).and_then(Serving::active);
             }
-            if let Some(to) = self.exact.get(rest) {
-                return to.ephemeral(label, now);
+            if let Some(to) = self.exact.get(rest).or_else(|| self.under_wildcard(rest)) {
+                return self.serving(to)?.labelled(label, now);
+            }
+            if let Some(serving) = self.under_cluster_host(rest) {
+                return serving.labelled(label, now);
             }
         }
         match &self.default {
-            Some(to) => to.active(),
+            Some(to) => self.serving(to).and_then(Serving::active),
             None => Err(Miss::Host),
         }
     }
 
+    fn under_wildcard(&self, host: &str) -> Option<&Arc<RouteDestination>> {
+        let (label, suffix) = host.split_once('.')?;
+        self.wildcard.get(suffix).filter(|_| !label.is_empty())
+    }
+
+    /// The app that `host` names below the cluster's own host, if it has labels.
+    fn under_cluster_host(&self, host: &str) -> Option<&Serving> {
+        let (app, rest) = host.split_once('.')?;
+        if self.cluster_host.as_deref() != Some(rest) {
+            return None;
+        }
+        self.previews.get(app).map(|serving| &**serving)
+    }
+
+    fn serving(&self, to: &RouteDestination) -> Result<&Serving, Miss> {
+        let services = self.led.get(&to.app).ok_or(Miss::Version)?;
+        let led = services.iter().find(|led| led.service == to.service);
+        led.map(|led| &*led.serving).ok_or(Miss::Version)
+    }
+
     /// Whether any host leads to `app`.
     pub fn leads_to(&self, app: &AppName) -> bool {
-        let is_default = self.default.as_ref().is_some_and(|to| to.to.app == *app);
-        is_default || self.hosts.contains_key(app)
+        self.led.contains_key(app) || self.previews.contains_key(app.as_str())
     }
 
     /// Whether a request can have this target.
     pub fn has(&self, target: &Target) -> bool {
-        let names = self.hosts.get(&target.app).into_iter().flatten();
-        let mut destinations = names.filter_map(|name| self.found(name)).chain(&self.default);
-        destinations.any(|to| to.targets().any(|known| **known == *target))
+        let services = self
+            .led
+            .get(&target.app)
+            .into_iter()
+            .flat_map(|services| services.iter());
+        let led = services.map(|led| &led.serving);
+        let mut serving = led.chain(self.previews.get(target.app.as_str()));
+        serving.any(|serving| serving.targets().any(|known| **known == *target))
     }
 
-    /// Every target a request can have.
+    /// Every target a request can have; one may come twice.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        let routes = self.exact.values().chain(self.wildcard.values()).chain(&self.default);
-        routes.flat_map(|to| to.targets())
-    }
-}
-
-impl Destination {
-    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        let labels = self.ephemeral.iter().map(|label| &label.target);
-        self.active.iter().chain(labels)
-    }
-
-    fn active(&self) -> Result<&Arc<Target>, Miss> {
-        self.active.as_ref().ok_or(Miss::Version)
-    }
-
-    /// An expired label is as good as none, and never hides a live one of the same name.
-    fn ephemeral(&self, label: &str, now: Timestamp) -> Result<&Arc<Target>, Miss> {
-        let live = self
-            .ephemeral
-            .iter()
-            .filter(|route| route.label == label && now < route.expires_at);
-        live.max_by_key(|route| route.expires_at)
-            .map(|route| &route.target)
-            .ok_or(Miss::Label)
+        let led = self.led.values().flat_map(|services| services.iter());
+        let serving = led.map(|led| &led.serving).chain(self.previews.values());
+        serving.flat_map(|serving| serving.targets())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::app::App;
 use crate::client::{ask, get};
-use crate::stage::{HOST, Stage, becomes, snapshot, with_label};
+use crate::stage::{HOST, Stage, becomes, pause, snapshot, with_label, with_label_until};
+use jiff::{SignedDuration, Timestamp};
 use miren_api::routing::{AppRouting, RoutingDelta, RoutingSnapshot};
 use miren_api::{AppName, VersionId};
 use miren_loader::State;
@@ -244,6 +245,66 @@ async fn i2_deltas_move_traffic_and_are_kept_on_disk() {
         ask(stage.address(), &get("empty.example.com", "/")).await.error(),
         "no_active_version"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e1_a_delta_brings_a_label_beside_the_active_version() {
+    let stage = Stage::new("").await;
+    let (shop, preview) = (App::start("shop").await, App::start("preview").await);
+    stage.grant("shop-v1", &shop, 10);
+    stage.grant("shop-pr1", &preview, 10);
+    let labelled = with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1");
+    let delta = RoutingDelta {
+        from: 1,
+        generation: 2,
+        apps: labelled.apps,
+        ..RoutingDelta::default()
+    };
+    stage.control.send("delta", serde_json::to_string(&delta).unwrap());
+    stage.acknowledged(2).await;
+    let preview = get(&format!("PR1.{HOST}.:80"), "/");
+    assert_eq!(ask(stage.address(), &preview).await.body, "preview");
+    assert_eq!(stage.get("/").await.body, "shop");
+    let unknown = ask(stage.address(), &get(&format!("pr2.{HOST}"), "/")).await;
+    assert_eq!(
+        unknown.body.trim(),
+        "This preview does not exist or has expired. (no_such_ephemeral)"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e8_the_proxy_alone_ends_a_label_at_its_instant_and_says_when_that_was() {
+    let mut stage = Stage::new("").await;
+    let (shop, preview) = (App::start("shop").await, App::start("preview").await);
+    stage.grant("shop-v1", &shop, 10);
+    stage.grant("shop-pr1", &preview, 10);
+    let mut routes = snapshot(2, "shop-v1");
+    routes.default = Some(routes.routes[0].to.clone());
+    served(&stage, &with_label(routes.clone(), "pr1", "shop-pr1")).await;
+    let request = get(&format!("pr1.{HOST}"), "/");
+    assert_eq!(ask(stage.address(), &request).await.body, "preview");
+    // What has leases goes on without control.
+    assert_eq!(stage.get("/").await.body, "shop");
+    routes.generation = 3;
+    let expires_at = Timestamp::now() + SignedDuration::from_secs(1);
+    served(&stage, &with_label_until(expires_at, routes, "pr1", "shop-pr1")).await;
+    stage.control.kill(&stage.socket());
+    let patience = Timestamp::now() + SignedDuration::from_secs(20);
+    let refused = loop {
+        let asked = Timestamp::now();
+        let response = ask(stage.address(), &request).await;
+        if response.status != 200 {
+            assert!(Timestamp::now() >= expires_at, "too early: {response:?}");
+            break response;
+        }
+        assert_eq!(response.body, "preview", "another version");
+        assert!(asked < expires_at && asked < patience, "served after its end");
+        pause().await;
+    };
+    assert_eq!((refused.status, refused.error()), (404, "no_such_ephemeral"));
+    let told = expires_at.strftime("This preview expired on %Y-%m-%d at %H:%M:%S UTC. (no_such_ephemeral)");
+    assert_eq!(refused.body.trim(), told.to_string());
+    assert_eq!(ask(stage.address(), &get("elsewhere.net", "/")).await.body, "shop");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -301,6 +301,7 @@ pub fn snapshot(generation: u64, active: &str) -> RoutingSnapshot {
         generation,
         routes: vec![rule(HOST, "shop"), rule("empty.example.com", "empty")],
         default: None,
+        cluster_host: None,
         apps: [
             (AppName::from_text("shop"), shop),
             (AppName::from_text("empty"), AppRouting::default()),
@@ -310,8 +311,17 @@ pub fn snapshot(generation: u64, active: &str) -> RoutingSnapshot {
 }
 
 /// `snapshot` with `version` at the label `label` of `shop`, for an hour.
-pub fn with_label(mut snapshot: RoutingSnapshot, label: &str, version: &str) -> RoutingSnapshot {
+pub fn with_label(snapshot: RoutingSnapshot, label: &str, version: &str) -> RoutingSnapshot {
     let expires_at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    with_label_until(expires_at, snapshot, label, version)
+}
+
+pub fn with_label_until(
+    expires_at: jiff::Timestamp,
+    mut snapshot: RoutingSnapshot,
+    label: &str,
+    version: &str,
+) -> RoutingSnapshot {
     let route = EphemeralRoute {
         label: label.into(),
         version: VersionId::from_text(version),

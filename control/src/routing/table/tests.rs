@@ -27,6 +27,14 @@ fn serving(number: u32, seq: u64) -> ActiveRecord {
     }
 }
 
+fn labelled(number: u32, seq: u64) -> EphemeralRoute {
+    EphemeralRoute {
+        label: format!("pr{}", seq % 3),
+        version: VersionId::from_text(format!("app-{number}-pr{}", seq / 2)),
+        expires_at: jiff::Timestamp::from_second(1_000).unwrap(),
+    }
+}
+
 /// What a follower makes of a delta.
 fn applied(snapshot: &RoutingSnapshot, delta: &RoutingDelta) -> RoutingSnapshot {
     let mut after = snapshot.clone();
@@ -50,7 +58,9 @@ fn change(table: &mut Table, random: &mut StdRng, seq: u64) {
         1 => "*.example.com".to_owned(),
         host => format!("host-{host}.example.com"),
     };
-    match random.random_range(0..10) {
+    match random.random_range(0..14) {
+        10 | 11 => table.label(&app(number), labelled(number, seq)),
+        12 | 13 => table.remove_label(&app(number), &labelled(number, seq).label),
         0..=3 => table.set(route(&host, number)),
         4 | 5 => table.remove(&host),
         6..=8 => table.install(serving(number, seq)),
@@ -113,8 +123,35 @@ fn a_delta_names_what_changed_and_nothing_else() {
     table.set(route("host-7.example.com", 8));
     table.remove("host-9.example.com");
     table.install(serving(3, 9));
+    table.label(&app(5), labelled(5, 1));
     let delta = table.delta(&before).unwrap();
     assert_eq!(delta.routes, [rule(&route("host-7.example.com", 8))]);
     assert_eq!(delta.removed_routes, ["host-9.example.com"]);
-    assert_eq!(delta.apps.keys().collect::<Vec<_>>(), [&app(3)]);
+    assert_eq!(delta.apps.keys().collect::<Vec<_>>(), [&app(3), &app(5)]);
+    let beside = &delta.apps[&app(5)];
+    assert_eq!(
+        (beside.active.is_some(), &beside.ephemeral[..]),
+        (true, &[labelled(5, 1)][..])
+    );
+}
+
+#[test]
+fn e6_a_label_has_one_version_and_goes_with_its_app() {
+    let mut table = Table::default();
+    table.label(&app(1), labelled(1, 0));
+    table.label(&app(1), labelled(1, 6));
+    let of_app = |table: &Table| table.snapshot(1).apps.remove(&app(1));
+    let only = AppRouting {
+        active: None,
+        ephemeral: vec![labelled(1, 6)],
+    };
+    assert_eq!(of_app(&table), Some(only), "active or not");
+    table.install(serving(1, 1));
+    let before = table.clone();
+    table.remove_label(&app(1), "pr0");
+    assert!(of_app(&table).is_some_and(|serves| serves.active.is_some() && serves.ephemeral.is_empty()));
+    assert!(table.delta(&before).is_some());
+    table.label(&app(1), labelled(1, 2));
+    table.remove_app(&app(1));
+    assert_eq!(of_app(&table), None);
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use miren_api::routing::EphemeralRoute;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+
+mod model;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -43,6 +43,7 @@ fn snapshot() -> RoutingSnapshot {
             rule("gone.example.org", "deleted"),
         ],
         default: None,
+        cluster_host: None,
         apps: [
             (
                 AppName::from_text("shop"),
@@ -108,9 +109,67 @@ fn e2_a_matched_wildcard_is_never_read_as_a_label() {
         "the wildcard, not its label pr1"
     );
     assert_eq!(
-        resolve(&snapshot(), "pr1.other.example.com", 1),
+        resolve(&snapshot(), "shop-v1.example.com", 1),
+        Ok("wild-v1".into()),
+        "nor any other"
+    );
+}
+
+#[test]
+fn e2_a_label_before_a_host_that_a_wildcard_matches_is_its_apps() {
+    assert_eq!(resolve(&snapshot(), "pr1.other.example.com", 1), Ok("wild-pr1".into()));
+    assert_eq!(resolve(&snapshot(), "pr9.other.example.com", 1), Err(Miss::Label));
+    assert_eq!(
+        resolve(&snapshot(), "x.pr1.other.example.com", 1),
         Err(Miss::Host),
-        "not a label of the wildcard's app"
+        "a wildcard stands for one label"
+    );
+    let mut nested = snapshot();
+    nested.routes.push(RouteRule {
+        host: "*.other.example.com".into(),
+        to: to("home"),
+    });
+    assert_eq!(
+        resolve(&nested, "pr1.other.example.com", 1),
+        Ok("home-v1".into()),
+        "the wildcard that says more"
+    );
+}
+
+#[test]
+fn e13_below_the_clusters_own_host_an_app_needs_no_route() {
+    let mut snapshot = snapshot();
+    snapshot.default = Some(to("home"));
+    let label_of_docs = "pr2.docs.edge.example.net";
+    assert_eq!(resolve(&snapshot, label_of_docs, 1), Ok("home-v1".into()));
+    snapshot.cluster_host = Some("Edge.example.net.".into());
+    snapshot.routes.retain(|rule| rule.host != "docs.example.org");
+    assert_eq!(resolve(&snapshot, label_of_docs, 1), Ok("docs-pr2".into()));
+    assert_eq!(resolve(&snapshot, label_of_docs, 100), Err(Miss::Expired(at(100))));
+    assert_eq!(resolve(&snapshot, "pr1.docs.edge.example.net", 1), Err(Miss::Label));
+    for unrouted in [
+        "shop.edge.example.net",
+        "pr2.nobody.edge.example.net",
+        "pr1.home.edge.example.net",
+        "edge.example.net",
+    ] {
+        assert_eq!(resolve(&snapshot, unrouted, 1), Ok("home-v1".into()), "{unrouted}");
+    }
+    let table = RouteTable::new(&snapshot);
+    let reached = |version: &str| Target {
+        app: AppName::from_text("docs"),
+        version: VersionId::from_text(version),
+        service: "web".into(),
+    };
+    assert!(table.leads_to(&AppName::from_text("docs")) && table.has(&reached("docs-pr2")));
+    snapshot.routes.push(RouteRule {
+        host: "*.edge.example.net".into(),
+        to: to("shop"),
+    });
+    assert_eq!(
+        resolve(&snapshot, label_of_docs, 1),
+        Err(Miss::Label),
+        "a route counts more"
     );
 }
 
@@ -127,7 +186,12 @@ fn e3_a_label_that_does_not_exist_never_falls_through_to_the_default_app() {
 #[test]
 fn e8_expired_means_unroutable_at_that_moment() {
     assert_eq!(resolve(&snapshot(), "pr1.shop.example.com", 99), Ok("shop-pr1".into()));
-    assert_eq!(resolve(&snapshot(), "pr1.shop.example.com", 100), Err(Miss::Label));
+    for later in [100, 101] {
+        assert_eq!(
+            resolve(&snapshot(), "pr1.shop.example.com", later),
+            Err(Miss::Expired(at(100)))
+        );
+    }
 }
 
 #[test]
@@ -140,6 +204,10 @@ fn e8_an_expired_row_never_hides_a_live_one_with_the_same_label() {
         }
         snapshot.apps.get_mut(&AppName::from_text("shop")).unwrap().ephemeral = rows;
         assert_eq!(resolve(&snapshot, "pr1.shop.example.com", 50), Ok("new".into()));
+        assert_eq!(
+            resolve(&snapshot, "pr1.shop.example.com", 200),
+            Err(Miss::Expired(at(200)))
+        );
     }
 }
 
@@ -166,116 +234,4 @@ fn the_targets_of_a_table_are_all_that_requests_can_reach() {
     let mut versions: Vec<&str> = table.targets().map(|target| target.version.as_str()).collect();
     versions.sort_unstable();
     assert_eq!(versions, ["docs-pr2", "shop-pr1", "shop-v1", "wild-pr1", "wild-v1"]);
-}
-
-/// What turns `before` into `after`, found the slow way.
-fn delta(before: &RoutingSnapshot, after: &RoutingSnapshot) -> RoutingDelta {
-    let is_new = |rule: &&RouteRule| !before.routes.contains(rule);
-    let has_gone = |rule: &&RouteRule| !after.routes.iter().any(|new| new.host == rule.host);
-    let changed = after
-        .apps
-        .iter()
-        .filter(|(app, new)| before.apps.get(*app) != Some(*new));
-    RoutingDelta {
-        from: before.generation,
-        generation: after.generation,
-        routes: after.routes.iter().filter(is_new).cloned().collect(),
-        removed_routes: before
-            .routes
-            .iter()
-            .filter(has_gone)
-            .map(|rule| rule.host.clone())
-            .collect(),
-        default: after.default.clone(),
-        apps: changed.map(|(app, new)| (app.clone(), new.clone())).collect(),
-        removed_apps: before
-            .apps
-            .keys()
-            .filter(|app| !after.apps.contains_key(*app))
-            .cloned()
-            .collect(),
-    }
-}
-
-/// Any of a few routes, apps and labels.
-fn anything(generation: u64, random: &mut StdRng) -> RoutingSnapshot {
-    let hosts = [
-        "*.example.com",
-        "a.example.com",
-        "b.example.com",
-        "c.example.com",
-        "d.example.com",
-    ];
-    let app = |random: &mut StdRng| format!("app-{}", random.random_range(0..4));
-    let mut snapshot = RoutingSnapshot {
-        generation,
-        ..RoutingSnapshot::default()
-    };
-    for host in hosts {
-        if random.random_bool(0.6) {
-            let mut to = to(&app(random));
-            to.service = ["web", "admin"][random.random_range(0..2)].into();
-            snapshot.routes.push(RouteRule { host: host.into(), to });
-        }
-    }
-    snapshot.default = random.random_bool(0.5).then(|| to(&app(random)));
-    for _ in 0..3 {
-        let (app, version) = (app(random), random.random_range(0..3));
-        let routing = AppRouting {
-            active: Some(VersionId::from_text(format!("{app}-v{version}"))),
-            ephemeral: vec![label("pr1", &format!("{app}-pr{version}"), 100)],
-        };
-        snapshot.apps.insert(AppName::from_text(app), routing);
-    }
-    snapshot
-}
-
-#[test]
-fn a_table_after_deltas_answers_as_one_made_of_the_last_snapshot() {
-    for seed in 0..100 {
-        let random = &mut StdRng::seed_from_u64(seed);
-        let mut before = anything(1, random);
-        let mut table = RouteTable::new(&before);
-        for generation in 2..20 {
-            let after = anything(generation, random);
-            let last = std::mem::take(&mut table);
-            table = last.after(&delta(&before, &after)).unwrap();
-            let whole = RouteTable::new(&after);
-            assert_eq!(table.snapshot(), after, "seed {seed}");
-            for host in [
-                "a.example.com",
-                "pr1.b.example.com",
-                "d.example.com",
-                "x.example.com",
-                "y.org",
-            ] {
-                assert_eq!(
-                    table.resolve(host, at(1)),
-                    whole.resolve(host, at(1)),
-                    "seed {seed}: {host}"
-                );
-            }
-            for target in last.targets().chain(whole.targets()) {
-                let is_routed = whole.targets().any(|routed| routed == target);
-                assert_eq!(table.has(target), is_routed, "seed {seed}: {target:?}");
-                let is_led_to = after.default.iter().chain(after.routes.iter().map(|rule| &rule.to));
-                assert_eq!(
-                    table.leads_to(&target.app),
-                    is_led_to.into_iter().any(|to| to.app == target.app)
-                );
-            }
-            before = after;
-        }
-    }
-}
-
-#[test]
-fn a_delta_that_begins_elsewhere_does_not_fit() {
-    let before = snapshot();
-    let mut after = before.clone();
-    after.generation += 2;
-    let mut delta = delta(&before, &after);
-    assert!(RouteTable::new(&before).after(&delta).is_some());
-    delta.from += 1;
-    assert!(RouteTable::new(&before).after(&delta).is_none());
 }
