@@ -119,10 +119,7 @@ fn serves(number: usize, labels: usize) -> AppRouting {
 fn snapshot() -> RoutingSnapshot {
     let rule = |host: String, number: usize| RouteRule {
         host,
-        to: RouteDestination {
-            app: app(number),
-            service: "web".into(),
-        },
+        to: RouteDestination::new(app(number), "web"),
     };
     let wildcards = (0..100).map(|number| rule(format!("*.wild{number}.example.net"), number));
     let labels = |number: usize| if number < LABELLED_APPS { LABELS } else { 0 };

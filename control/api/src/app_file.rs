@@ -8,6 +8,7 @@ use std::path::Path;
 
 mod build;
 mod disks;
+mod ephemeral;
 mod limits;
 mod procfile;
 mod service;
@@ -16,11 +17,12 @@ mod tests;
 
 pub use build::{Build, Builder, DOCKERFILES, dockerfile_of};
 pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
+pub use ephemeral::{MOST_SANDBOXES, Previews};
 pub use limits::{
     COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
     check_variable,
 };
-pub use service::{Concurrency, Resources, Service, command_line};
+pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service, command_line};
 
 /// Where an app's settings are, seen from its folder.
 pub const APP_FILE: &str = ".miren/app.toml";
@@ -59,6 +61,8 @@ pub struct AppFile {
     /// What becomes an image of its own, if anything does.
     pub build: Build,
     pub base: Base,
+    /// How its previews run.
+    pub previews: Previews,
     /// Patterns of files taken along although `.gitignore` excludes them.
     pub include: Vec<String>,
     /// At least one, each with a command.
@@ -168,6 +172,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
         limits::pattern,
     );
     let (image, build::Declared { base, build }) = below(root, around);
+    let previews = root.table("ephemeral", ephemeral::declare);
     let common = service::Common {
         env: environment(root),
         image: image.clone().or(build.dockerfile.as_deref().map(build::image_of)),
@@ -205,6 +210,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
         image,
         build,
         base,
+        previews,
         include,
         services,
     }

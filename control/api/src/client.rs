@@ -1,6 +1,7 @@
 //! The typed client of the control API, over a Unix socket; used by the CLI and by the proxy.
 
 use crate::deploy::{Artifact, Deploy, DeployRequest, RollbackRequest, SentImage};
+use crate::ephemeral::{EphemeralDeployed, EphemeralRequest};
 use crate::error::{ApiError, ErrorBody, ErrorCode};
 use crate::exec::{ExecRequest, PROTOCOL};
 use crate::resource::Page;
@@ -171,6 +172,22 @@ impl Client {
     /// Asks for a deploy; it goes on whether or not anybody watches.
     pub async fn deploy(&self, app: &str, request: &DeployRequest, key: &str) -> Result<Deploy, ClientError> {
         let path = format!("/v1/apps/{app}/deploys");
+        self.json(
+            self.request(Method::POST, &path)
+                .header("idempotency-key", key)
+                .json(request),
+        )
+        .await
+    }
+
+    /// Asks for a preview; answers when it can be reached. `GET /v1/progress/KEY` tells meanwhile what happens.
+    pub async fn preview(
+        &self,
+        app: &str,
+        request: &EphemeralRequest,
+        key: &str,
+    ) -> Result<EphemeralDeployed, ClientError> {
+        let path = format!("/v1/apps/{app}/ephemeral");
         self.json(
             self.request(Method::POST, &path)
                 .header("idempotency-key", key)

@@ -114,6 +114,9 @@ pub struct Deploy {
     pub reused: bool,
     /// Where the app can be reached.
     pub urls: Vec<String>,
+    /// Whether every host without a route of its own leads to the app.
+    #[serde(default)]
+    pub default_route: bool,
     #[schema(value_type = String)]
     pub started_at: Timestamp,
     #[schema(value_type = Option<String>)]

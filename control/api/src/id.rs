@@ -74,6 +74,11 @@ id!(
     SandboxId
 );
 
+id!(
+    /// Name under which a preview is reached: a DNS label, put before a host of its app.
+    Label
+);
+
 /// Why text is not a DNS label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
@@ -108,6 +113,31 @@ impl AppName {
     /// Parses a user's app name.
     pub fn parse(text: &str) -> Result<Self, LabelError> {
         check_label(text).map(|()| Self(text.to_owned()))
+    }
+}
+
+impl Label {
+    /// Reads what people call a preview, often the name of a branch: capitals become small letters, and '/', '_' and blanks
+    /// become '-'. `feature/My_Branch` is `feature-my-branch`.
+    ///
+    /// # Errors
+    /// When that is no DNS label.
+    pub fn parse(text: &str) -> Result<Self, LabelError> {
+        let spelled = |c: char| match c {
+            '/' | '_' | ' ' => '-',
+            c => c.to_ascii_lowercase(),
+        };
+        let label: String = text.chars().map(spelled).collect();
+        check_label(&label).map(|()| Self(label))
+    }
+
+    /// A label that is near to text that is none: every other character becomes '-'.
+    pub fn near(text: &str) -> Option<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        let parts = text.split(|c| !plain(c)).filter(|part| !part.is_empty());
+        let joined = parts.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+        let cut = joined.get(..LABEL_MAX).unwrap_or(&joined).trim_end_matches('-');
+        check_label(cut).ok().map(|()| Self(cut.to_owned()))
     }
 }
 
@@ -149,6 +179,31 @@ mod tests {
         assert_eq!(check_label("-a"), Err(LabelError::Hyphen));
         assert_eq!(check_label(&"a".repeat(64)), Err(LabelError::TooLong(64)));
         assert_eq!(check_label(&"a".repeat(63)), Ok(()));
+    }
+
+    #[test]
+    fn e5_labels_are_normalised_and_what_is_none_has_a_label_near_it() {
+        for (text, label) in [
+            ("feature/My_Branch", "feature-my-branch"),
+            ("PR 12", "pr-12"),
+            ("pr1", "pr1"),
+        ] {
+            assert_eq!(Label::parse(text).as_ref().map(Label::as_str), Ok(label), "{text}");
+        }
+        let long = "a".repeat(64);
+        for (text, near) in [
+            ("", None),
+            (&*long, Some(&long[..63])),
+            ("-pr1", Some("pr1")),
+            ("release/1.2", Some("release-1-2")),
+            ("größe", Some("gr-e")),
+            ("*", None),
+            ("'; DROP TABLE apps; --", Some("drop-table-apps")),
+            ("$(reboot)", Some("reboot")),
+        ] {
+            assert!(Label::parse(text).is_err(), "{text:?}");
+            assert_eq!(Label::near(text).as_ref().map(Label::as_str), near, "{text:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod app_file;
 pub mod client;
 pub mod deploy;
+pub mod ephemeral;
 pub mod error;
 pub mod exec;
 pub mod host;
@@ -15,4 +16,4 @@ pub mod settings;
 
 pub use client::{Client, ClientError, Server};
 pub use error::{ApiError, ErrorCode};
-pub use id::{AppName, DeployId, PoolId, SandboxId, VersionId};
+pub use id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};

@@ -1,6 +1,7 @@
 //! The routing snapshot: every route and the versions it resolves to, immutable and numbered; and what turns one into the next.
 
 use crate::id::{AppName, PoolId, VersionId};
+use crate::resource::Maintenance;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +64,24 @@ pub struct RouteRule {
 pub struct RouteDestination {
     pub app: AppName,
     pub service: String,
+    /// How long the app may take to begin an answer, in milliseconds, in place of the proxy's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Requests to exactly this route are turned away; labels before it are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+}
+
+impl RouteDestination {
+    /// A service of an app, with no limits of the route's own.
+    pub fn new(app: AppName, service: impl Into<String>) -> Self {
+        Self {
+            app,
+            service: service.into(),
+            timeout_ms: None,
+            maintenance: None,
+        }
+    }
 }
 
 /// The versions of one app that requests can reach.

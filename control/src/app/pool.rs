@@ -5,7 +5,7 @@ use crate::app::turn::Turn;
 use crate::clock::{later, since};
 use crate::record::{PoolRecord, SandboxRecord};
 use jiff::Timestamp;
-use miren_api::app_file::Concurrency;
+use miren_api::app_file::{Concurrency, FIXED_CAPACITY};
 use miren_api::id::SandboxId;
 use miren_api::lease::Demand;
 use miren_api::resource::SandboxState;
@@ -17,8 +17,6 @@ mod tests;
 
 /// Sandboxes of one pool that may be starting at once: a large pool must not starve its neighbours.
 const STARTING_AT_ONCE: usize = 8;
-/// Concurrent requests to one sandbox of a `fixed` service, which sets no limit of its own.
-pub const FIXED_CAPACITY: u32 = 1024;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

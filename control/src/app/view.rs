@@ -76,6 +76,7 @@ impl AppView {
             ready,
             desired,
             routes,
+            urls: Vec::new(),
         }
     }
 }

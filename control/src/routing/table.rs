@@ -176,8 +176,9 @@ fn rule(route: &Route) -> RouteRule {
 
 fn destination(route: &Route) -> RouteDestination {
     RouteDestination {
-        app: route.app.clone(),
-        service: route.service.clone(),
+        timeout_ms: route.timeout_ms,
+        maintenance: route.maintenance,
+        ..RouteDestination::new(route.app.clone(), &*route.service)
     }
 }
 

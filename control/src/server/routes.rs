@@ -48,6 +48,8 @@ async fn put_route(server: &Server, host: String, request: RouteRequest) -> Resu
     let route = Route {
         default: host == DEFAULT_HOST,
         wildcard: host.starts_with("*."),
+        timeout_ms: None,
+        maintenance: None,
         host,
         app,
         service,

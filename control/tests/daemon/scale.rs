@@ -121,6 +121,8 @@ fn route(host: &str, app: &AppName) -> Route {
         service: "web".into(),
         default: false,
         wildcard: false,
+        timeout_ms: None,
+        maintenance: None,
     }
 }
 

@@ -288,10 +288,7 @@ fn open_table(file: &Path) -> FastPath {
 pub fn snapshot(generation: u64, active: &str) -> RoutingSnapshot {
     let rule = |host: &str, app: &str| RouteRule {
         host: host.into(),
-        to: RouteDestination {
-            app: AppName::from_text(app),
-            service: "web".into(),
-        },
+        to: RouteDestination::new(AppName::from_text(app), "web"),
     };
     let shop = AppRouting {
         active: Some(VersionId::from_text(active)),

@@ -55,6 +55,9 @@ pub enum Concurrency {
     Fixed { count: u32 },
 }
 
+/// Concurrent requests to one sandbox of a `fixed` service, which sets no limit of its own.
+pub const FIXED_CAPACITY: u32 = 1024;
+
 /// Limits of each sandbox; none means the node's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {

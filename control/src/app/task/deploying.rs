@@ -44,6 +44,7 @@ impl Task {
             pool: None,
             reused: false,
             urls: self.world.routing.now().table.urls_of(&self.state.app.name),
+            default_route: false,
             started_at: now,
             finished_at: None,
             error: None,

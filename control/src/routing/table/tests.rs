@@ -16,6 +16,8 @@ fn route(host: &str, to: u32) -> Route {
         service: "web".into(),
         default: host == DEFAULT_HOST,
         wildcard: host.starts_with("*."),
+        timeout_ms: None,
+        maintenance: None,
     }
 }
 

@@ -10,10 +10,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn to(app: &str) -> RouteDestination {
-    RouteDestination {
-        app: AppName::from_text(app),
-        service: "web".into(),
-    }
+    RouteDestination::new(AppName::from_text(app), "web")
 }
 
 fn label(label: &str, version: &str, expires_at: i64) -> EphemeralRoute {
