@@ -1,6 +1,8 @@
 //! Apps made up at random, and their `app.toml` in each form that TOML has for it.
 
-use miren_api::app_file::{AppFile, Base, Build, Concurrency, DiskKept, DiskMount, Filesystem, Resources, Service};
+use miren_api::app_file::{
+    AppFile, Base, Build, Concurrency, DiskKept, DiskMount, Filesystem, MOST_SANDBOXES, Previews, Resources, Service,
+};
 use miren_api::id::AppName;
 use miren_api::settings::{Bytes, show_duration};
 use proptest::collection::{btree_map, vec};
@@ -36,13 +38,19 @@ pub fn app() -> impl Strategy<Value = (AppFile, Env)> {
         }
         services
     });
-    (name, vec("[!-~][ -~é]{0,9}", 0..3), services, env()).prop_map(|(name, include, services, common)| {
+    let previews = (1..=MOST_SANDBOXES, duration(0)).prop_map(|(max_instances, scale_down_delay)| Previews {
+        max_instances,
+        scale_down_delay,
+    });
+    let include = vec("[!-~][ -~é]{0,9}", 0..3);
+    (name, include, services, env(), previews).prop_map(|(name, include, services, common, previews)| {
         let base = Base::Host;
         let app = AppFile {
             name,
             image: None,
             build: Build::default(),
             base,
+            previews,
             include,
             services,
         };
@@ -151,6 +159,15 @@ pub fn table((app, common): &(AppFile, Env)) -> Table {
         Value::Table(Table::from_iter([
             ("base".into(), "host".into()),
             ("builder".into(), "auto".into()),
+        ])),
+    );
+    let most = Value::Integer(app.previews.max_instances.into());
+    let delay = show_duration(app.previews.scale_down_delay).into();
+    root.insert(
+        "ephemeral".into(),
+        Value::Table(Table::from_iter([
+            ("max_instances".into(), most),
+            ("scale_down_delay".into(), delay),
         ])),
     );
     set(&mut root, "env", Some(pairs(common)));
