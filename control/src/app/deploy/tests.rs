@@ -33,6 +33,7 @@ fn deploy(status: DeployStatus) -> DeployRecord {
         pool: None,
         reused: false,
         urls: Vec::new(),
+        default_route: false,
         started_at: at(0),
         finished_at: None,
         error: None,
