@@ -22,6 +22,7 @@ fn failed() -> Deploy {
         pool: None,
         reused: false,
         urls: Vec::new(),
+        default_route: false,
         started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         finished_at: Some("2026-01-02T03:05:06.5Z".parse().unwrap()),
         error: Some("exited with code 1\nlast words".into()),

@@ -12,6 +12,7 @@ fn deploy(status: DeployStatus) -> Deploy {
         pool: Some(PoolId::from_text("pool-1")),
         reused: false,
         urls: vec!["http://shop.example.com".into()],
+        default_route: false,
         started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         finished_at: None,
         error: None,
