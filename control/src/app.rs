@@ -6,11 +6,13 @@ use crate::images::{Fetched, Fetcher};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::output::Outputs;
+use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::ApiError;
 use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::id::{AppName, DeployId, PoolId, SandboxId};
+use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
+use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::{App, Sandbox};
 use miren_api::routing::SandboxHint;
 use miren_sandbox::SandboxChange;
@@ -24,6 +26,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub mod crash;
 pub mod deploy;
 pub mod pool;
+pub mod preview;
+pub mod retention;
 pub mod spec;
 pub mod state;
 mod task;
@@ -31,7 +35,7 @@ pub mod turn;
 pub mod variables;
 pub mod view;
 
-pub use task::Task;
+pub use task::{PreviewOrder, Task};
 pub use view::AppView;
 
 /// Everything an app's task needs of the world.
@@ -50,6 +54,7 @@ pub struct World {
     pub images: Fetcher,
     pub outputs: Outputs,
     pub node: String,
+    pub policy: Policy,
 }
 
 /// Which app each living sandbox belongs to.
@@ -75,6 +80,28 @@ pub enum Command {
         id: DeployId,
         reply: oneshot::Sender<Result<Deploy, ApiError>>,
     },
+    /// Make a version that is reached under a label.
+    Preview {
+        order: Box<PreviewOrder>,
+        reply: oneshot::Sender<Result<EphemeralDeployed, ApiError>>,
+    },
+    /// Give a preview more time, from now on.
+    Extend {
+        label: Label,
+        ttl: Duration,
+        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
+    },
+    /// End a preview.
+    Unlabel {
+        label: Label,
+        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
+    },
+    /// The first request for a service of a preview has come: make its pool.
+    Open {
+        version: VersionId,
+        service: String,
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
     /// Drain one sandbox; its pool replaces it.
     StopSandbox {
         id: SandboxId,
@@ -91,6 +118,8 @@ pub enum Command {
     },
     /// Demand of a pool has changed.
     Replan,
+    /// Look whether anything is over, and remove the versions that are not kept.
+    Collect,
     /// Finish the current step and end.
     Close,
 }
@@ -103,7 +132,9 @@ pub enum Event {
     Sandbox(SandboxChange),
     /// Every live proxy serves the snapshot of this deploy.
     Acknowledged(u64),
-    /// The images of a deploy, or why there are none.
+    /// Every live proxy knows that no label leads to this version.
+    Unrouted(VersionId),
+    /// The images of a deploy or a preview, or why there are none.
     Fetched {
         seq: u64,
         result: Result<Fetched, String>,

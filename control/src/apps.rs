@@ -3,7 +3,7 @@
 use crate::app::state::AppState;
 use crate::app::{AppHandle, AppView, Command, Event, Task, World, spec};
 use crate::ledger::{Ledger, LoadError};
-use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord};
+use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use crate::store::Selection;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::{ApiError, ErrorCode};
@@ -140,6 +140,14 @@ impl Apps {
         views.filter(|view| view.exists).collect()
     }
 
+    /// Lets every app look what is over, and remove what it need not keep.
+    pub fn collect(&self) {
+        for handle in self.handles.read().values() {
+            // One whose queue is full looks at its previews anyway; its old versions have time.
+            let _ = handle.commands.try_send(Command::Collect);
+        }
+    }
+
     /// The app a version belongs to: its id begins with the app's name, and its own part has no '-'.
     pub fn of_version(&self, version: &VersionId) -> Option<AppHandle> {
         let (app, _) = version.as_str().rsplit_once("-v")?;
@@ -185,12 +193,17 @@ async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
     }
     for (state, ledger) in apps.values_mut() {
         let of_app = || Selection::Index(crate::record::BY_APP, state.app.name.to_string());
-        let (pools, sandboxes, deploys) = (of_app(), of_app(), of_app());
+        let (pools, sandboxes, versions, deploys) = (of_app(), of_app(), of_app(), of_app());
         for pool in ledger.load::<PoolRecord>(pools).await? {
             state.pools.insert(pool.id.clone(), pool);
         }
         for sandbox in ledger.load::<SandboxRecord>(sandboxes).await? {
             state.insert(sandbox);
+        }
+        for version in ledger.load::<VersionRecord>(versions).await? {
+            if version.preview.is_some() {
+                state.previews.insert(version.id.clone(), version);
+            }
         }
         for deploy in ledger.load::<DeployRecord>(deploys).await? {
             if !deploy.deploy.status.is_final() {

@@ -1,17 +1,14 @@
-//! Decides which folders and images are kept: those of pools, of deploys under way and of each app's newest versions.
+//! Decides which folders and images are kept: those of pools, of deploys under way and of versions.
 
 use crate::app::World;
 use crate::artifact::Artifacts;
 use crate::ledger::{self, LoadError};
 use crate::record::{Content, DeployRecord, PoolRecord, VersionRecord};
 use crate::store::Selection;
-use miren_api::id::AppName;
 use miren_image::{Digest, ImageError};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
-/// Versions of each app that can be installed again at any time.
-const KEPT_VERSIONS: usize = 5;
 /// How long a folder is kept that no deploy has named yet.
 pub const UPLOAD_GRACE: Duration = Duration::from_secs(3600);
 
@@ -63,19 +60,8 @@ async fn needed(world: &World) -> Result<Needed, LoadError> {
     for deploy in deploys.iter().filter(|record| !record.deploy.status.is_final()) {
         needed.add(&deploy.source().content);
     }
-    let mut versions: BTreeMap<AppName, Vec<VersionRecord>> = BTreeMap::new();
     for version in ledger::list::<VersionRecord>(store, Selection::All).await? {
-        versions.entry(version.app.clone()).or_default().push(version);
-    }
-    let routed = world.routing.now();
-    for (app, mut of_app) in versions {
-        of_app.sort_by_key(|version| std::cmp::Reverse(version.seq));
-        let active = routed.active(&app);
-        let kept = of_app
-            .iter()
-            .enumerate()
-            .filter(|(age, version)| *age < KEPT_VERSIONS || Some(&version.id) == active);
-        kept.for_each(|(_, version)| needed.add(&version.content));
+        needed.add(&version.content);
     }
     for pool in ledger::list::<PoolRecord>(store, Selection::All).await? {
         needed.artifacts.insert(pool.artifact);

@@ -1,5 +1,6 @@
 //! Decides what an operator can set in `control.toml`, and what holds when nothing is set.
 
+use crate::policy::Policy;
 use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_image::Limits;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -109,6 +111,7 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     pub images: ImageSettings,
     pub drain: Drain,
+    pub policy: Policy,
     pub metrics: SocketAddr,
 }
 
@@ -193,6 +196,7 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         runtime: root.table("runtime", runtime),
         images: root.table("images", images),
         drain: root.table("drain", drain),
+        policy: policy::declare(root),
         metrics: root.table("metrics", |metrics| {
             metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
         }),

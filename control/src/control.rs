@@ -11,6 +11,7 @@ use crate::lease::Desk;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
 use crate::output::Outputs;
+use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::lease::RENEW_INTERVAL;
@@ -48,6 +49,7 @@ pub struct Parts {
     pub clock: Clock,
     /// Name of the node.
     pub node: String,
+    pub policy: Policy,
 }
 
 /// The daemon without its sockets.
@@ -65,7 +67,7 @@ impl Control {
         let (hints, _) = broadcast::channel(HINTS);
         let world = Arc::new(World {
             outputs: Outputs::new(parts.clock.now()),
-            routing: Routing::start(Arc::clone(&parts.store)).await?,
+            routing: Routing::start(Arc::clone(&parts.store), parts.policy.urls.cluster_host.as_deref()).await?,
             store: parts.store,
             executor: parts.executor,
             desk: Desk::new(parts.clock.clone()),
@@ -76,6 +78,7 @@ impl Control {
             artifacts: parts.artifacts.folder().to_owned(),
             images: parts.images,
             node: parts.node,
+            policy: parts.policy,
         });
         let (apps, known) = Apps::load(world).await?;
         let control = Self {
@@ -119,6 +122,7 @@ impl Control {
         let mut phase = self.phase.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Active).await;
         loop {
+            self.apps.collect();
             if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, UPLOAD_GRACE).await {
                 tracing::warn!(%error, "collecting folders and images failed; trying again");
             }

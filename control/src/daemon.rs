@@ -51,6 +51,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         ),
         clock: Clock::wall(),
         node: config.name.clone(),
+        policy: config.policy.clone(),
     };
     let (control, known) = Control::load(parts).await?;
     let (mut services, metrics) = serve(&config, &control).await?;

@@ -1,10 +1,10 @@
 //! Decides what a proxy that asks for leases gets: its share of every RUNNING sandbox, a wait for the first one, or a reason.
 
-use crate::app::view::PoolView;
+use crate::app::view::{PoolView, PreviewView};
 use crate::app::{AppHandle, AppView, Command};
 use crate::apps::Apps;
 use crate::lease::{Ask, Changes, Granted, Leased};
-use miren_api::id::{AppName, PoolId};
+use miren_api::id::{AppName, PoolId, VersionId};
 use miren_api::lease::{
     ACQUIRE_WAIT_MAX, AcquireRequest, AcquireResponse, HeldLease, LEASE_TTL, Lease, LeaseKey, RenewRequest,
     RenewResponse,
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// When a proxy that waited in vain may ask again, in seconds.
@@ -37,9 +37,13 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
     loop {
         changes.seen();
         let seen = view.borrow_and_update().clone();
-        let pool = seen
-            .pool_of(&request.version, &request.service)
-            .ok_or_else(|| no_such_version(&request))?;
+        if is_over(apps, &seen, &request.version) {
+            return Err(no_such_version(&request));
+        }
+        let Some(pool) = seen.pool_of(&request.version, &request.service) else {
+            open(&handle, &request).await?;
+            continue;
+        };
         if !waited {
             report_demand(apps, &handle, &request, &pool.pool.id);
         }
@@ -63,6 +67,30 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
             Err(_) => return Err(waited_in_vain(pool, wait, found.is_shared_out)),
         }
     }
+}
+
+/// Whether it was reached under a label whose time is over: from that moment on nothing more is granted (E8).
+fn is_over(apps: &Apps, view: &AppView, version: &VersionId) -> bool {
+    let world = &apps.world;
+    let expired = |preview: &PreviewView| {
+        let routed = world.routing.now();
+        let route = routed.table.label_of(&view.name, preview.label.as_str());
+        route.is_some_and(|route| route.version == *version && world.clock.now() >= route.expires_at)
+    };
+    view.previews.get(version).is_some_and(expired)
+}
+
+/// The first request for a service of a preview has come: its app makes the pool, once for all who ask (E11).
+async fn open(handle: &AppHandle, request: &AcquireRequest) -> Result<(), ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Open {
+        version: request.version.clone(),
+        service: request.service.clone(),
+        reply,
+    };
+    let gone = || no_such_version(request);
+    handle.commands.send(command).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
 }
 
 /// Waits until there may be another answer: the app has changed, or, when others have all there is, a share is given

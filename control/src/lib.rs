@@ -15,6 +15,7 @@ pub mod leasing;
 pub mod ledger;
 pub mod metrics;
 pub mod output;
+pub mod policy;
 pub mod record;
 pub mod routing;
 pub mod server;

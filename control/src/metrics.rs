@@ -12,6 +12,8 @@ pub struct Metrics {
     pub starts: IntCounter,
     pub crashes: IntCounter,
     pub deploys: IntCounterVec,
+    pub previews: IntCounterVec,
+    pub previews_live: IntGauge,
     pub store_errors: IntCounter,
     pub leases: IntGauge,
     pub proxies: IntGauge,
@@ -47,6 +49,12 @@ impl Metrics {
             starts: make.counter("miren_sandbox_starts_total", "Sandboxes that were started."),
             crashes: make.counter("miren_sandbox_crashes_total", "Deaths that counted as crashes."),
             deploys: make.counters("miren_deploys_total", "Deploys that ended, by how.", "status"),
+            previews: make.counters(
+                "miren_previews_total",
+                "Previews that were asked for, by how that ended.",
+                "status",
+            ),
+            previews_live: make.gauge("miren_previews", "Previews that can be reached."),
             store_errors: make.counter(
                 "miren_store_errors_total",
                 "Writes to the store that failed and were tried again.",
@@ -73,6 +81,9 @@ impl Metrics {
         }
         for status in ["SUCCEEDED", "FAILED", "SUPERSEDED"] {
             metrics.deploys.with_label_values(&[status]).inc_by(0);
+        }
+        for status in ["made", "failed"] {
+            metrics.previews.with_label_values(&[status]).inc_by(0);
         }
         for by in ["kernel", "control"] {
             metrics.transitions.with_label_values(&[by]).set(0);

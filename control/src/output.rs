@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Lines kept of one deploy: of a build, its last steps.
 const LINES: usize = 500;
@@ -17,7 +18,7 @@ const DEPLOYS: usize = 64;
 pub struct Outputs {
     /// Numbers of lines are higher.
     base: u64,
-    kept: Mutex<VecDeque<(DeployId, Arc<Output>)>>,
+    kept: Mutex<VecDeque<(String, Arc<Output>)>>,
 }
 
 /// The lines of one deploy.
@@ -28,6 +29,7 @@ pub struct Output {
     lines: Mutex<VecDeque<OutputLine>>,
     /// Number of the newest one.
     newest: watch::Sender<u64>,
+    ended: CancellationToken,
 }
 
 impl Outputs {
@@ -40,26 +42,27 @@ impl Outputs {
         }
     }
 
-    /// Those of a deploy that has not ended.
-    pub fn open(&self, deploy: &DeployId) -> Arc<Output> {
+    /// Those of a deploy that has not ended, by its id, or of a preview that is being made, by the key of the request.
+    pub fn open(&self, key: &str) -> Arc<Output> {
         let mut kept = self.kept.lock();
-        if let Some((_, known)) = kept.iter().find(|(id, _)| id == deploy) {
+        if let Some((_, known)) = kept.iter().find(|(known, _)| known == key) {
             return Arc::clone(known);
         }
         let output = Arc::new(Output {
             base: self.base,
             lines: Mutex::default(),
             newest: watch::Sender::new(self.base),
+            ended: CancellationToken::new(),
         });
         kept.truncate(DEPLOYS - 1);
-        kept.push_front((deploy.clone(), Arc::clone(&output)));
+        kept.push_front((key.to_owned(), Arc::clone(&output)));
         output
     }
 
     /// The newest line of a deploy.
     pub fn last(&self, deploy: &DeployId) -> Option<String> {
         let kept = self.kept.lock();
-        let (_, output) = kept.iter().find(|(id, _)| id == deploy)?;
+        let (_, output) = kept.iter().find(|(key, _)| key == deploy.as_str())?;
         let lines = output.lines.lock();
         lines.back().map(|line| line.text.clone())
     }
@@ -84,6 +87,16 @@ impl Output {
         lines.get(at).cloned()
     }
 
+    /// There will be no more.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Resolves once there will be no more.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Resolves once there is a line after `number`.
     pub async fn beyond(&self, number: u64) {
         // Its sender is here.
@@ -100,7 +113,7 @@ mod tests {
         let outputs = Outputs::new(Timestamp::from_second(1).unwrap());
         let id = DeployId::generate();
         assert_eq!(outputs.last(&id), None);
-        let output = outputs.open(&id);
+        let output = outputs.open(id.as_str());
         for number in 1..=LINES + 10 {
             output.add(number.to_string());
         }
@@ -110,8 +123,12 @@ mod tests {
         assert_eq!(text_after(20).as_deref(), Some("21"));
         assert_eq!(text_after(LINES as u64 + 10), None);
         assert_eq!(outputs.last(&id), Some((LINES + 10).to_string()));
-        assert_eq!(outputs.open(&id).after(base), output.after(base), "it is the same one");
-        let later = Outputs::new(Timestamp::from_second(2).unwrap()).open(&id);
+        assert_eq!(
+            outputs.open(id.as_str()).after(base),
+            output.after(base),
+            "it is the same one"
+        );
+        let later = Outputs::new(Timestamp::from_second(2).unwrap()).open(id.as_str());
         later.add("again".into());
         assert_eq!(later.after(base + 510).map(|line| line.text).as_deref(), Some("again"));
     }
@@ -120,18 +137,18 @@ mod tests {
     fn only_the_newest_deploys_are_kept() {
         let outputs = Outputs::new(Timestamp::UNIX_EPOCH);
         let first = DeployId::generate();
-        outputs.open(&first).add("line".into());
+        outputs.open(first.as_str()).add("line".into());
         for _ in 1..DEPLOYS {
-            outputs.open(&DeployId::generate());
+            outputs.open(DeployId::generate().as_str());
         }
         assert!(outputs.last(&first).is_some());
-        outputs.open(&DeployId::generate());
+        outputs.open(DeployId::generate().as_str());
         assert!(outputs.last(&first).is_none());
     }
 
     #[tokio::test]
     async fn a_line_wakes_whoever_waits_for_it() {
-        let output = Outputs::new(Timestamp::UNIX_EPOCH).open(&DeployId::generate());
+        let output = Outputs::new(Timestamp::UNIX_EPOCH).open(DeployId::generate().as_str());
         let waiting = tokio::spawn({
             let output = Arc::clone(&output);
             async move {

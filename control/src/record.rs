@@ -7,7 +7,7 @@ use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
 use miren_api::app_file::{Concurrency, Service};
 use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::id::{AppName, DeployId, PoolId, SandboxId, VersionId};
+use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{Route, SandboxState};
 use miren_image::Digest;
@@ -15,6 +15,10 @@ use miren_sandbox::Facts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+mod preview;
+
+pub use preview::{LabelRecord, Preview};
 
 /// Index of records by the app they belong to.
 pub const BY_APP: &str = "app";
@@ -70,7 +74,7 @@ pub struct AppRecord {
 }
 
 /// One build of an app and the pools that run it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VersionRecord {
     pub id: VersionId,
     pub app: AppName,
@@ -83,6 +87,9 @@ pub struct VersionRecord {
     #[serde(default)]
     pub variables: Variables,
     pub pools: BTreeMap<String, PoolId>,
+    /// It was made to be reached under a label, and goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
 }
 
 /// What a version runs.
@@ -143,6 +150,9 @@ pub struct PoolRecord {
     /// What is under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Digest>,
+    /// It belongs to the preview of this label, and to no version that was deployed, even if that runs the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
     pub references: Vec<Reference>,
     pub created_at: Timestamp,
     /// Size last decided.
@@ -213,10 +223,12 @@ pub struct ActiveRecord {
     pub seq: u64,
 }
 
-/// Number of the newest routing snapshot; what it contains follows from routes and active versions.
+/// Number of the newest routing snapshot; what else it contains follows from routes, active versions and labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRecord {
     pub generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_host: Option<String>,
 }
 
 /// Id of the only [`SnapshotRecord`].

@@ -1,11 +1,12 @@
 //! Decides where hosts lead: one task owns the routes and which version serves each app, and numbers every change of them.
 
 use crate::ledger::{Ledger, LoadError};
-use crate::record::{ActiveRecord, RouteRecord, SnapshotRecord};
+use crate::record::{ActiveRecord, LabelRecord, RouteRecord, SnapshotRecord};
 use crate::store::{Key, Kind, Selection, Store, StoreError};
+use miren_api::app_file::WEB;
 use miren_api::id::{AppName, VersionId};
-use miren_api::resource::Route;
-use miren_api::routing::{RoutingDelta, RoutingSnapshot};
+use miren_api::resource::{Maintenance, Route};
+use miren_api::routing::{EphemeralRoute, RoutingDelta, RoutingSnapshot};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,6 +22,8 @@ const QUEUE: usize = 64;
 pub enum RoutingError {
     #[error("deploy {installed} of the same app was installed first")]
     Superseded { installed: u64 },
+    #[error("there is no route for {host}")]
+    NoRoute { host: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("routing has stopped")]
@@ -30,11 +33,37 @@ pub enum RoutingError {
 /// One change of routing.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// A host leads elsewhere from now on; what else was settled of it stays.
     SetRoute(Route),
     RemoveRoute(String),
-    /// The version takes the app's traffic, unless a deploy with a higher number already has.
+    /// Changes what is settled of a host besides where it leads.
+    Settle {
+        host: String,
+        what: Setting,
+    },
+    /// The version takes the app's traffic, unless a deploy with a higher number already has. Where nothing was ever routed, the
+    /// app becomes the default too.
     Install(ActiveRecord),
+    /// A version is reached under a label of the app, in place of the one that was; the labels of `evict` go.
+    Label {
+        app: AppName,
+        route: EphemeralRoute,
+        evict: Vec<String>,
+    },
+    /// The label goes, if it is still this version's.
+    Unlabel {
+        app: AppName,
+        label: String,
+        version: VersionId,
+    },
     RemoveApp(AppName),
+}
+
+/// Something that is settled of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    TimeoutMs(Option<u64>),
+    Maintenance(Option<Maintenance>),
 }
 
 /// What is routed at one generation. Cheap to clone, and cheap to keep.
@@ -79,14 +108,15 @@ pub struct Routing {
 
 impl Routing {
     /// Loads what was routed last and starts the task.
-    pub async fn start(store: Arc<dyn Store>) -> Result<Self, LoadError> {
+    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>) -> Result<Self, LoadError> {
         let mut ledger = Ledger::new(store);
         let table = Table::new(
             ledger.load::<RouteRecord>(Selection::All).await?,
             ledger.load::<ActiveRecord>(Selection::All).await?,
+            ledger.load::<LabelRecord>(Selection::All).await?,
         );
-        let last: Vec<SnapshotRecord> = ledger.load(Selection::All).await?;
-        let generation = last.first().map_or(1, |last| last.generation);
+        let table = table.under(cluster_host);
+        let generation = number(&mut ledger, cluster_host).await?;
         let routed = watch::Sender::new(Routed { generation, table });
         let (changes, queue) = mpsc::channel(QUEUE);
         let routing = Self {
@@ -117,6 +147,24 @@ impl Routing {
     }
 }
 
+/// The generation to begin with. Another name of the ingress makes another snapshot.
+async fn number(ledger: &mut Ledger, cluster_host: Option<&str>) -> Result<u64, LoadError> {
+    let last: Vec<SnapshotRecord> = ledger.load(Selection::All).await?;
+    let Some(last) = last.into_iter().next() else {
+        return Ok(1);
+    };
+    if last.cluster_host.as_deref() == cluster_host {
+        return Ok(last.generation);
+    }
+    let generation = last.generation + 1;
+    ledger.put(&SnapshotRecord {
+        generation,
+        cluster_host: cluster_host.map(str::to_owned),
+    });
+    ledger.flush().await?;
+    Ok(generation)
+}
+
 async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>) {
     while let Some((change, reply)) = queue.recv().await {
         let before = routed.borrow().clone();
@@ -140,23 +188,34 @@ async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mps
 async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<Routed, RoutingError> {
     let mut table = before.table.clone();
     match change {
-        Change::SetRoute(route) => {
-            ledger.put(&RouteRecord(route.clone()));
-            table.set(route);
-        }
+        Change::SetRoute(route) => set_route(ledger, &mut table, route),
         Change::RemoveRoute(host) => {
             ledger.delete(Key::new(Kind::Route, &host));
             table.remove(&host);
         }
-        Change::Install(active) => {
-            let installed = before.installed(&active.app);
-            if installed > active.seq {
-                return Err(RoutingError::Superseded { installed });
+        Change::Settle { host, what } => settle(ledger, &mut table, host, what)?,
+        Change::Install(active) => install(ledger, &mut table, active)?,
+        Change::Label { app, route, evict } => {
+            for label in evict.iter().filter(|label| **label != route.label) {
+                ledger.delete(Key::new(Kind::Label, LabelRecord::id_of(&app, label)));
+                table.remove_label(&app, label);
             }
-            ledger.put(&active);
-            table.install(active);
+            ledger.put(&LabelRecord::new(&app, route.clone()));
+            table.label(&app, route);
+        }
+        Change::Unlabel { app, label, version } => {
+            if table
+                .label_of(&app, &label)
+                .is_some_and(|route| route.version == version)
+            {
+                ledger.delete(Key::new(Kind::Label, LabelRecord::id_of(&app, &label)));
+                table.remove_label(&app, &label);
+            }
         }
         Change::RemoveApp(app) => {
+            for route in table.labels_of(&app) {
+                ledger.delete(Key::new(Kind::Label, LabelRecord::id_of(&app, &route.label)));
+            }
             for host in table.remove_app(&app) {
                 ledger.delete(Key::new(Kind::Route, host));
             }
@@ -166,8 +225,56 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<R
     let mut generation = before.generation;
     if table.delta(&before.table).is_some() {
         generation += 1;
-        ledger.put(&SnapshotRecord { generation });
+        ledger.put(&SnapshotRecord {
+            generation,
+            cluster_host: table.cluster_host(),
+        });
     }
     ledger.flush().await?;
     Ok(Routed { generation, table })
+}
+
+/// What was settled of the host stays: one that is down is not up again because it leads elsewhere.
+fn set_route(ledger: &mut Ledger, table: &mut Table, mut route: Route) {
+    if let Some(before) = table.get(&route.host) {
+        route.timeout_ms = before.timeout_ms;
+        route.maintenance = before.maintenance;
+    }
+    ledger.put(&RouteRecord(route.clone()));
+    table.set(route);
+}
+
+fn settle(ledger: &mut Ledger, table: &mut Table, host: String, what: Setting) -> Result<(), RoutingError> {
+    let Some(mut route) = table.get(&host).cloned() else {
+        return Err(RoutingError::NoRoute { host });
+    };
+    match what {
+        Setting::TimeoutMs(timeout) => route.timeout_ms = timeout,
+        Setting::Maintenance(maintenance) => route.maintenance = maintenance,
+    }
+    ledger.put(&RouteRecord(route.clone()));
+    table.set(route);
+    Ok(())
+}
+
+fn install(ledger: &mut Ledger, table: &mut Table, active: ActiveRecord) -> Result<(), RoutingError> {
+    let installed = table.active(&active.app).map_or(0, |active| active.seq);
+    if installed > active.seq {
+        return Err(RoutingError::Superseded { installed });
+    }
+    if table.is_untouched() {
+        let route = Route {
+            host: DEFAULT_HOST.to_owned(),
+            app: active.app.clone(),
+            service: WEB.to_owned(),
+            default: true,
+            wildcard: false,
+            timeout_ms: None,
+            maintenance: None,
+        };
+        set_route(ledger, table, route);
+    }
+    ledger.put(&active);
+    table.install(active);
+    Ok(())
 }

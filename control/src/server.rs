@@ -27,10 +27,12 @@ mod metrics;
 mod openapi;
 mod page;
 mod pools;
+mod previews;
 mod proxies;
 mod refusal;
 mod routes;
 mod sandboxes;
+mod settings;
 mod upload;
 mod variables;
 
@@ -91,6 +93,13 @@ fn resources() -> Router<Server> {
         .route("/v1/apps/{app}", get(apps::show).delete(apps::delete))
         .route("/v1/apps/{app}/versions", get(apps::versions))
         .route("/v1/apps/{app}/deploys", get(deploys::list).post(deploys::create))
+        .route("/v1/apps/{app}/ephemeral", get(previews::list).post(previews::create))
+        .route(
+            "/v1/apps/{app}/ephemeral/{label}",
+            get(previews::show).delete(previews::delete),
+        )
+        .route("/v1/apps/{app}/ephemeral/{label}/extend", post(previews::extend))
+        .route("/v1/progress/{key}", get(previews::progress))
         .route("/v1/apps/{app}/rollback", post(deploys::rollback))
         .route("/v1/apps/{app}/env", get(variables::list))
         .route("/v1/deploys/{id}", get(deploys::show))
@@ -100,6 +109,14 @@ fn resources() -> Router<Server> {
         .route(
             "/v1/routes/{host}",
             get(routes::show).put(routes::set).delete(routes::remove),
+        )
+        .route(
+            "/v1/routes/{host}/maintenance",
+            put(settings::take_down).delete(settings::bring_up),
+        )
+        .route(
+            "/v1/routes/{host}/timeout",
+            put(settings::set_timeout).delete(settings::clear_timeout),
         )
         .route(
             "/v1/default-route",

@@ -28,12 +28,14 @@ pub enum Kind {
     Route,
     /// Which version serves an app.
     Active,
+    /// Which version is reached under a label of an app.
+    Label,
     /// The routing snapshot.
     Snapshot,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::App,
         Self::Version,
         Self::Deploy,
@@ -41,6 +43,7 @@ impl Kind {
         Self::Sandbox,
         Self::Route,
         Self::Active,
+        Self::Label,
         Self::Snapshot,
     ];
 
@@ -53,6 +56,7 @@ impl Kind {
             Self::Sandbox => "sandbox",
             Self::Route => "route",
             Self::Active => "active",
+            Self::Label => "label",
             Self::Snapshot => "snapshot",
         }
     }

@@ -103,24 +103,44 @@ fn staging(images: &ImagesSeen) -> Step {
 }
 
 fn starting(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
-    let failed = |message| Step::Finish(DeployStatus::Failed, Some(message));
-    if let Some((service, why)) = seen
-        .pools
+    let timeout = patience(seen.port_timeout) + seen.handover;
+    match readiness(&seen.pools, record.starting_at.unwrap_or(now), timeout, now) {
+        Readiness::Ready => Step::Switch,
+        Readiness::Wait(until) => Step::Wait(Some(until)),
+        Readiness::Failed(why) => Step::Finish(DeployStatus::Failed, Some(why)),
+    }
+}
+
+/// How long sandboxes get to become RUNNING whose port may take `port_timeout`.
+pub fn patience(port_timeout: Duration) -> Duration {
+    DEPLOY_TIMEOUT.max(port_timeout + START_BUDGET)
+}
+
+/// Whether every pool has the sandboxes it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Not before something is seen to change, or this moment.
+    Wait(Timestamp),
+    Failed(String),
+}
+
+/// Judges pools whose sandboxes were asked for at `since`.
+pub fn readiness(pools: &[PoolSeen], since: Timestamp, timeout: Duration, now: Timestamp) -> Readiness {
+    if let Some((service, why)) = pools
         .iter()
         .find_map(|pool| Some((&pool.service, pool.failure.as_ref()?)))
     {
-        return failed(format!("service {service:?} did not start: {why}"));
+        return Readiness::Failed(format!("service {service:?} did not start: {why}"));
     }
-    let behind = seen.pools.iter().find(|pool| pool.ready < pool.wanted);
-    let Some(behind) = behind else {
-        return Step::Switch;
+    let Some(behind) = pools.iter().find(|pool| pool.ready < pool.wanted) else {
+        return Readiness::Ready;
     };
-    let timeout = DEPLOY_TIMEOUT.max(seen.port_timeout + START_BUDGET) + seen.handover;
-    let until = later(record.starting_at.unwrap_or(now), timeout);
+    let until = later(since, timeout);
     if now < until {
-        return Step::Wait(Some(until));
+        return Readiness::Wait(until);
     }
-    failed(format!(
+    Readiness::Failed(format!(
         "service {:?} has {} of {} sandboxes RUNNING after {timeout:?}",
         behind.service, behind.ready, behind.wanted
     ))

@@ -4,12 +4,12 @@ use super::variables::Variables;
 use crate::images::Fetched;
 use crate::record::{Content, PoolRecord, SandboxRecord};
 use miren_api::app_file::{
-    self, APP_FILE, AppFile, Base, Build, Concurrency, FILE_MAX, PROCFILE, Service, WEB, WEB_PORT,
+    self, APP_FILE, AppFile, Base, Build, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
 };
 use miren_api::{ApiError, ErrorCode};
 use miren_image::{Digest, Image, Protocol};
 use miren_sandbox::{Root, StartOrder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 mod tests;
 
 /// What the sandboxes of one service are made from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     pub service: Service,
     /// The folder at `/app`. Empty: there is none.
     pub artifact: String,
     /// What is under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Digest>,
 }
 
@@ -85,15 +86,18 @@ fn exposed(image: &Image) -> Option<u16> {
     tcp.map(|port| port.number).min()
 }
 
+/// What a folder's settings say runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub services: BTreeMap<String, Service>,
+    pub previews: Previews,
+}
+
 /// As [`read`], of what a version runs and off the runtime's threads.
 ///
 /// # Errors
 /// `not_found` when the folder is not there any more, and those of [`read`].
-pub async fn load(
-    artifacts: &Path,
-    content: &Content,
-    variables: Variables,
-) -> Result<BTreeMap<String, Service>, ApiError> {
+pub async fn load(artifacts: &Path, content: &Content, variables: Variables) -> Result<Run, ApiError> {
     let image = content.image.clone();
     let folder = (!content.artifact.is_empty()).then(|| folder(artifacts, &content.artifact));
     let reading = tokio::task::spawn_blocking(move || match folder {
@@ -105,20 +109,18 @@ pub async fn load(
     reading.await.map_err(failed)?
 }
 
-/// The services of an unpacked folder with `variables` over their own. `image` is in place of the one in its settings.
+/// What an unpacked folder runs, with `variables` over those of its services. `image` is in place of the one in its settings.
 ///
 /// # Errors
 /// `invalid_config` with every problem of its settings.
-pub fn read(
-    folder: Option<&Path>,
-    image: Option<&str>,
-    variables: &Variables,
-) -> Result<BTreeMap<String, Service>, ApiError> {
-    let mut services = settings(folder, image)?.services;
+pub fn read(folder: Option<&Path>, image: Option<&str>, variables: &Variables) -> Result<Run, ApiError> {
+    let AppFile {
+        mut services, previews, ..
+    } = settings(folder, image)?;
     for (name, service) in &mut services {
         variables.apply(name, &mut service.env);
     }
-    Ok(services)
+    Ok(Run { services, previews })
 }
 
 /// What is built of an unpacked folder, read off the runtime's threads.

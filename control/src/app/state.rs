@@ -1,7 +1,7 @@
 //! Decides what one app's task knows: its records in memory, its sandboxes found by their pool through an index.
 
-use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord};
-use miren_api::id::{PoolId, SandboxId, VersionId};
+use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
+use miren_api::id::{Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,6 +12,8 @@ pub struct AppState {
     pub pools: BTreeMap<PoolId, PoolRecord>,
     /// Deploys that have not ended, by number.
     pub deploys: BTreeMap<u64, DeployRecord>,
+    /// Versions that were made to be reached under a label. They are here until nothing is left of them.
+    pub previews: BTreeMap<VersionId, VersionRecord>,
     sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     by_pool: HashMap<PoolId, BTreeSet<SandboxId>>,
 }
@@ -22,6 +24,7 @@ impl AppState {
             app,
             pools: BTreeMap::new(),
             deploys: BTreeMap::new(),
+            previews: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             by_pool: HashMap::new(),
         }
@@ -80,10 +83,19 @@ impl AppState {
         self.pools.values().filter(|pool| pool.service == service).find(refers)
     }
 
-    /// The pool with this spec, if there is one.
-    pub fn pool_with(&self, service: &str, spec_hash: &str) -> Option<&PoolRecord> {
-        let mut pools = self.pools.values();
-        pools.find(|pool| pool.service == service && pool.spec_hash == spec_hash)
+    /// The pool with this spec, if there is one: among those of the preview with this label, or of the versions without one.
+    pub fn pool_with(&self, service: &str, spec_hash: &str, label: Option<&Label>) -> Option<&PoolRecord> {
+        let same = |pool: &&PoolRecord| pool.service == service && pool.spec_hash == spec_hash;
+        self.pools
+            .values()
+            .filter(same)
+            .find(|pool| pool.label.as_ref() == label)
+    }
+
+    /// Whether a version has a claim on any pool.
+    pub fn has_references(&self, version: &VersionId) -> bool {
+        let mut claims = self.pools.values().flat_map(|pool| &pool.references);
+        claims.any(|reference| reference.version == *version)
     }
 
     /// Takes away the claims of every version that `drop` picks by its id and number; returns the pools changed.
@@ -100,9 +112,10 @@ impl AppState {
         changed
     }
 
-    /// Sandboxes that no version wants and that still serve or are about to.
+    /// Sandboxes of deployed versions that none wants any more and that still serve or are about to.
     pub fn unwanted(&self) -> usize {
-        let retiring = self.pools.values().filter(|pool| pool.is_retiring());
+        let of_deploys = self.pools.values().filter(|pool| pool.label.is_none());
+        let retiring = of_deploys.filter(|pool| pool.is_retiring());
         retiring
             .map(|pool| {
                 self.members(&pool.id)

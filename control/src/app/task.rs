@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use miren_api::ApiError;
 use miren_api::id::{AppName, DeployId, SandboxId};
 use miren_api::resource::App;
+use previewing::Making;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ mod deploying;
 mod fetching;
 mod observing;
 mod pooling;
+mod previewing;
+mod retaining;
+
+pub use previewing::PreviewOrder;
 
 /// Commands waiting for a task; more make their senders wait.
 const QUEUE: usize = 64;
@@ -49,6 +54,7 @@ pub struct Task {
     stopping: Option<Duration>,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
     fetches: Fetches,
+    making: Making,
 }
 
 /// A deploy that was asked for with an idempotency key.
@@ -93,6 +99,7 @@ impl Task {
             stopping: None,
             deletions: Vec::new(),
             fetches: Fetches::default(),
+            making: Making::default(),
         };
         (task, inbox, handle)
     }
@@ -153,6 +160,7 @@ impl Task {
             Event::Acknowledged(seq) => {
                 self.acknowledged.insert(seq);
             }
+            Event::Unrouted(version) => self.unrouted(version),
             Event::Fetched { seq, result } => self.fetched(seq, result),
             Event::Adopted(changes) => changes.into_iter().for_each(|change| self.observe(change, false)),
         }
@@ -169,6 +177,21 @@ impl Task {
             Command::StopSandbox { id, reply } => {
                 let _ = reply.send(self.stop_sandbox(&id));
             }
+            Command::Preview { order, reply } => self.preview(*order, reply).await,
+            Command::Extend { label, ttl, reply } => {
+                let _ = reply.send(self.extend(&label, ttl).await);
+            }
+            Command::Unlabel { label, reply } => {
+                let _ = reply.send(self.unlabel(&label).await);
+            }
+            Command::Open {
+                version,
+                service,
+                reply,
+            } => {
+                let _ = reply.send(self.open(&version, &service).await);
+            }
+            Command::Collect => self.collect().await,
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
             Command::StopAll { at_most, reply } => {
                 self.stopping = Some(at_most);
@@ -187,12 +210,18 @@ impl Task {
             for seq in seqs {
                 wake = earliest(wake, self.advance(seq).await);
             }
+            for seq in self.making.seqs() {
+                wake = earliest(wake, self.advance_preview(seq).await);
+            }
         }
         let pools: Vec<_> = self.state.pools.keys().cloned().collect();
         for pool in pools {
             wake = earliest(wake, self.settle(&pool).await);
         }
         wake = earliest(wake, self.forget_ended(now));
+        if self.stopping.is_none() && !self.state.app.deleting {
+            wake = earliest(wake, self.keep_previews().await);
+        }
         match self.commit().await {
             true => wake,
             false => earliest(wake, Some(later(now, WRITE_AGAIN))),

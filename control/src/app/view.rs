@@ -2,11 +2,15 @@
 
 use crate::app::pool;
 use crate::app::state::AppState;
-use crate::record::{PoolRecord, SandboxRecord};
+use crate::policy::Urls;
+use crate::record::{PoolRecord, SandboxRecord, VersionRecord};
+use crate::routing::Table;
 use jiff::Timestamp;
 use miren_api::app_file::WEB;
-use miren_api::id::{AppName, PoolId, VersionId};
+use miren_api::ephemeral::Ephemeral;
+use miren_api::id::{AppName, Label, PoolId, VersionId};
 use miren_api::resource::{App, Health, Pool, PoolState, Sandbox, SandboxState};
+use miren_api::routing::EphemeralRoute;
 use std::collections::BTreeMap;
 
 /// One app as it was after its task's last step.
@@ -18,7 +22,16 @@ pub struct AppView {
     pub deleting: bool,
     pub pools: BTreeMap<PoolId, PoolView>,
     pub sandboxes: Vec<Sandbox>,
+    pub previews: BTreeMap<VersionId, PreviewView>,
     pub in_flight: Vec<miren_api::deploy::Deploy>,
+}
+
+/// A version of it that was made to be reached under a label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreviewView {
+    pub label: Label,
+    pub source: Option<VersionId>,
+    pub created_at: Timestamp,
 }
 
 /// One pool of it.
@@ -43,6 +56,7 @@ impl AppView {
                 .map(|pool| (pool.id.clone(), pool_view(state, pool, now)))
                 .collect(),
             sandboxes: state.sandboxes().map(|record| sandbox(record, node)).collect(),
+            previews: state.previews.values().filter_map(preview).collect(),
             in_flight: state.deploys.values().map(|record| record.deploy.clone()).collect(),
         }
     }
@@ -53,6 +67,24 @@ impl AppView {
         pools.find(|view| view.pool.service == service && view.pool.versions.contains(version))
     }
 
+    /// What a label leads to, with what runs of it.
+    pub fn ephemeral(&self, route: &EphemeralRoute, table: &Table, urls: &Urls) -> Option<Ephemeral> {
+        let preview = self.previews.get(&route.version)?;
+        let pools = self.pools.values().map(|view| &view.pool);
+        let pools: Vec<&Pool> = pools.filter(|pool| pool.versions.contains(&route.version)).collect();
+        Some(Ephemeral {
+            app: self.name.clone(),
+            label: preview.label.clone(),
+            version: route.version.clone(),
+            expires_at: route.expires_at,
+            created_at: preview.created_at,
+            urls: urls.of_label(table, &self.name, &preview.label),
+            source: preview.source.clone(),
+            ready: pools.iter().map(|pool| pool.ready).sum(),
+            pools: pools.into_iter().map(|pool| pool.id.clone()).collect(),
+        })
+    }
+
     /// RUNNING sandboxes of a pool.
     pub fn running<'a>(&'a self, pool: &'a PoolId) -> impl Iterator<Item = &'a Sandbox> {
         let of_pool = self.sandboxes.iter().filter(move |sandbox| sandbox.pool == *pool);
@@ -60,7 +92,7 @@ impl AppView {
     }
 
     /// The app in numbers, given what routing says about it.
-    pub fn app(&self, active: Option<&VersionId>, routes: Vec<String>) -> App {
+    pub fn app(&self, active: Option<&VersionId>, routes: Vec<String>, urls: Vec<String>) -> App {
         let of_active: Vec<&Pool> = self
             .pools
             .values()
@@ -76,9 +108,19 @@ impl AppView {
             ready,
             desired,
             routes,
-            urls: Vec::new(),
+            urls,
         }
     }
+}
+
+fn preview(record: &VersionRecord) -> Option<(VersionId, PreviewView)> {
+    let preview = record.preview.as_ref()?;
+    let view = PreviewView {
+        label: preview.label.clone(),
+        source: preview.source.clone(),
+        created_at: record.created_at,
+    };
+    Some((record.id.clone(), view))
 }
 
 fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Health {

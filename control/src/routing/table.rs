@@ -1,12 +1,13 @@
 //! Decides what a snapshot contains, from routes and from what serves each app, and what changed between two tables.
 
-use crate::record::{ActiveRecord, RouteRecord};
+use crate::record::{ActiveRecord, LabelRecord, RouteRecord};
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use miren_api::id::AppName;
 use miren_api::resource::Route;
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -24,14 +25,32 @@ pub struct Table {
     active: OrdMap<AppName, ActiveRecord>,
     /// By app and label; no app without one.
     labels: OrdMap<AppName, OrdMap<String, EphemeralRoute>>,
+    /// The ingress's own name.
+    cluster_host: Option<Arc<str>>,
 }
 
 impl Table {
-    pub fn new(routes: Vec<RouteRecord>, active: Vec<ActiveRecord>) -> Self {
+    pub fn new(routes: Vec<RouteRecord>, active: Vec<ActiveRecord>, labels: Vec<LabelRecord>) -> Self {
         let mut table = Self::default();
         routes.into_iter().for_each(|RouteRecord(route)| table.set(route));
         active.into_iter().for_each(|active| table.install(active));
+        labels
+            .into_iter()
+            .for_each(|label| table.label(&label.app, label.route));
         table
+    }
+
+    /// With this as the ingress's own name.
+    pub fn under(self, cluster_host: Option<&str>) -> Self {
+        Self {
+            cluster_host: cluster_host.map(Arc::from),
+            ..self
+        }
+    }
+
+    /// No host leads anywhere, and nothing serves.
+    pub fn is_untouched(&self) -> bool {
+        self.routes.is_empty() && self.active.is_empty()
     }
 
     pub fn set(&mut self, route: Route) {
@@ -75,7 +94,16 @@ impl Table {
         }
     }
 
-    /// Removes an app; returns the hosts that led to it.
+    /// What is reached under the labels of an app, by label.
+    pub fn labels_of(&self, app: &AppName) -> impl Iterator<Item = &EphemeralRoute> {
+        self.labels.get(app).into_iter().flat_map(OrdMap::values)
+    }
+
+    pub fn label_of(&self, app: &AppName, label: &str) -> Option<&EphemeralRoute> {
+        self.labels.get(app)?.get(label)
+    }
+
+    /// Removes an app with its labels; returns the hosts that led to it.
     pub fn remove_app(&mut self, app: &AppName) -> Vec<String> {
         self.active.remove(app);
         self.labels.remove(app);
@@ -104,15 +132,17 @@ impl Table {
         self.hosts.get(app).into_iter().flatten().map(String::as_str)
     }
 
-    /// Where an app can be reached: its hosts without wildcards and without the default route.
-    pub fn urls_of(&self, app: &AppName) -> Vec<String> {
-        let routes = self.hosts_of(app).filter_map(|host| self.get(host));
-        let named = routes.filter(|route| !route.default && !route.wildcard);
-        named.map(|route| format!("http://{}", route.host)).collect()
+    /// The app that answers for hosts without a route.
+    pub fn default_app(&self) -> Option<&AppName> {
+        Some(&self.routes.get(DEFAULT_HOST)?.app)
     }
 
     fn default_route(&self) -> Option<RouteDestination> {
         self.routes.get(DEFAULT_HOST).map(destination)
+    }
+
+    pub(super) fn cluster_host(&self) -> Option<String> {
+        self.cluster_host.as_deref().map(str::to_owned)
     }
 
     /// What `app` serves; nothing when it has neither an active version nor a label.
@@ -132,7 +162,7 @@ impl Table {
             generation,
             routes: self.routes().filter(|route| !route.default).map(rule).collect(),
             default: self.default_route(),
-            cluster_host: None,
+            cluster_host: self.cluster_host(),
             apps: apps.into_iter().filter_map(serves).collect(),
         }
     }
@@ -141,6 +171,7 @@ impl Table {
     pub fn delta(&self, before: &Self) -> Option<RoutingDelta> {
         let mut delta = RoutingDelta {
             default: self.default_route(),
+            cluster_host: self.cluster_host(),
             ..RoutingDelta::default()
         };
         for (host, before, now) in before.routes.diff(&self.routes).map(sides) {
@@ -161,6 +192,7 @@ impl Table {
         }
         let same = RoutingDelta {
             default: before.default_route(),
+            cluster_host: before.cluster_host(),
             ..RoutingDelta::default()
         };
         (delta != same).then_some(delta)

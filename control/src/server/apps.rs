@@ -11,7 +11,6 @@ use crate::record::{BY_APP, VersionRecord};
 use crate::store::Selection;
 use axum::Json;
 use axum::extract::{Path, State};
-use miren_api::id::AppName;
 use miren_api::resource::{App, Page, Version, VersionStatus};
 use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
@@ -23,7 +22,8 @@ impl Server {
     pub(super) fn app(&self, view: &AppView) -> App {
         let routed = self.control.apps.world.routing.now();
         let hosts = routed.table.hosts_of(&view.name).map(str::to_owned).collect();
-        view.app(routed.active(&view.name), hosts)
+        let urls = self.control.apps.world.policy.urls.of_app(&routed.table, &view.name);
+        view.app(routed.active(&view.name), hosts, urls)
     }
 }
 
@@ -89,22 +89,29 @@ pub async fn versions(
     Path(app): Path<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Version>>, Refusal> {
-    server.control.apps.get(&app)?;
+    let name = server.control.apps.get(&app)?.view.borrow().name.clone();
     let world = &server.control.apps.world;
-    let routed = world.routing.now();
-    let active = routed.active(&AppName::from_text(&app)).cloned();
+    let (routed, now) = (world.routing.now(), world.clock.now());
     let records: Vec<VersionRecord> = ledger::list(&*world.store, Selection::Index(BY_APP, app)).await?;
-    let version = |record: VersionRecord| Version {
-        status: match Some(&record.id) == active.as_ref() {
-            true => VersionStatus::Active,
-            false => VersionStatus::Replaced,
-        },
-        pool: main_pool(&record.pools).cloned(),
-        version: record.id,
-        app: record.app,
-        label: None,
-        expires_at: None,
-        created_at: record.created_at,
+    let version = |record: VersionRecord| {
+        let label = record.preview.map(|preview| preview.label);
+        let route = label
+            .as_ref()
+            .and_then(|label| routed.table.label_of(&name, label.as_str()));
+        let live = route.filter(|route| route.version == record.id && now < route.expires_at);
+        Version {
+            status: match live {
+                Some(_) => VersionStatus::Ephemeral,
+                None if Some(&record.id) == routed.active(&name) => VersionStatus::Active,
+                None => VersionStatus::Replaced,
+            },
+            pool: main_pool(&record.pools).cloned(),
+            version: record.id,
+            app: record.app,
+            label: label.map(|label| label.to_string()),
+            expires_at: live.map(|route| route.expires_at),
+            created_at: record.created_at,
+        }
     };
     let versions = records.into_iter().map(version).collect();
     Ok(Json(page(

@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use crate::app::variables::Variables;
 use crate::app::{Command, spec};
 use crate::ledger;
-use crate::record::{BY_APP, DeployRecord};
+use crate::record::{BY_APP, DeployRecord, VersionRecord};
 use crate::routing::Routed;
 use crate::store::Selection;
 use axum::Json;
@@ -18,6 +18,7 @@ use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, RollbackRequest};
 use miren_api::id::{AppName, VersionId};
 use miren_api::resource::Page;
 use miren_api::{ApiError, ErrorCode};
+use std::collections::BTreeSet;
 
 /// Longest `Idempotency-Key`.
 const KEY_MAX: usize = 128;
@@ -34,11 +35,10 @@ pub async fn create(
     headers: HeaderMap,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Deploy>, Refusal> {
-    let app = AppName::parse(&app)
-        .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("app name {app:?} {why}")).field("app"))?;
+    let app = parse_app(&app)?;
     let key = idempotency_key(&headers)?;
     if let Some(artifact) = &request.artifact {
-        check(&server, artifact, request.image.clone()).await?;
+        check_folder(&server, artifact, request.image.clone()).await?;
     }
     let handle = match request.artifact.is_some() || request.image.is_some() {
         true => server.control.apps.get_or_make(&app)?,
@@ -83,13 +83,17 @@ pub async fn rollback(
 /// The version that served before the active one.
 async fn before(server: &Server, app: &AppName, routed: &Routed) -> Result<VersionId, ApiError> {
     let store = &server.control.apps.world.store;
-    let deploys: Vec<DeployRecord> = ledger::list(&**store, Selection::Index(BY_APP, app.to_string())).await?;
+    let of_app = || Selection::Index(BY_APP, app.to_string());
+    let deploys: Vec<DeployRecord> = ledger::list(&**store, of_app()).await?;
+    let versions: Vec<VersionRecord> = ledger::list(&**store, of_app()).await?;
+    let kept: BTreeSet<VersionId> = versions.into_iter().map(|version| version.id).collect();
     let (installed, active) = (routed.installed(app), routed.active(app));
     let served = deploys
         .into_iter()
         .map(|record| record.deploy)
         .filter(|deploy| deploy.status == DeployStatus::Succeeded && deploy.seq < installed)
-        .filter(|deploy| deploy.version.as_ref() != active);
+        .filter(|deploy| deploy.version.as_ref() != active)
+        .filter(|deploy| deploy.version.as_ref().is_some_and(|version| kept.contains(version)));
     let last = served.max_by_key(|deploy| deploy.seq).and_then(|deploy| deploy.version);
     last.ok_or_else(|| {
         let message = format!("no version of {app} served before the active one");
@@ -107,22 +111,29 @@ pub async fn cancel(State(server): State<Server>, Path(id): Path<String>) -> Res
     Ok(Json(ask(&handle, |reply| Command::Cancel { id, reply }).await?))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(super) fn parse_app(app: &str) -> Result<AppName, ApiError> {
+    AppName::parse(app)
+        .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("app name {app:?} {why}")).field("app"))
+}
+
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
-    match value.to_str() {
-        Ok(key) if (1..=KEY_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::new(
-            ErrorCode::InvalidValue,
-            format!("Idempotency-Key must have 1 to {KEY_MAX} visible characters"),
-        )
-        .field("idempotency-key")),
+    let key = value.to_str().unwrap_or_default();
+    check_key(key).map(|()| Some(key.to_owned()))
+}
+
+pub(super) fn check_key(key: &str) -> Result<(), ApiError> {
+    if (1..=KEY_MAX).contains(&key.len()) {
+        return Ok(());
     }
+    let message = format!("Idempotency-Key must have 1 to {KEY_MAX} visible characters");
+    Err(ApiError::new(ErrorCode::InvalidValue, message).field("idempotency-key"))
 }
 
 /// B1: everything that can be wrong with a folder is said before anything is made, the app included.
-async fn check(server: &Server, artifact: &str, image: Option<String>) -> Result<(), ApiError> {
+pub(super) async fn check_folder(server: &Server, artifact: &str, image: Option<String>) -> Result<(), ApiError> {
     let artifacts = server.control.artifacts.clone();
     let digest = artifact.to_owned();
     let checked = tokio::task::spawn_blocking(move || {

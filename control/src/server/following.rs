@@ -31,7 +31,7 @@ pub async fn events(
         .get("last-event-id")
         .and_then(|id| id.to_str().ok()?.parse().ok());
     let world = &server.control.apps.world;
-    let output = (!deploy.status.is_final()).then(|| world.outputs.open(&deploy.id));
+    let output = (!deploy.status.is_final()).then(|| world.outputs.open(deploy.id.as_str()));
     let following = Following {
         line: output.as_ref().map_or(0, |output| output.base),
         output,

@@ -42,6 +42,9 @@ fn measure(control: &Control) {
     metrics
         .pools
         .set(number(views.iter().map(|view| view.pools.len()).sum::<usize>()));
+    let routed = world.routing.now();
+    let labels = views.iter().map(|view| routed.table.labels_of(&view.name).count());
+    metrics.previews_live.set(number(labels.sum::<usize>()));
     let (leases, proxies) = world.desk.counts();
     metrics.leases.set(number(leases));
     metrics.proxies.set(number(proxies));

@@ -1,8 +1,8 @@
 //! Decides how the API describes itself.
 
 use super::{
-    apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, pools, proxies, routes, sandboxes,
-    variables,
+    apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, pools, previews, proxies, routes,
+    sandboxes, settings, variables,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -29,6 +29,12 @@ use utoipa::OpenApi;
         following::events,
         deploys::rollback,
         deploys::cancel,
+        previews::create,
+        previews::list,
+        previews::show,
+        previews::delete,
+        previews::extend,
+        previews::progress,
         variables::list,
         routes::list,
         routes::show,
@@ -36,6 +42,10 @@ use utoipa::OpenApi;
         routes::remove,
         routes::set_default,
         routes::unset_default,
+        settings::take_down,
+        settings::bring_up,
+        settings::set_timeout,
+        settings::clear_timeout,
         pools::list,
         pools::show,
         sandboxes::list,

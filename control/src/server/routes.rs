@@ -4,6 +4,7 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::page::{Paging, page};
 use super::refusal::Refusal;
+use crate::app::AppView;
 use crate::routing::{Change, DEFAULT_HOST, RoutingError};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -12,11 +13,13 @@ use miren_api::host::parse_route_host;
 use miren_api::id::check_label;
 use miren_api::resource::{Page, Route, RouteRequest};
 use miren_api::{ApiError, ErrorCode};
+use std::collections::BTreeSet;
 
 impl From<RoutingError> for ApiError {
     fn from(error: RoutingError) -> Self {
         let code = match error {
             RoutingError::Superseded { .. } => ErrorCode::Superseded,
+            RoutingError::NoRoute { .. } => ErrorCode::NotFound,
             RoutingError::Store(_) | RoutingError::Stopped => ErrorCode::Internal,
         };
         Self::new(code, format!("changing routes: {error}"))
@@ -31,7 +34,15 @@ fn parse_host(host: &str) -> Result<String, ApiError> {
     })
 }
 
-fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
+/// The host of a route that is there, perhaps: `(default)` is that of the default route.
+pub(super) fn named(host: &str) -> Result<String, ApiError> {
+    match host {
+        DEFAULT_HOST => Ok(DEFAULT_HOST.to_owned()),
+        host => parse_host(host),
+    }
+}
+
+pub(super) fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
     let routed = server.control.apps.world.routing.now();
     let found = routed.table.get(host).cloned();
     found.ok_or_else(|| match host {
@@ -41,17 +52,18 @@ fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
 }
 
 async fn put_route(server: &Server, host: String, request: RouteRequest) -> Result<Json<Route>, Refusal> {
-    let app = server.control.apps.get(&request.app)?.view.borrow().name.clone();
+    let view = server.control.apps.get(&request.app)?.view.borrow().clone();
     let service = request.service.unwrap_or_else(|| WEB.to_owned());
     check_label(&service)
         .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("service {service:?} {why}")).field("service"))?;
+    check_service(server, &view, &service)?;
     let route = Route {
         default: host == DEFAULT_HOST,
         wildcard: host.starts_with("*."),
         timeout_ms: None,
         maintenance: None,
-        host,
-        app,
+        host: host.clone(),
+        app: view.name.clone(),
         service,
     };
     server
@@ -59,9 +71,26 @@ async fn put_route(server: &Server, host: String, request: RouteRequest) -> Resu
         .apps
         .world
         .routing
-        .submit(Change::SetRoute(route.clone()))
+        .submit(Change::SetRoute(route))
         .await?;
-    Ok(Json(route))
+    Ok(Json(known(server, &host)?))
+}
+
+/// A route to a service that the active version does not have would lead nowhere.
+fn check_service(server: &Server, view: &AppView, service: &str) -> Result<(), ApiError> {
+    let routed = server.control.apps.world.routing.now();
+    let Some(active) = routed.active(&view.name) else {
+        return Ok(());
+    };
+    let pools = view.pools.values().map(|view| &view.pool);
+    let of_active = pools.filter(|pool| pool.versions.contains(active));
+    let services: BTreeSet<&str> = of_active.map(|pool| pool.service.as_str()).collect();
+    if services.is_empty() || services.contains(service) {
+        return Ok(());
+    }
+    let has = services.into_iter().collect::<Vec<_>>().join(", ");
+    let message = format!("app {} has no service {service:?}; it has {has}", view.name);
+    Err(ApiError::new(ErrorCode::InvalidValue, message).field("service"))
 }
 
 async fn take_route(server: &Server, host: String) -> Result<Json<Route>, Refusal> {
@@ -88,7 +117,7 @@ pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<P
 #[utoipa::path(get, path = "/v1/routes/{host}", tag = "routes", params(("host" = String, Path)),
     responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
 pub async fn show(State(server): State<Server>, Path(host): Path<String>) -> Result<Json<Route>, Refusal> {
-    Ok(Json(known(&server, &parse_host(&host)?)?))
+    Ok(Json(known(&server, &named(&host)?)?))
 }
 
 /// Leads a host to an app that exists.

@@ -35,7 +35,9 @@ pub async fn list(
             format!("the record of version {active} is missing"),
         )
     })?;
-    let own = spec::load(&world.artifacts, &version.content, Variables::default()).await?;
+    let own = spec::load(&world.artifacts, &version.content, Variables::default())
+        .await?
+        .services;
     let mut listed = version.variables.list(&own);
     listed.sort_by_key(place);
     Ok(Json(page(listed, place, &paging)))

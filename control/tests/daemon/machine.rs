@@ -16,6 +16,7 @@ use miren_control::clock::Clock;
 use miren_control::control::{Control, Parts};
 use miren_control::executor::{Disks, Executor};
 use miren_control::images::Fetcher;
+use miren_control::policy::Policy;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
@@ -373,6 +374,7 @@ pub async fn control_of_runtime(folder: &Path) -> (Machine, Arc<Control>) {
         images: images(folder),
         clock,
         node: "test".into(),
+        policy: Policy::default(),
     };
     let news = machine.attach();
     let (control, known) = Control::load(parts).await.unwrap();

@@ -10,6 +10,7 @@ use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
 use miren_control::config::ProxyUser;
 use miren_control::control::{Control, Parts};
+use miren_control::policy::Policy;
 use miren_control::server::{self, Peers, Server};
 use miren_control::store::Sqlite;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ impl Node {
             images: images(folder),
             clock: Clock::wall(),
             node: "test".into(),
+            policy: Policy::default(),
         };
         let news = place.machine.attach();
         let (control, known) = Control::load(parts).await.unwrap();

@@ -70,6 +70,7 @@ fn record(ledger: &mut Ledger, number: usize, services: &BTreeMap<String, Servic
         },
         variables: Default::default(),
         pools,
+        preview: None,
     });
     ledger.put(&RouteRecord(route(&format!("app-{number}.example.com"), &app)));
     ledger.put(&ActiveRecord { app, version, seq: 1 });
@@ -89,6 +90,7 @@ fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: T
         spec,
         artifact: "sha256:aa".into(),
         image: None,
+        label: None,
         created_at: now,
         desired: 0,
         low_since: None,

@@ -15,6 +15,7 @@ use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
 use miren_control::control::{Control, Parts};
 use miren_control::ledger;
+use miren_control::policy::Policy;
 use miren_control::record::DeployRecord;
 use miren_control::store::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
 use std::io::Cursor;
@@ -121,6 +122,7 @@ impl Ground {
             images: images(self.folder.path()),
             clock: self.clock.clone(),
             node: "test".into(),
+            policy: Policy::default(),
         };
         let news = self.machine.attach();
         let (control, known) = Control::load(parts).await.unwrap();

@@ -9,6 +9,7 @@ use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
 use miren_control::control::{Control, Parts};
 use miren_control::executor::Executor;
+use miren_control::policy::Policy;
 use miren_control::store::{Content, Expect, Key, Kind, Store, Write};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -74,6 +75,7 @@ async fn m2_records_of_the_first_release_are_taken_over_without_a_duplicate() {
         images: images(folder.path()),
         clock,
         node: "test".into(),
+        policy: Policy::default(),
     };
     let (control, known) = Control::load(parts).await.unwrap();
     // What the earlier release left running.

@@ -28,6 +28,7 @@ impl Stage {
             spec: parsed.services["web"].clone(),
             artifact: "sha256:aa".into(),
             image: None,
+            label: None,
             references: Vec::new(),
             created_at: now,
             desired: 0,

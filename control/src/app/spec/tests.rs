@@ -96,7 +96,7 @@ fn the_variables_people_set_win() {
         ..Variables::default()
     };
     assert_eq!(
-        read(Some(folder.path()), None, &variables).unwrap()["web"].env["A"],
+        read(Some(folder.path()), None, &variables).unwrap().services["web"].env["A"],
         "2"
     );
 }

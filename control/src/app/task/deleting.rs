@@ -31,6 +31,9 @@ impl Task {
         for seq in in_flight {
             self.end(seq, DeployStatus::Failed, Some("the app was deleted".into()));
         }
+        for seq in self.making.seqs() {
+            self.fail_preview(seq, ApiError::new(ErrorCode::Conflict, "the app was deleted"));
+        }
         if self.commit().await {
             self.withdraw().await;
         }
@@ -62,7 +65,7 @@ impl Task {
         if self.deletions.is_empty() {
             return;
         }
-        let app = self.view.borrow().app(None, Vec::new());
+        let app = self.view.borrow().app(None, Vec::new(), Vec::new());
         for reply in self.deletions.drain(..) {
             let _ = reply.send(Ok(app.clone()));
         }

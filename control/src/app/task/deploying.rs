@@ -5,14 +5,14 @@ use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, spec, turn, view};
 use crate::clock::later;
 use crate::ledger;
-use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, Stored, VersionRecord};
+use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord};
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
-use miren_api::id::{DeployId, PoolId, SandboxId};
+use miren_api::id::{DeployId, Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod cancel;
@@ -43,7 +43,7 @@ impl Task {
             status: DeployStatus::Accepted,
             pool: None,
             reused: false,
-            urls: self.world.routing.now().table.urls_of(&self.state.app.name),
+            urls: Vec::new(),
             default_route: false,
             started_at: now,
             finished_at: None,
@@ -51,6 +51,7 @@ impl Task {
             progress: None,
             steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
         };
+        let deploy = self.addressed(deploy);
         let record = DeployRecord::new(deploy.clone(), request.clone(), source);
         self.state.app.next_seq += 1;
         self.ledger.put(&self.state.app);
@@ -67,6 +68,16 @@ impl Task {
         self.remember(key, request, &deploy.id);
         self.publish();
         Ok(deploy)
+    }
+
+    /// With where the app can be reached now.
+    fn addressed(&self, deploy: Deploy) -> Deploy {
+        let (table, app) = (self.world.routing.now().table, &self.state.app.name);
+        Deploy {
+            urls: self.world.policy.urls.of_app(&table, app),
+            default_route: table.default_app() == Some(app),
+            ..deploy
+        }
     }
 
     /// The deploy that the same key asked for before.
@@ -145,7 +156,7 @@ impl Task {
                 .unwrap_or_default(),
             acknowledged: self.acknowledged.contains(&seq),
             old_serving: self.state.unwanted(),
-            images: self.fetches.seen(record),
+            images: self.fetches.seen(seq, record.names_images()),
         }
     }
 
@@ -157,7 +168,7 @@ impl Task {
             ready: self.state.ready(&pool.id),
             wanted,
             failure: self
-                .boot_failure(record, pool)
+                .boot_failure(record.starting_at, pool)
                 .and_then(|sandbox| sandbox.reason.clone()),
         }
     }
@@ -184,7 +195,12 @@ impl Task {
             return;
         };
         let source = record.source();
-        let prepared = async { Ok((self.services(&source).await?, self.version(seq, &source).await?)) };
+        let prepared = async {
+            Ok((
+                self.what_runs(&source).await?.services,
+                self.version(seq, &source).await?,
+            ))
+        };
         let prepared: Result<_, ApiError> = prepared.await;
         let (services, mut version) = match prepared {
             Ok(prepared) => prepared,
@@ -201,7 +217,7 @@ impl Task {
                 seq,
                 concurrency: spec.service.concurrency,
             };
-            let (pool, is_reused) = self.claim(&name, spec, claim);
+            let (pool, is_reused) = self.claim(&name, spec, claim, None);
             reused.extend(is_reused.then(|| pool.clone()));
             pools.insert(name, pool);
         }
@@ -226,9 +242,15 @@ impl Task {
     }
 
     /// Finds the pool with this spec, or makes it, and adds the version's claim to it. A reused one starts fresh.
-    fn claim(&mut self, name: &str, spec: spec::Spec, claim: Reference) -> (PoolId, bool) {
+    pub(super) fn claim(
+        &mut self,
+        name: &str,
+        spec: spec::Spec,
+        claim: Reference,
+        label: Option<&Label>,
+    ) -> (PoolId, bool) {
         let spec_hash = spec.hash(name);
-        let found = self.state.pool_with(name, &spec_hash).cloned();
+        let found = self.state.pool_with(name, &spec_hash, label).cloned();
         let is_reused = found.is_some();
         let mut pool = found.unwrap_or_else(|| PoolRecord {
             id: PoolId::generate(),
@@ -238,6 +260,7 @@ impl Task {
             spec: spec.service,
             artifact: spec.artifact,
             image: spec.image,
+            label: label.cloned(),
             references: Vec::new(),
             created_at: self.world.clock.now(),
             desired: 0,
@@ -267,19 +290,7 @@ impl Task {
             seq,
         });
         match self.world.routing.submit(install).await {
-            Ok(generation) => {
-                let urls = self.world.routing.now().table.urls_of(&self.state.app.name);
-                if let Some(record) = self.state.deploys.get_mut(&seq) {
-                    record.generation = Some(generation);
-                    record.deploy.urls = urls;
-                }
-                self.note(
-                    seq,
-                    DeployStatus::Switching,
-                    format!("published in snapshot {generation}"),
-                );
-                self.await_acknowledgement(seq, generation, Duration::ZERO);
-            }
+            Ok(generation) => self.switched(seq, generation),
             Err(RoutingError::Superseded { installed }) => {
                 let message = format!("deploy {installed} of the same app was installed first");
                 self.finish(seq, DeployStatus::Superseded, Some(message)).await;
@@ -291,14 +302,34 @@ impl Task {
         }
     }
 
+    fn switched(&mut self, seq: u64, generation: u64) {
+        let Some(deploy) = self.state.deploys.get(&seq).map(|record| record.deploy.clone()) else {
+            return;
+        };
+        let (was_default, deploy) = (deploy.default_route, self.addressed(deploy));
+        let mut message = format!("published in snapshot {generation}");
+        if deploy.default_route && !was_default {
+            let app = &deploy.app;
+            message = format!("{message}; {app} is the default route: hosts without one of their own lead to it");
+        }
+        if let Some(record) = self.state.deploys.get_mut(&seq) {
+            record.generation = Some(generation);
+            record.deploy = deploy;
+        }
+        self.note(seq, DeployStatus::Switching, message);
+        self.await_acknowledgement(seq, generation, Duration::ZERO);
+    }
+
     fn retire(&mut self, seq: u64) {
-        let changed = self.state.drop_references(|_, of| of < seq);
+        let previews: BTreeSet<VersionId> = self.state.previews.keys().cloned().collect();
+        let is_older = |version: &VersionId, of: u64| of < seq && !previews.contains(version);
+        let changed = self.state.drop_references(is_older);
         self.put_pools(&changed);
         let message = format!("every proxy serves it; {} pools changed", changed.len());
         self.note(seq, DeployStatus::DrainingOld, message);
     }
 
-    fn put_pools(&mut self, ids: &[PoolId]) {
+    pub(super) fn put_pools(&mut self, ids: &[PoolId]) {
         for pool in ids.iter().filter_map(|id| self.state.pools.get(id)) {
             self.ledger.put(pool);
         }
@@ -336,9 +367,9 @@ impl Task {
         self.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 
-    /// The sandbox of `pool` that failed to boot since the deploy asked for it.
-    fn boot_failure(&self, record: &DeployRecord, pool: &PoolRecord) -> Option<&crate::record::SandboxRecord> {
-        let since = record.starting_at?;
+    /// The sandbox of `pool` that failed to boot since it was asked for.
+    pub(super) fn boot_failure(&self, since: Option<Timestamp>, pool: &PoolRecord) -> Option<&SandboxRecord> {
+        let since = since?;
         self.state.members(&pool.id).into_iter().find(|sandbox| {
             let never_ran = sandbox.state == SandboxState::Dead && sandbox.running_at.is_none();
             never_ran && !sandbox.unseen && sandbox.ended_at >= Some(since)
@@ -348,7 +379,7 @@ impl Task {
     /// The sandbox that tells why a deploy's time was not enough. One that ended says so in its own reason, log included.
     fn culprit(&self, record: &DeployRecord) -> Option<SandboxId> {
         let mut pools = self.state.pools.values();
-        if pools.any(|pool| self.boot_failure(record, pool).is_some()) {
+        if pools.any(|pool| self.boot_failure(record.starting_at, pool).is_some()) {
             return None;
         }
         let mut sandboxes = self.state.sandboxes();

@@ -1,11 +1,12 @@
-//! Decides when a deploy's images are fetched, and how long they are held: until the next deploy of the app has ended.
+//! Decides when the images of a deploy or a preview are fetched, and how long they are held: until the next deploy of the app has ended.
 
 use super::Task;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
 use crate::images::Fetched;
-use crate::record::DeployRecord;
+use crate::record::Content;
 use miren_api::deploy::DeployStatus;
+use miren_image::Image;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,9 +26,9 @@ enum Fetch {
 }
 
 impl Fetches {
-    pub(super) fn seen(&self, record: &DeployRecord) -> ImagesSeen {
-        match self.of.get(&record.deploy.seq) {
-            _ if !record.names_images() => ImagesSeen::Here,
+    pub(super) fn seen(&self, seq: u64, names_images: bool) -> ImagesSeen {
+        match self.of.get(&seq) {
+            _ if !names_images => ImagesSeen::Here,
             None => ImagesSeen::Elsewhere,
             Some(Fetch::Running(_)) => ImagesSeen::OnTheWay,
             Some(Fetch::Done(Ok(_))) => ImagesSeen::Here,
@@ -58,13 +59,19 @@ impl Task {
             return;
         };
         let content = record.source().content;
-        let output = self.world.outputs.open(record.id());
+        let key = record.id().to_string();
         let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
         self.note(
             seq,
             DeployStatus::Staging,
             format!("getting image {}", names.join(", ")),
         );
+        self.begin_to_fetch(seq, content, &key);
+    }
+
+    /// Begins to fetch what a deploy or a preview names; what is to be read by people goes out under `key`.
+    pub(super) fn begin_to_fetch(&mut self, seq: u64, content: Content, key: &str) {
+        let output = self.world.outputs.open(key);
         let (world, events) = (Arc::clone(&self.world), self.events.clone());
         let fetching = tokio::spawn(async move {
             let tell = |text| output.add(text);
@@ -80,13 +87,21 @@ impl Task {
 
     /// The digests are part of the deploy from here on, whatever becomes of the names.
     pub(super) fn fetched(&mut self, seq: u64, result: Result<Fetched, String>) {
-        let Some(record) = self.state.deploys.get_mut(&seq) else {
-            return;
+        let pins = |fetched: &Fetched| {
+            let pin = |(name, image): (&String, &Image)| (name.clone(), Some(image.digest));
+            fetched.iter().map(pin).collect()
         };
-        if let Ok(fetched) = &result {
-            let pins = fetched.iter().map(|(name, image)| (name.clone(), Some(image.digest)));
-            record.pin(pins.collect());
-            self.ledger.put(&*record);
+        if let Some(record) = self.state.deploys.get_mut(&seq) {
+            if let Ok(fetched) = &result {
+                record.pin(pins(fetched));
+                self.ledger.put(&*record);
+            }
+        } else if let Some(source) = self.making.source(seq) {
+            if let Ok(fetched) = &result {
+                source.content.images = pins(fetched);
+            }
+        } else {
+            return;
         }
         self.fetches.of.insert(seq, Fetch::Done(result));
     }

@@ -44,6 +44,7 @@ impl Task {
         for (seq, generation) in switching {
             self.await_acknowledgement(seq, generation, crate::lease::SILENCE);
         }
+        self.recover_previews();
         if self.state.app.deleting {
             self.withdraw().await;
         }

@@ -81,13 +81,12 @@ impl Task {
         let desk = &self.world.desk;
         let own = desk.total_demand(&pool.id);
         let waits = |seq: u64| {
-            self.state
-                .deploys
-                .get(&seq)
-                .is_some_and(|deploy| deploy.starting_at.is_some())
+            let deploy = self.state.deploys.get(&seq);
+            deploy.is_some_and(|deploy| deploy.starting_at.is_some()) || self.making.is_starting(seq)
         };
         let deploying = pool.references.iter().any(|reference| waits(reference.seq));
-        let of_service = self.state.pools.values().filter(|other| other.service == pool.service);
+        let same = |other: &&PoolRecord| other.service == pool.service && other.label == pool.label;
+        let of_service = self.state.pools.values().filter(same);
         let most = |most: Demand, other: Demand| match most.total() < other.total() {
             true => other,
             false => most,

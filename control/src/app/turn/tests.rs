@@ -40,6 +40,7 @@ fn seen(word: &str) -> Seen {
             spec: parsed.services["web"].clone(),
             artifact: String::new(),
             image: None,
+            label: None,
             references: seq.parse().map(reference).into_iter().collect(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             desired: 1,

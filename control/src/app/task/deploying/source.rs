@@ -1,5 +1,6 @@
 //! Decides what a deploy installs: which folder, with which variables, as a new version or as one there was.
 
+use crate::app::spec::Run;
 use crate::app::task::Task;
 use crate::app::{spec, variables};
 use crate::images::Pins;
@@ -18,6 +19,18 @@ impl Task {
     /// # Errors
     /// With everything that would make the deploy fail before its sandboxes start.
     pub(super) async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
+        let (source, services) = self.content(request).await?;
+        let mounts = services.into_values().flat_map(|service| service.disks).collect();
+        let disks = self.world.executor.disks();
+        disks.check(&self.state.app.name, mounts).await?;
+        Ok(source)
+    }
+
+    /// As [`Self::source`], whatever disks it needs; with the services it runs.
+    pub(in crate::app::task) async fn content(
+        &self,
+        request: &DeployRequest,
+    ) -> Result<(Source, BTreeMap<String, Service>), ApiError> {
         if let Some(image) = request.image.as_deref().filter(|image| dockerfile_of(image).is_some()) {
             let error = ApiError::new(ErrorCode::InvalidValue, format!("{image:?} is no name of an image"));
             return Err(error.field("image").remedy("a name like registry.example.com/shop:v1"));
@@ -37,6 +50,7 @@ impl Task {
                 return Err(ApiError::new(ErrorCode::InvalidRequest, message).field("artifact"));
             }
         };
+        let same = base.as_ref().and_then(|base| base.version.clone());
         let (kept, content) = base.map(|base| (base.variables, base.content)).unzip();
         let brought = Content {
             artifact: request.artifact.clone().unwrap_or_default(),
@@ -46,15 +60,12 @@ impl Task {
         let mut source = Source {
             content: content.filter(|_| !brings_content).unwrap_or(brought),
             variables: kept.unwrap_or_default().with(request),
-            version: request.version.clone().filter(|_| !changes_variables),
+            version: same.filter(|_| request.version.is_some() && !changes_variables),
         };
-        let services = self.services(&source).await?;
+        let services = self.what_runs(&source).await?.services;
         variables::check(request, &services)?;
         self.name_images(&mut source.content, &services).await?;
-        let mounts = services.into_values().flat_map(|service| service.disks).collect();
-        let disks = self.world.executor.disks();
-        disks.check(&self.state.app.name, mounts).await?;
-        Ok(source)
+        Ok((source, services))
     }
 
     /// Notes which images are needed; those of a version that is there keep their digests.
@@ -104,7 +115,8 @@ impl Task {
         Ok(Source {
             content: found.content,
             variables: found.variables,
-            version: Some(found.id),
+            // A preview stays one: what is deployed of it is another version (E10).
+            version: found.preview.is_none().then_some(found.id),
         })
     }
 
@@ -116,8 +128,8 @@ impl Task {
         ApiError::new(ErrorCode::NotFound, message).remedy("deploy its folder first")
     }
 
-    /// The services that a source runs.
-    pub(super) async fn services(&self, source: &Source) -> Result<BTreeMap<String, Service>, ApiError> {
+    /// What a source runs.
+    pub(in crate::app::task) async fn what_runs(&self, source: &Source) -> Result<Run, ApiError> {
         spec::load(&self.world.artifacts, &source.content, source.variables.clone()).await
     }
 
@@ -137,6 +149,7 @@ impl Task {
             content: source.content.clone(),
             variables: source.variables.clone(),
             pools: BTreeMap::new(),
+            preview: None,
         })
     }
 }

@@ -1,0 +1,126 @@
+//! Decides which requests for previews are taken: those whose every mistake can be told now are refused before anything is made.
+
+use super::{Preparation, PreviewOrder, Reply};
+use crate::app::preview::Stage;
+use crate::app::task::Task;
+use crate::record::Source;
+use miren_api::app_file::{Previews, Service, WEB};
+use miren_api::ephemeral::EphemeralDeployed;
+use miren_api::{ApiError, ErrorCode};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Previews of one app that are made at a time.
+const AT_ONCE: usize = 8;
+/// Answers remembered for those who ask again with the same key.
+const RECENT: usize = 32;
+
+/// The services that a preview has: none with a disk, which one version has at a time. Each starts with its first request.
+pub(super) fn previewed(
+    services: BTreeMap<String, Service>,
+    previews: &Previews,
+) -> impl Iterator<Item = (String, Service)> {
+    let own = services.into_iter().filter(|(_, service)| service.disks.is_empty());
+    own.map(|(name, mut service)| {
+        service.concurrency = previews.concurrency(&service.concurrency);
+        (name, service)
+    })
+}
+
+impl Task {
+    /// Begins to make a preview; the answer comes when it can be reached, or with why it cannot.
+    pub(in crate::app::task) async fn preview(&mut self, order: PreviewOrder, reply: Reply) {
+        match self.recall(&order) {
+            Ok(Some(made)) => drop(reply.send(Ok(made))),
+            Ok(None) => match self.accept_preview(&order).await {
+                Ok(source) => self.begin_preview(order, source, reply).await,
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// What the same key led to before.
+    fn recall(&self, order: &PreviewOrder) -> Result<Option<EphemeralDeployed>, ApiError> {
+        let mut recent = self.making.recent.iter();
+        let known = recent.find(|(known, _)| order.key.is_some() && known.key == order.key);
+        match known {
+            Some((known, made)) if known.request == order.request => Ok(Some(made.clone())),
+            Some(_) => {
+                let message = "this Idempotency-Key was used for another preview of the app";
+                Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn remember_preview(&mut self, order: PreviewOrder, made: EphemeralDeployed) {
+        if order.key.is_some() {
+            self.making.recent.truncate(RECENT - 1);
+            self.making.recent.push_front((order, made));
+        }
+    }
+
+    async fn accept_preview(&self, order: &PreviewOrder) -> Result<Source, ApiError> {
+        if self.state.app.deleting {
+            let message = format!("app {} is being deleted", self.state.app.name);
+            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("deploy again when its sandboxes are gone"));
+        }
+        if self.making.of.len() >= AT_ONCE {
+            let message = format!("{AT_ONCE} previews of {} are being made already", self.state.app.name);
+            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("try again when one of them is there"));
+        }
+        let (mut source, services) = self.content(&order.request.content()).await?;
+        refuse_disks(&services)?;
+        // A clone, whatever it is made from (E7).
+        source.version = None;
+        Ok(source)
+    }
+
+    /// From here on it goes on whether or not anybody waits for it. An older one for the same label is given up.
+    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply) {
+        let seq = self.state.app.next_seq;
+        self.state.app.next_seq += 1;
+        self.ledger.put(&self.state.app);
+        if !self.commit().await {
+            let message = "saving the app failed; nothing has changed";
+            return drop(reply.send(Err(ApiError::new(ErrorCode::Internal, message))));
+        }
+        self.exists = true;
+        let same = |preparation: &&Preparation| {
+            preparation.order.label == order.label && preparation.stage != Stage::Announced
+        };
+        let older = self.making.of.iter().filter(|(_, older)| same(older));
+        for older in older.map(|(seq, _)| *seq).collect::<Vec<_>>() {
+            let message = format!("a newer preview {} was asked for", order.label);
+            self.fail_preview(older, ApiError::new(ErrorCode::Superseded, message));
+        }
+        let preparation = Preparation {
+            order,
+            source,
+            replies: vec![reply],
+            stage: Stage::Accepted,
+            version: None,
+            pools: Vec::new(),
+            patience: Duration::ZERO,
+            reused: false,
+            replaced: None,
+            evicted: Vec::new(),
+        };
+        self.making.of.insert(seq, preparation);
+    }
+}
+
+/// A preview without the service that requests come to would be none.
+fn refuse_disks(services: &BTreeMap<String, Service>) -> Result<(), ApiError> {
+    let main = services.get_key_value(WEB).or_else(|| services.iter().next());
+    let Some((name, disk)) = main.and_then(|(name, service)| Some((name, service.disks.first()?))) else {
+        return Ok(());
+    };
+    let message = format!(
+        "service {name:?} mounts disk {:?}, which one version has at a time: a preview of it would take it away",
+        disk.name
+    );
+    let remedy = "keep what has to last in a service of its own: a preview has the services without disks";
+    Err(ApiError::new(ErrorCode::InvalidConfig, message).remedy(remedy))
+}

@@ -1,0 +1,176 @@
+//! Decides what an operator settled for all apps alike: how they are addressed, how long previews live, what is kept of versions.
+
+use crate::routing::{DEFAULT_HOST, Table};
+use miren_api::id::{AppName, Label};
+use std::time::Duration;
+
+/// Everything that apps' tasks go by.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub urls: Urls,
+    pub previews: PreviewPolicy,
+    pub retention: Retention,
+}
+
+/// How clients outside reach the ingress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urls {
+    pub scheme: String,
+    /// None: the usual one of the scheme.
+    pub port: Option<u16>,
+    /// The ingress's own name; the default app is there, and below it labels of apps that have no host of their own.
+    pub cluster_host: Option<String>,
+}
+
+/// Limits of previews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviewPolicy {
+    /// Most of one app.
+    pub per_app: usize,
+    /// How long one lives that nobody set a time for.
+    pub ttl: Duration,
+    pub longest_ttl: Duration,
+}
+
+/// Which versions of an app stay although nothing needs them: the newest so many, and all that are younger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub versions: usize,
+    pub age: Duration,
+}
+
+impl Default for Urls {
+    fn default() -> Self {
+        Self {
+            scheme: "http".into(),
+            port: None,
+            cluster_host: None,
+        }
+    }
+}
+
+impl Default for PreviewPolicy {
+    fn default() -> Self {
+        Self {
+            per_app: 10,
+            ttl: Duration::from_secs(24 * 3600),
+            longest_ttl: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            versions: 25,
+            age: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl Urls {
+    /// Where an app can be reached: its hosts without wildcards, and the ingress's own name for the default app.
+    pub fn of_app(&self, table: &Table, app: &AppName) -> Vec<String> {
+        let mut hosts: Vec<&str> = named(table, app).collect();
+        if table.default_app() == Some(app) {
+            hosts.extend(self.cluster_host.as_deref());
+        }
+        hosts.into_iter().map(|host| self.of_host(host)).collect()
+    }
+
+    /// Where a label of an app can be reached: before each of its hosts. The cluster's host is for apps that have none.
+    pub fn of_label(&self, table: &Table, app: &AppName, label: &Label) -> Vec<String> {
+        let mut hosts: Vec<String> = named(table, app).map(|host| format!("{label}.{host}")).collect();
+        if hosts.is_empty() {
+            hosts.extend(self.cluster_host.iter().map(|host| format!("{label}.{app}.{host}")));
+        }
+        hosts.iter().map(|host| self.of_host(host)).collect()
+    }
+
+    fn of_host(&self, host: &str) -> String {
+        let scheme = &self.scheme;
+        match self.port {
+            Some(port) if Some(port) != usual_port(scheme) => format!("{scheme}://{host}:{port}"),
+            _ => format!("{scheme}://{host}"),
+        }
+    }
+}
+
+fn named<'t>(table: &'t Table, app: &AppName) -> impl Iterator<Item = &'t str> {
+    let hosts = table.hosts_of(app);
+    hosts.filter(|host| *host != DEFAULT_HOST && !host.starts_with("*."))
+}
+
+fn usual_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miren_api::resource::Route;
+
+    fn route(host: &str, app: &str) -> Route {
+        Route {
+            host: host.into(),
+            app: AppName::from_text(app),
+            service: "web".into(),
+            default: host == DEFAULT_HOST,
+            wildcard: host.starts_with('*'),
+            timeout_ms: None,
+            maintenance: None,
+        }
+    }
+
+    fn table() -> Table {
+        let mut table = Table::default();
+        for (host, app) in [
+            ("shop.example.com", "shop"),
+            ("*.shop.example.com", "shop"),
+            ("b.example.com", "shop"),
+            (DEFAULT_HOST, "blog"),
+        ] {
+            table.set(route(host, app));
+        }
+        table
+    }
+
+    #[test]
+    fn e13_urls_come_from_the_hosts_of_an_app_and_the_cluster_host_is_a_fallback() {
+        let (table, label) = (table(), Label::from_text("pr1"));
+        let (shop, blog) = (AppName::from_text("shop"), AppName::from_text("blog"));
+        let mut urls = Urls::default();
+        assert_eq!(
+            urls.of_app(&table, &shop),
+            ["http://b.example.com", "http://shop.example.com"]
+        );
+        assert_eq!(
+            urls.of_label(&table, &shop, &label),
+            ["http://pr1.b.example.com", "http://pr1.shop.example.com"]
+        );
+        assert!(urls.of_app(&table, &blog).is_empty() && urls.of_label(&table, &blog, &label).is_empty());
+        urls.cluster_host = Some("localhost".into());
+        urls.port = Some(8080);
+        assert_eq!(urls.of_app(&table, &blog), ["http://localhost:8080"]);
+        assert_eq!(urls.of_label(&table, &blog, &label), ["http://pr1.blog.localhost:8080"]);
+        assert_eq!(
+            urls.of_label(&table, &shop, &label),
+            ["http://pr1.b.example.com:8080", "http://pr1.shop.example.com:8080"]
+        );
+    }
+
+    #[test]
+    fn e13_the_usual_port_is_left_out() {
+        let mut urls = Urls {
+            port: Some(443),
+            ..Urls::default()
+        };
+        assert_eq!(urls.of_host("a.b"), "http://a.b:443");
+        urls.scheme = "https".into();
+        assert_eq!(urls.of_host("a.b"), "https://a.b");
+    }
+}
