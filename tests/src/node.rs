@@ -177,6 +177,19 @@ impl Node {
         });
     }
 
+    /// The first app of a node answers for hosts without a route, until this has returned.
+    #[track_caller]
+    pub fn unset_default(&self) {
+        let output = self.cli.call(&["route", "unset-default"]);
+        assert_eq!(output.code, 0, "{output}");
+        wait_until("nobody's host to lead nowhere", Duration::from_secs(10), || match self
+            .get("nobody.example.com", "/info")
+        {
+            response if (response.status, response.code()) == (404, "no_route") => Ok(()),
+            response => Err(format!("{response:?}")),
+        });
+    }
+
     /// `GET path` for a host; a connection of its own.
     #[track_caller]
     pub fn get(&self, host: &str, path: &str) -> Response {

@@ -25,6 +25,7 @@ fn status(address: SocketAddr, bytes: &str) -> u16 {
 fn malformed_requests_get_a_clear_status_while_others_are_served() {
     let node = Node::start();
     node.deploy_at(&AppFolder::rust("steady").fixed(1), HOST);
+    node.unset_default();
     let mut options = Options::get(&format!("http://{}/info", node.http), 100.0).unwrap();
     options.host = Some(HOST.to_owned());
     let load = Load::start(options).unwrap();

@@ -24,9 +24,10 @@ async fn a_first_deploy_ends_with_its_sandboxes_running() {
     let app: App = node.client.get("/v1/apps/shop").await.unwrap();
     assert_eq!((app.health, app.ready, app.desired), (Health::Healthy, 2, 2));
     assert_eq!(app.version, deploy.version);
+    assert_eq!(app.routes, ["(default)"], "the first app of a node is its default");
     assert!(
-        app.routes.is_empty() && deploy.urls.is_empty(),
-        "a deploy makes no route"
+        deploy.urls.is_empty(),
+        "nobody said under which name the node is reached"
     );
     let pool = &node.pools("shop").await[0];
     assert_eq!((Some(&pool.id), pool.ready), (deploy.pool.as_ref(), 2));

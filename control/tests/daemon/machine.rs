@@ -17,6 +17,7 @@ use miren_control::control::{Control, Parts};
 use miren_control::executor::{Disks, Executor};
 use miren_control::images::Fetcher;
 use miren_control::policy::Policy;
+use miren_control::store::Store;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
@@ -365,19 +366,24 @@ pub fn images(folder: &Path) -> Fetcher {
 
 /// A control that works, on a machine and a clock of the runtime's own; what it keeps is in memory and below `folder`.
 pub async fn control_of_runtime(folder: &Path) -> (Machine, Arc<Control>) {
-    let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
-    let machine = Machine::new(clock.clone());
+    let machine = Machine::new(Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap()));
+    let control = control_on(&machine, Arc::new(Memory::new(1000)), Policy::default(), folder).await;
+    (machine, control)
+}
+
+/// A control that works, on a machine that may have had one before.
+pub async fn control_on(machine: &Machine, store: Arc<dyn Store>, policy: Policy, folder: &Path) -> Arc<Control> {
     let parts = Parts {
-        store: Arc::new(Memory::new(1000)),
+        store,
         executor: Arc::new(machine.clone()),
         artifacts: Artifacts::open(&folder.join("artifacts"), 1 << 20).unwrap(),
         images: images(folder),
-        clock,
+        clock: machine.clock.clone(),
         node: "test".into(),
-        policy: Policy::default(),
+        policy,
     };
     let news = machine.attach();
     let (control, known) = Control::load(parts).await.unwrap();
     control.activate(known, news).await;
-    (machine, control)
+    control
 }

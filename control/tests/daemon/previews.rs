@@ -1,0 +1,435 @@
+//! Previews on a simulated machine: made beside what serves, opened by the first request, and gone when their time is over.
+
+use crate::node::{fixed, web};
+use crate::stage::{Stage, acquire, pass};
+use miren_api::ErrorCode;
+use miren_api::deploy::DeployRequest;
+use miren_api::ephemeral::EphemeralRequest;
+use miren_api::id::AppName;
+use miren_control::app::Command;
+use miren_control::record::DeployRecord;
+use miren_control::store::Kind;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const DAY: u64 = 86_400;
+
+#[tokio::test(start_paused = true)]
+async fn e1_e4_a_preview_is_no_deploy_and_changes_nothing_that_serves() {
+    let stage = Stage::start().await;
+    let active = stage.deploy("./one").await;
+    let before = stage.bodies(&[Kind::Deploy, Kind::Active, Kind::Route]).await;
+    let preview = stage.preview("feature/My_Branch", DAY, "./two").await;
+    assert_eq!(preview.label.as_str(), "feature-my-branch");
+    assert_ne!(preview.version, active);
+    assert!(stage.preview_pools().is_empty(), "E11: before the first request");
+    assert_eq!(stage.running(), ["./one"]);
+    assert_eq!(stage.served_by(&preview.version).await, "./two");
+    assert_eq!(stage.served_by(&active).await, "./one");
+    assert_eq!(stage.bodies(&[Kind::Deploy, Kind::Active, Kind::Route]).await, before);
+    let sandbox = stage.acquire(&preview.version).await.unwrap().leases.remove(0).sandbox;
+    assert_eq!(
+        stage.machine.environment(&sandbox)["MIREN_VERSION"],
+        preview.version.as_str()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn e4_a_preview_is_made_while_a_deploy_is_under_way() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    stage.machine.hold("./two");
+    let request = DeployRequest {
+        artifact: Some(stage.artifact(&web("./two"))),
+        ..DeployRequest::default()
+    };
+    let (reply, answer) = oneshot::channel();
+    let key = None;
+    stage
+        .app
+        .commands
+        .send(Command::Deploy { request, key, reply })
+        .await
+        .ok()
+        .unwrap();
+    answer.await.unwrap().unwrap();
+    let preview = stage.preview("pr1", DAY, "./three").await;
+    assert_eq!(stage.served_by(&preview.version).await, "./three");
+    stage.machine.release("./two");
+    pass(30).await;
+    assert_eq!(
+        stage.running(),
+        ["./three", "./two"],
+        "the deploy's end leaves the preview alone"
+    );
+    assert_eq!(stage.served_by(&preview.version).await, "./three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e7_the_clone_of_the_active_version_leaves_it_byte_for_byte_as_it_was() {
+    let stage = Stage::start().await;
+    let request = DeployRequest {
+        artifact: Some(stage.artifact(&fixed("./one", 1))),
+        env: [("A".to_owned(), Some("1".to_owned()))].into(),
+        ..DeployRequest::default()
+    };
+    let active = stage.deployed(request).await;
+    let kinds = [Kind::Version, Kind::Pool, Kind::Active, Kind::Deploy, Kind::Sandbox];
+    let before = stage.bodies(&kinds).await;
+    let environment = |stage: &Stage| {
+        let alive = stage.machine.alive();
+        alive.iter().map(|id| stage.machine.environment(id)).collect::<Vec<_>>()
+    };
+    let ran_with = environment(&stage);
+    let request = EphemeralRequest {
+        version: Some(active.clone()),
+        ..EphemeralRequest::default()
+    };
+    let clone = stage.order("x", 60, request).await.await.unwrap().unwrap().ephemeral;
+    assert_eq!(clone.source.as_ref(), Some(&active));
+    let lease = stage.acquire(&clone.version).await.unwrap().leases.remove(0);
+    let own = stage.machine.environment(&lease.sandbox);
+    assert_eq!(
+        (own["A"].as_str(), own["MIREN_VERSION"].as_str()),
+        ("1", clone.version.as_str())
+    );
+    assert_eq!(
+        stage.machine.alive().len(),
+        2,
+        "E10: isolated although the spec is the same"
+    );
+    pass(3700 + 60).await;
+    assert_eq!(stage.bodies(&kinds).await, before);
+    assert_eq!(environment(&stage), ran_with);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e8_e9_from_its_last_instant_on_nothing_is_granted_and_then_nothing_is_left() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let preview = stage.preview("pr1", 60, "./two").await;
+    assert_eq!(stage.served_by(&preview.version).await, "./two");
+    tokio::time::sleep(Duration::from_millis(59_999)).await;
+    assert!(stage.acquire(&preview.version).await.is_ok());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let over = stage.acquire(&preview.version).await.unwrap_err();
+    assert_eq!(over.code, ErrorCode::NoSuchVersion);
+    // A proxy that goes on with its lease holds it up for as long as the service allows.
+    pass(60).await;
+    assert_eq!(stage.label("pr1"), None);
+    assert!(stage.preview_pools().is_empty());
+    assert_eq!(stage.running(), ["./one"]);
+    assert_eq!(stage.versions().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e9_a_shared_pool_goes_on_when_one_of_its_versions_is_collected() {
+    let stage = Stage::start().await;
+    let first = stage.preview("pr1", DAY, "./two").await;
+    stage.acquire(&first.version).await.unwrap();
+    let again = stage.try_preview("pr1", DAY, &web("./two")).await.unwrap();
+    assert_eq!((again.reused, again.replaced.as_ref()), (true, Some(&first.version)));
+    pass(60).await;
+    let versions = stage.versions().await;
+    let ids: Vec<_> = versions.iter().map(|version| &version.id).collect();
+    assert_eq!(ids, [&again.ephemeral.version], "the other one is gone");
+    let pools = stage.preview_pools();
+    assert_eq!(pools[0].versions, std::slice::from_ref(&again.ephemeral.version));
+    assert_eq!(stage.served_by(&again.ephemeral.version).await, "./two");
+    assert_eq!(stage.machine.started().len(), 1, "with the sandbox there was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e11_two_hundred_first_requests_make_one_pool_and_one_sandbox() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let preview = stage.preview("pr1", DAY, "./two").await;
+    stage.machine.hold("./two");
+    let asking = (0..200).map(|number| {
+        let (control, version) = (Arc::clone(&stage.control), preview.version.clone());
+        tokio::spawn(async move { acquire(&control, &format!("p{number}"), &version).await })
+    });
+    let asking: Vec<_> = asking.collect();
+    pass(1).await;
+    stage.machine.release("./two");
+    // A sandbox takes ten requests at a time, so that ten of the proxies have a share; they give it back for the next.
+    let mut answered = BTreeSet::new();
+    for asked in asking {
+        match asked.await.unwrap() {
+            Ok(response) => answered.extend(response.leases.into_iter().map(|lease| lease.sandbox)),
+            Err(error) => assert_eq!(error.code, ErrorCode::WaitTimeout, "{error}"),
+        }
+    }
+    assert_eq!((stage.preview_pools().len(), answered.len()), (1, 1));
+    assert_eq!(stage.machine.started().len(), 2, "one of the app, one of the preview");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e11_all_who_wait_see_why_it_did_not_start_and_the_next_one_works() {
+    let stage = Stage::start().await;
+    stage.machine.fail("./broken", "port: nothing listens");
+    let preview = stage.preview("pr1", DAY, "./broken").await;
+    let asking = (0..200).map(|number| {
+        let (control, version) = (Arc::clone(&stage.control), preview.version.clone());
+        tokio::spawn(async move { acquire(&control, &format!("p{number}"), &version).await })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        let error = asked.await.unwrap().unwrap_err();
+        let told = matches!(error.code, ErrorCode::BootFailed | ErrorCode::Cooldown);
+        assert!(told && error.message.contains("nothing listens"), "{error:?}");
+    }
+    assert_eq!((stage.preview_pools().len(), stage.machine.started().len()), (1, 1));
+    let next = stage.preview("pr1", DAY, "./two").await;
+    assert_eq!(stage.served_by(&next.version).await, "./two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_a_label_serves_the_old_one_until_the_new_one_runs() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    stage.acquire(&old.version).await.unwrap();
+    stage.machine.hold("./new");
+    let request = EphemeralRequest {
+        artifact: Some(stage.artifact(&web("./new"))),
+        ..EphemeralRequest::default()
+    };
+    let answer = stage.order("pr1", DAY, request).await;
+    pass(10).await;
+    assert_eq!(stage.label("pr1").unwrap().version, old.version);
+    assert_eq!(stage.served_by(&old.version).await, "./old");
+    stage.machine.release("./new");
+    let new = answer.await.unwrap().unwrap();
+    assert_eq!(new.replaced, Some(old.version));
+    assert_eq!(stage.label("pr1").unwrap().version, new.ephemeral.version);
+    pass(60).await;
+    assert_eq!(stage.running(), ["./new"]);
+    assert_eq!(stage.versions().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_one_that_does_not_start_takes_nobodys_place_and_leaves_nothing() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    stage.acquire(&old.version).await.unwrap();
+    stage.machine.fail("./new", "exit: 1");
+    let error = stage.try_preview("pr1", DAY, &web("./new")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::BootFailed);
+    assert!(error.message.contains("exit: 1"), "{error}");
+    assert_eq!(stage.label("pr1").unwrap().version, old.version);
+    pass(60).await;
+    assert_eq!(
+        (stage.running(), stage.versions().await.len()),
+        (vec!["./old".to_owned()], 1)
+    );
+    assert_eq!(stage.preview_pools().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_the_newer_of_two_for_one_label_wins() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    stage.acquire(&old.version).await.unwrap();
+    stage.machine.hold("./slow");
+    let request = |command: &str| EphemeralRequest {
+        artifact: Some(stage.artifact(&web(command))),
+        ..EphemeralRequest::default()
+    };
+    let slow = stage.order("pr1", DAY, request("./slow")).await;
+    pass(1).await;
+    let new = stage.order("pr1", DAY, request("./new")).await.await.unwrap().unwrap();
+    assert_eq!(slow.await.unwrap().unwrap_err().code, ErrorCode::Superseded);
+    stage.machine.release("./slow");
+    pass(60).await;
+    assert_eq!(stage.label("pr1").unwrap().version, new.ephemeral.version);
+    assert_eq!(
+        (stage.running(), stage.versions().await.len()),
+        (vec!["./new".to_owned()], 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_the_eleventh_takes_the_place_of_the_one_that_expires_first() {
+    let stage = Stage::start().await;
+    for number in 0..10 {
+        stage.preview(&format!("pr{number}"), DAY - number, "./two").await;
+    }
+    let more = stage.try_preview("more", DAY, &web("./two")).await.unwrap();
+    assert_eq!(
+        more.evicted.iter().map(|label| label.as_str()).collect::<Vec<_>>(),
+        ["pr9"]
+    );
+    pass(10).await;
+    assert_eq!((stage.label("pr9"), stage.versions().await.len()), (None, 10));
+    let again = stage.try_preview("pr3", DAY, &web("./three")).await.unwrap();
+    assert!(again.evicted.is_empty(), "one with its own label is no further one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e14_e6_what_cannot_be_saved_fails_and_changes_nothing() {
+    let stage = Stage::start().await;
+    for number in 0..10 {
+        stage.preview(&format!("pr{number}"), DAY - number, "./two").await;
+    }
+    let before = stage.bodies(&[Kind::Label]).await;
+    for kind in [Kind::App, Kind::Version, Kind::Label] {
+        for label in ["pr1", "more"] {
+            stage.fail(kind);
+            let error = stage.try_preview(label, DAY, &web("./three")).await.unwrap_err();
+            assert_eq!(error.code, ErrorCode::Internal, "{kind:?} {label}: {error}");
+            stage.fail(None);
+            pass(60).await;
+            assert_eq!(stage.bodies(&[Kind::Label]).await, before, "{kind:?} {label}");
+            assert_eq!(
+                stage.versions().await.len(),
+                10,
+                "{kind:?} {label}: what was half made is gone"
+            );
+        }
+    }
+    assert!(stage.try_preview("more", DAY, &web("./three")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_a_pool_that_cannot_be_saved_is_an_error_that_says_so_and_no_pool() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let preview = stage.preview("pr1", DAY, "./two").await;
+    stage.fail(Kind::Pool);
+    let error = stage.acquire(&preview.version).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Internal);
+    assert!(error.message.contains("could not be saved"), "{error}");
+    assert!(stage.preview_pools().is_empty());
+    stage.fail(None);
+    assert_eq!(stage.served_by(&preview.version).await, "./two");
+    assert_eq!(stage.preview_pools().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e15_a_preview_has_one_sandbox_unless_its_settings_say_more_and_none_when_idle() {
+    let stage = Stage::start().await;
+    let many = format!(
+        "{}[ephemeral]\nmax_instances = 3\nscale_down_delay = \"1m\"\n",
+        fixed("./many", 5)
+    );
+    let busy = |version: &miren_api::VersionId| miren_api::lease::AcquireRequest {
+        proxy: "p1".into(),
+        version: version.clone(),
+        service: "web".into(),
+        demand: miren_api::lease::Demand {
+            in_flight: 0,
+            queued: 5_000,
+        },
+        wait_ms: 1_000,
+        dropped: Vec::new(),
+    };
+    let one = stage.preview("one", DAY, "./one").await;
+    let three = stage.try_preview("three", DAY, &many).await.unwrap().ephemeral;
+    for version in [&one.version, &three.version] {
+        miren_control::leasing::acquire(&stage.control.apps, busy(version))
+            .await
+            .unwrap();
+    }
+    pass(5).await;
+    assert_eq!(stage.running(), ["./many", "./many", "./many", "./one"]);
+    // Demand that nobody repeats is forgotten after half a minute, and a lease that nobody gives back holds a drain up.
+    pass(30 + 60 + 31).await;
+    assert_eq!(stage.running(), ["./one"]);
+    pass(300).await;
+    assert_eq!(stage.running(), Vec::<String>::new());
+    assert_eq!(
+        stage.served_by(&one.version).await,
+        "./one",
+        "the next request starts it again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn e10_a_preview_that_is_deployed_is_another_version() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let preview = stage.preview("pr1", DAY, "./two").await;
+    stage.acquire(&preview.version).await.unwrap();
+    let request = DeployRequest {
+        version: Some(preview.version.clone()),
+        ..DeployRequest::default()
+    };
+    let deployed = stage.deployed(request).await;
+    assert_ne!(deployed, preview.version);
+    assert_eq!(stage.running(), ["./two", "./two"]);
+    pass(DAY + 60).await;
+    let active = stage.control.apps.world.routing.now();
+    assert_eq!(active.active(&AppName::from_text("shop")), Some(&deployed));
+    assert_eq!(
+        stage.served_by(&deployed).await,
+        "./two",
+        "the preview's end is not its own"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn b6_a_preview_never_takes_a_disk_away() {
+    let stage = Stage::start().await;
+    let disk = "[[services.web.disks]]\nname = \"data\"\nmount_path = \"/data\"\nsize_gb = 1\n";
+    let error = stage
+        .try_preview("pr1", DAY, &format!("{}{disk}", web("./one")))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::InvalidConfig);
+    assert!(error.message.contains("\"data\""), "{error}");
+    assert_eq!(stage.label("pr1"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn previews_go_with_their_app() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let preview = stage.preview("pr1", DAY, "./two").await;
+    stage.acquire(&preview.version).await.unwrap();
+    let (reply, answer) = oneshot::channel();
+    let delete = Command::Delete {
+        keep_disks: false,
+        reply,
+    };
+    stage.app.commands.send(delete).await.ok().unwrap();
+    answer.await.unwrap().unwrap();
+    pass(60).await;
+    assert_eq!(stage.running(), Vec::<String>::new());
+    let left = stage.bodies(&[Kind::Label, Kind::Version, Kind::Pool, Kind::App]).await;
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_and_deploys_of_long_ago_go_but_none_that_is_needed() {
+    let stage = Stage::start().await;
+    let first = stage.deploy("./0").await;
+    let mut last = first.clone();
+    for number in 1..30 {
+        last = stage.deploy(&format!("./{number}")).await;
+    }
+    let collect = async || {
+        stage.control.apps.collect();
+        pass(10).await;
+        stage.versions().await.len()
+    };
+    assert_eq!(collect().await, 30, "they are young");
+    let back = DeployRequest {
+        version: Some(first.clone()),
+        ..DeployRequest::default()
+    };
+    assert_eq!(stage.deployed(back).await, first);
+    let preview = stage.preview("pr1", 40 * DAY, "./two").await;
+    pass(30 * DAY).await;
+    assert_eq!(
+        collect().await,
+        25 + 1 + 1,
+        "the newest, the active one and the preview"
+    );
+    let kept: BTreeSet<_> = stage.versions().await.into_iter().map(|version| version.id).collect();
+    assert!(kept.contains(&first) && kept.contains(&last) && kept.contains(&preview.version));
+    let deploys = stage.bodies(&[Kind::Deploy]).await;
+    assert_eq!(deploys.len(), 25);
+    let newest: DeployRecord = serde_json::from_str(deploys.last().unwrap()).unwrap();
+    assert!(newest.deploy.status.is_final());
+}
