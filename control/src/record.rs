@@ -78,7 +78,7 @@ pub struct AppRecord {
 pub struct VersionRecord {
     pub id: VersionId,
     pub app: AppName,
-    /// Of the deploy that made it.
+    /// Of the deploy that made it; of a preview, one that rises with each of them.
     pub seq: u64,
     pub created_at: Timestamp,
     #[serde(flatten)]

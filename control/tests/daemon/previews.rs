@@ -273,7 +273,7 @@ async fn e14_e6_what_cannot_be_saved_fails_and_changes_nothing() {
         stage.preview(&format!("pr{number}"), DAY - number, "./two").await;
     }
     let before = stage.bodies(&[Kind::Label]).await;
-    for kind in [Kind::App, Kind::Version, Kind::Label] {
+    for kind in [Kind::Version, Kind::Label] {
         for label in ["pr1", "more"] {
             stage.fail(kind);
             let error = stage.try_preview(label, DAY, &web("./three")).await.unwrap_err();

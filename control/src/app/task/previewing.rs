@@ -39,6 +39,7 @@ pub(super) struct Making {
     of: BTreeMap<u64, Preparation>,
     /// Those that were made last, with their keys.
     recent: VecDeque<(PreviewOrder, EphemeralDeployed)>,
+    last: u64,
     /// Versions without a label, and whether every proxy knows.
     unrouted: BTreeMap<VersionId, bool>,
 }
@@ -58,6 +59,13 @@ struct Preparation {
 }
 
 impl Making {
+    /// A number for a preview, above those of deploys, which count from 1: they have none to spare for what is no deploy.
+    fn number(&mut self, now: Timestamp) -> u64 {
+        let by_time = u64::try_from(now.as_microsecond()).unwrap_or_default();
+        self.last = by_time.max(self.last + 1);
+        self.last
+    }
+
     /// Whether sandboxes of this number are waited for.
     pub(super) fn is_starting(&self, seq: u64) -> bool {
         let stage = self.of.get(&seq).map(|preparation| &preparation.stage);

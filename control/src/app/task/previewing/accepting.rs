@@ -3,7 +3,7 @@
 use super::{Preparation, PreviewOrder, Reply};
 use crate::app::preview::Stage;
 use crate::app::task::Task;
-use crate::record::Source;
+use crate::record::{Source, Stored};
 use miren_api::app_file::{Previews, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
@@ -79,13 +79,15 @@ impl Task {
 
     /// From here on it goes on whether or not anybody waits for it. An older one for the same label is given up.
     async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply) {
-        let seq = self.state.app.next_seq;
-        self.state.app.next_seq += 1;
-        self.ledger.put(&self.state.app);
-        if !self.commit().await {
-            let message = "saving the app failed; nothing has changed";
-            return drop(reply.send(Err(ApiError::new(ErrorCode::Internal, message))));
+        if !self.exists {
+            self.ledger.put(&self.state.app);
+            if !self.commit().await {
+                self.ledger.delete(self.state.app.key());
+                let message = "saving the app failed; nothing has changed";
+                return drop(reply.send(Err(ApiError::new(ErrorCode::Internal, message))));
+            }
         }
+        let seq = self.making.number(self.world.clock.now());
         self.exists = true;
         let same = |preparation: &&Preparation| {
             preparation.order.label == order.label && preparation.stage != Stage::Announced
