@@ -1,4 +1,4 @@
-//! How long ago, in one word and a unit.
+//! How long ago, or until when, in one number and a unit.
 
 use jiff::Timestamp;
 
@@ -12,6 +12,9 @@ const UNITS: [(i64, &str); 7] = [
     (60, "m"),
     (1, "s"),
 ];
+
+/// Units of what is left, each from two of it on: what ends should not seem to have more time than it has.
+const UNTIL: [(i64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
 
 /// `5m ago`; `-` for a time that lies in the future.
 pub fn ago(at: Timestamp, now: Timestamp) -> String {
@@ -28,6 +31,28 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
 /// [`ago`], from now; `-` when there is no time.
 pub fn since(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| ago(at, Timestamp::now()))
+}
+
+/// `in 23 h`, rounded down; `expired` when that time has come.
+pub fn until(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.as_second() - now.as_second();
+    if at <= now {
+        return "expired".to_owned();
+    }
+    let unit = UNTIL.iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or(&(1, "s"));
+    // What was given 24 h is said to have 24 h for its first minute.
+    let whole = (seconds + unit.0 / 60) / unit.0;
+    format!("in {} {}", whole.max(1), unit.1)
+}
+
+/// [`until`], from now; `-` when there is no time.
+pub fn left(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| until(at, Timestamp::now()))
+}
+
+/// To the second, in RFC 3339.
+pub fn exactly(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// How long it took: `1.2 s`, `2m 03s`, `1h 02m`. Clocks may have been set back; that is no time at all.
@@ -66,6 +91,34 @@ mod tests {
             assert_eq!(ago(at, now), text, "{seconds} seconds");
         }
         assert_eq!(since(None), "-");
+    }
+
+    #[test]
+    fn e12_what_is_left_is_told_in_two_units_or_more() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let table = [
+            (-1_000, "expired"),
+            (0, "expired"),
+            (400, "in 1 s"),
+            (90_000, "in 90 s"),
+            (120_000, "in 2 m"),
+            (3_599_500, "in 60 m"),
+            (5_400_000, "in 90 m"),
+            (9_000_000, "in 2 h"),
+            (86_398_000, "in 24 h"),
+            (84_000_000, "in 23 h"),
+            (172_800_000, "in 2 d"),
+            (2_591_999_000, "in 30 d"),
+        ];
+        for (millis, text) in table {
+            let at = Timestamp::from_millisecond(1_000_000_000 + millis).unwrap();
+            assert_eq!(until(at, now), text, "{millis} ms");
+        }
+        assert_eq!(left(None), "-");
+        assert_eq!(
+            exactly("2026-11-23T20:00:01.75Z".parse().unwrap()),
+            "2026-11-23T20:00:01Z"
+        );
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Failure {
     pub message: String,
     /// What to do next; empty when there is nothing.
     pub remedy: String,
+    /// The field of the request that is wrong.
+    pub field: Option<Box<str>>,
     /// The single problems of a file that `message` tells, for scripts.
     pub problems: Vec<Problem>,
 }
@@ -72,6 +74,8 @@ struct Body<'f> {
     code: &'f str,
     message: &'f str,
     remedy: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'f str>,
 }
 
 impl Failure {
@@ -81,6 +85,7 @@ impl Failure {
             code: code.to_owned(),
             message: message.into(),
             remedy: String::new(),
+            field: None,
             problems: Vec::new(),
         }
     }
@@ -152,13 +157,15 @@ impl Failure {
         }
     }
 
-    /// `{"error":{"code","message","remedy"}}`, with `"problems":[{"file","line","column","key","message"}]` where a file
-    /// is wrong; `line` and `column` are left out where there is none.
+    /// `{"error":{"code","message","remedy"}}`, with `"field"` where one of a request is wrong, and with
+    /// `"problems":[{"file","line","column","key","message"}]` where a file is; `line` and `column` are left out where there
+    /// is none.
     pub fn as_json(&self) -> String {
         let body = Body {
             code: &self.code,
             message: &self.message,
             remedy: &self.remedy,
+            field: self.field.as_deref(),
         };
         serde_json::to_string(&Document {
             error: body,
@@ -209,6 +216,7 @@ impl From<ApiError> for Failure {
             code: error.code.as_str().to_owned(),
             message: error.message,
             remedy,
+            field: error.field.map(String::into_boxed_str),
             problems: Vec::new(),
         }
     }

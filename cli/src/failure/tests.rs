@@ -49,6 +49,15 @@ fn the_servers_own_remedy_is_kept() {
 }
 
 #[test]
+fn the_field_that_is_wrong_is_told_to_scripts() {
+    let refusal = ApiError::new(ErrorCode::InvalidValue, "ttl \"soon\" is none").field("ttl");
+    assert_eq!(
+        Failure::from(refusal).as_json(),
+        r#"{"error":{"code":"invalid_value","message":"ttl \"soon\" is none","remedy":"","field":"ttl"}}"#
+    );
+}
+
+#[test]
 fn several_lines_stay_together_and_no_remedy_prints_none() {
     assert_eq!(Failure::failed("a\nb").in_words(), "error: a\n  b");
 }

@@ -77,13 +77,24 @@ fn conclude(deploy: &Deploy, took: Duration, context: &mut Context<'_>) -> Resul
             context.console.line(&format!("  {url}"))?;
         }
     }
-    if deploy.status == DeployStatus::Succeeded && deploy.urls.is_empty() {
-        context.console.note(&format!(
-            "{app} has no route yet\n  try: miren route set HOST {app}, or miren route set-default {app}",
-            app = deploy.app
-        ));
+    if let Some(note) = reach(deploy) {
+        context.console.note(&note);
     }
     Ok(exit_of(deploy.status))
+}
+
+/// What its URLs do not tell of where the app can be reached.
+fn reach(deploy: &Deploy) -> Option<String> {
+    let Deploy { app, urls, .. } = deploy;
+    match deploy.status {
+        DeployStatus::Succeeded if deploy.default_route => Some(format!(
+            "{app} is the default route: every host without a route of its own leads to it"
+        )),
+        DeployStatus::Succeeded if urls.is_empty() => Some(format!(
+            "{app} has no route yet\n  try: miren route set HOST {app}, or miren route set-default {app}"
+        )),
+        _ => None,
+    }
 }
 
 /// The exit code of a deploy that ended so, or is left to itself.
@@ -109,6 +120,7 @@ fn failure(deploy: &Deploy) -> Option<Failure> {
             code: code.to_owned(),
             message,
             remedy,
+            field: None,
             problems: Vec::new(),
         }
     };

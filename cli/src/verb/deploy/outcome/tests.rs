@@ -48,3 +48,22 @@ fn only_success_and_a_detached_deploy_exit_with_0() {
         assert_eq!(failure(&deploy(status)).is_some(), exit != 0, "{status:?}");
     }
 }
+
+#[test]
+fn e13_where_an_app_is_reached_beside_its_urls_is_said_once() {
+    let mut deploy = deploy(DeployStatus::Succeeded);
+    assert_eq!(reach(&deploy), None, "the URLs say it all");
+    deploy.urls.clear();
+    let none = reach(&deploy).unwrap();
+    assert!(
+        none.starts_with("shop has no route yet\n  try: miren route set HOST shop"),
+        "{none}"
+    );
+    deploy.default_route = true;
+    assert_eq!(
+        reach(&deploy).unwrap(),
+        "shop is the default route: every host without a route of its own leads to it"
+    );
+    deploy.status = DeployStatus::Failed;
+    assert_eq!(reach(&deploy), None);
+}
