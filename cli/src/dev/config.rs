@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Any free port: the daemon says which one it got.
 const ANY_PORT: &str = "127.0.0.1:0";
+/// Every name below it is this machine (RFC 6761 §6.3), so that an app without a host of its own has a URL.
+const CLUSTER_HOST: &str = "localhost";
 /// Somebody waits for the end of a dev node: sandboxes get what they would get anyway, a stuck clean-up gets 30 s more.
 const NODE_TIMEOUT: &str = "40s";
 
@@ -19,6 +21,7 @@ struct ControlToml<'l> {
     api: Api<'l>,
     fast_path: FastPathTable<'l>,
     network: NetworkTable<'l>,
+    ingress: IngressTable,
     runtime: RuntimeTable<'l>,
     drain: DrainTable,
     metrics: Listen,
@@ -39,6 +42,13 @@ struct FastPathTable<'l> {
 struct NetworkTable<'l> {
     bridge: &'l str,
     subnet: &'l str,
+}
+
+#[derive(Serialize)]
+struct IngressTable {
+    cluster_host: &'static str,
+    scheme: &'static str,
+    port: u16,
 }
 
 #[derive(Serialize)]
@@ -79,6 +89,8 @@ pub struct ControlSettings<'s> {
     pub fast_path: &'static str,
     pub runtime: &'static str,
     pub containerd_socket: &'s Path,
+    /// Where the proxy takes requests.
+    pub http: SocketAddr,
 }
 
 /// `control.toml`.
@@ -98,6 +110,11 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
         network: NetworkTable {
             bridge: &layout.bridge,
             subnet: settings.subnet,
+        },
+        ingress: IngressTable {
+            cluster_host: CLUSTER_HOST,
+            scheme: "http",
+            port: settings.http.port(),
         },
         runtime: RuntimeTable {
             kind: settings.runtime,
@@ -149,6 +166,7 @@ mod tests {
             fast_path: "auto",
             runtime: "containerd",
             containerd_socket: Path::new("/run/c.sock"),
+            http: "127.0.0.1:8081".parse().unwrap(),
         };
         let text = control(&layout(), &settings).unwrap();
         let read: Value = toml::from_str(&text).unwrap();
@@ -159,6 +177,9 @@ mod tests {
         assert_eq!(read["network"]["subnet"].as_str(), Some("10.64.16.0/20"));
         assert_eq!(read["fast_path"]["pin_dir"].as_str(), Some("/sys/fs/bpf/miren-dev"));
         assert_eq!(read["api"]["proxy_user"].as_str(), Some("nobody"));
+        assert_eq!(read["ingress"]["cluster_host"].as_str(), Some("localhost"));
+        assert_eq!(read["ingress"]["scheme"].as_str(), Some("http"));
+        assert_eq!(read["ingress"]["port"].as_integer(), Some(8081));
     }
 
     #[test]

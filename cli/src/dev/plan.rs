@@ -121,6 +121,7 @@ impl Plan {
                 Runtime::Containerd => "containerd",
             },
             containerd_socket: &options.containerd_socket,
+            http: self.http,
         };
         write(&self.layout.control_toml(), config::control(&self.layout, &settings))
     }
