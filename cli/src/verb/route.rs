@@ -1,11 +1,18 @@
-//! `miren route`: which host leads to which app.
+//! `miren route`: which host leads to which app, and what its requests may expect meanwhile.
 
 use crate::failure::{Doing, Failure};
-use crate::table::Table;
+use crate::table::{Cell, Table, Tone};
 use crate::{Context, app_folder, paths};
 use clap::Subcommand;
-use miren_api::resource::{Route, RouteRequest};
+use limit::{TimeoutVerb, state_of, timeout_of};
+use miren_api::resource::{Maintenance, Route, RouteRequest};
 use miren_api::{ClientError, ErrorCode};
+use target::Target;
+
+mod limit;
+mod target;
+#[cfg(test)]
+mod tests;
 
 #[derive(Debug, Subcommand)]
 pub enum RouteVerb {
@@ -23,7 +30,23 @@ pub enum RouteVerb {
     /// Remove a host's route
     Remove { host: String },
     /// One route
-    Show { host: String },
+    Show(Target),
+    /// Turn a route's requests away, with 503, until it is up again; previews below its host are not
+    Down {
+        #[command(flatten)]
+        target: Target,
+        /// When clients are told to come back; 1m unless given
+        #[arg(long, value_name = "DURATION", value_parser = limit::a_retry)]
+        retry_after: Option<Maintenance>,
+        /// Do not ask before the default route goes down
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Let a route's requests through again
+    Up(Target),
+    /// How long a route's app may take to begin an answer: set, show, clear
+    #[command(subcommand)]
+    Timeout(TimeoutVerb),
     /// Lead every host without a route of its own to an app
     SetDefault { app: String },
     /// Remove the default route
@@ -41,7 +64,7 @@ pub async fn run(verb: RouteVerb, context: &mut Context<'_>) -> Result<(), Failu
             context.console.list(&routes, "routes", table(&routes))
         }
         RouteVerb::Set { host, app, service } => {
-            let path = paths::of(paths::ROUTES, &checked(&host)?);
+            let path = target::path_of(&host)?;
             let route = put(&path, &app, service, context)
                 .await
                 .doing(|| format!("setting route {host}"))?;
@@ -50,7 +73,7 @@ pub async fn run(verb: RouteVerb, context: &mut Context<'_>) -> Result<(), Failu
                 .done(&route, &format!("Route set: {} → {}", route.host, destination(&route)))
         }
         RouteVerb::Remove { host } => {
-            let path = paths::of(paths::ROUTES, &checked(&host)?);
+            let path = target::path_of(&host)?;
             let route: Route = context
                 .client()?
                 .delete(&path)
@@ -58,15 +81,19 @@ pub async fn run(verb: RouteVerb, context: &mut Context<'_>) -> Result<(), Failu
                 .doing(|| format!("removing route {host}"))?;
             context.console.done(&route, &format!("Route removed: {}", route.host))
         }
-        RouteVerb::Show { host } => {
-            let path = paths::of(paths::ROUTES, &checked(&host)?);
-            let route: Route = context
-                .client()?
-                .get(&path)
-                .await
-                .doing(|| format!("showing route {host}"))?;
+        RouteVerb::Show(target) => {
+            let path = target.path()?;
+            let answer = context.client()?.get(&path).await;
+            let route: Route = answer.doing(|| format!("showing route {}", target.host()))?;
             context.console.thing(&route, &fields(&route))
         }
+        RouteVerb::Down {
+            target,
+            retry_after,
+            force,
+        } => limit::down(&target, retry_after.unwrap_or_default(), force, context).await,
+        RouteVerb::Up(target) => limit::up(&target, context).await,
+        RouteVerb::Timeout(verb) => limit::run(verb, context).await,
         RouteVerb::SetDefault { app } => {
             let route = put(paths::DEFAULT_ROUTE, &app, None, context).await;
             let route = route.doing(|| "setting the default route".into())?;
@@ -100,12 +127,6 @@ async fn unset_default(context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn checked(host: &str) -> Result<String, Failure> {
-    miren_api::host::parse_route_host(host).map_err(|why| {
-        Failure::usage(format!("host {host:?} {why}")).remedy("a name like shop.example.com or *.example.com, no port")
-    })
-}
-
 fn destination(route: &Route) -> String {
     if route.service == miren_api::app_file::WEB {
         route.app.to_string()
@@ -115,13 +136,22 @@ fn destination(route: &Route) -> String {
 }
 
 fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(&["host", "app", "service", "default"]);
+    let mut table = Table::new(&["host", "app", "service", "default", "wildcard", "timeout", "state"]);
+    let mark = |yes: bool| if yes { "✓" } else { "" };
     for route in routes {
+        let tone = if route.maintenance.is_some() {
+            Tone::Waiting
+        } else {
+            Tone::Good
+        };
         table.row(vec![
             route.host.as_str().into(),
             route.app.as_str().into(),
             route.service.as_str().into(),
-            if route.default { "✓" } else { "" }.into(),
+            mark(route.default).into(),
+            mark(route.wildcard).into(),
+            timeout_of(route).into(),
+            Cell::toned(state_of(route), tone),
         ]);
     }
     table
@@ -135,5 +165,7 @@ fn fields(route: &Route) -> Vec<(&'static str, String)> {
         ("Service", route.service.clone()),
         ("Default", yes_or_no(route.default)),
         ("Wildcard", yes_or_no(route.wildcard)),
+        ("Timeout", timeout_of(route)),
+        ("State", state_of(route)),
     ]
 }
