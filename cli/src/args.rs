@@ -76,7 +76,10 @@ pub enum Verb {
     /// Apps: list, status, versions, validate, delete
     #[command(subcommand)]
     App(verb::app::AppVerb),
-    /// Routes: which host leads to which app
+    /// Previews: list, show, extend, delete; "miren deploy --ephemeral" makes one
+    #[command(subcommand)]
+    Ephemeral(verb::ephemeral::EphemeralVerb),
+    /// Routes: which host leads to which app, whether it is up, how long it may take
     #[command(subcommand)]
     Route(verb::route::RouteVerb),
     /// Pools: the sandboxes of one app and service
@@ -145,6 +148,47 @@ mod tests {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in ["miren deploy --detach list", "miren deploy shop", "miren deploy show"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn e1_a_preview_is_deployed_from_whatever_a_deploy_takes_and_is_never_detached() {
+        for line in [
+            "miren deploy --ephemeral pr1",
+            "miren deploy -a shop --ephemeral feature/My_Branch --ttl 24h -e A=1",
+            "miren deploy --ephemeral=-x --ttl -1h",
+            "miren deploy --ephemeral= --image nginx",
+            "miren deploy --ephemeral pr1 --version shop-v1 --ttl 30m --format json",
+            "miren deploy --ephemeral pr1 --image-archive image.tar",
+        ] {
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        for line in [
+            "miren deploy --ttl 24h",
+            "miren deploy --ephemeral",
+            "miren deploy --ephemeral pr1 --detach",
+            "miren deploy --ephemeral pr1 list",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn e12_previews_are_named_with_their_app() {
+        for line in [
+            "miren ephemeral list",
+            "miren ephemeral list -a shop --format json",
+            "miren ephemeral show pr1 -a shop",
+            "miren ephemeral extend pr1",
+            "miren ephemeral extend pr1 --ttl -1h -d ./shop",
+            "miren ephemeral delete pr1 -a shop -f",
+            "miren app versions --ephemeral -a shop --format json",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["miren ephemeral", "miren ephemeral extend", "miren ephemeral delete -f"] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

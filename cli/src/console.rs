@@ -152,6 +152,15 @@ impl Console {
         Ok(())
     }
 
+    /// What belongs to a thing, under a heading; nothing when there is none, or when the thing is printed as JSON.
+    pub fn section(&mut self, heading: &str, table: Table) -> Result<(), Failure> {
+        if self.is_json() || table.is_empty() {
+            return Ok(());
+        }
+        let text = table.render(self.color);
+        self.line(&format!("\n{heading}\n{text}"))
+    }
+
     /// The result of something that was done: a JSON document, or a sentence.
     pub fn done<T: Serialize>(&mut self, document: &T, sentence: &str) -> Result<(), Failure> {
         if self.is_json() {

@@ -8,6 +8,7 @@ pub mod console;
 pub mod dev;
 pub mod failure;
 pub mod paths;
+pub mod preview;
 pub mod prompt;
 pub mod table;
 pub mod upload;

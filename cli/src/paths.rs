@@ -12,6 +12,8 @@ pub const LOGS: &str = "/v1/logs";
 pub const FAST_PATH: &str = "/v1/fastpath";
 pub const FAST_PATH_EVENTS: &str = "/v1/fastpath/events";
 pub const VERSION: &str = "/v1/version";
+/// What happens to a request, by its idempotency key.
+pub const PROGRESS: &str = "/v1/progress";
 /// The route that takes what no other route matches.
 pub const DEFAULT_ROUTE: &str = "/v1/default-route";
 
@@ -23,6 +25,11 @@ pub fn of(collection: &str, name: &str) -> String {
 /// `/v1/apps/NAME/part`.
 pub fn of_app(name: &str, part: &str) -> String {
     format!("{}/{part}", of(APPS, name))
+}
+
+/// `/v1/apps/APP/ephemeral/LABEL`.
+pub fn of_ephemeral(app: &str, label: &str) -> String {
+    of(&of_app(app, "ephemeral"), label)
 }
 
 /// `/v1/disks/APP/NAME`.

@@ -62,6 +62,10 @@ impl Table {
         self.rows.push(cells);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The text, without a line end. Lines fit the terminal when stdout is one.
     pub fn render(self, color: bool) -> String {
         let mut drawn = comfy_table::Table::new();

@@ -10,6 +10,7 @@ pub mod app;
 pub mod deploy;
 pub mod disk;
 pub mod env;
+pub mod ephemeral;
 pub mod fastpath;
 pub mod logs;
 pub mod pool;
@@ -27,6 +28,7 @@ pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure>
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,
+        Verb::Ephemeral(verb) => ephemeral::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,
         Verb::Pool(verb) => pool::run(verb, context).await?,
         Verb::Disk(verb) => disk::run(verb, context).await?,

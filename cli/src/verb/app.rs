@@ -4,11 +4,14 @@ use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths, prompt};
-use clap::Subcommand;
-use miren_api::resource::{App, Health, Pool, Version, VersionStatus};
+use clap::{Args, Subcommand};
+use miren_api::resource::{App, Health, Version, VersionStatus};
 use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 
+mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 #[derive(Debug, Subcommand)]
@@ -16,8 +19,8 @@ pub enum AppVerb {
     /// All apps
     List,
     /// The versions of an app, newest first
-    Versions(AppOptions),
-    /// How an app is doing
+    Versions(VersionsOptions),
+    /// How an app is doing: its health, where it is reached, what runs, what was deployed last
     Status(AppOptions),
     /// Check the settings in an app's folder, and show what would run; no server is asked
     Validate(validate::ValidateOptions),
@@ -36,11 +39,13 @@ pub enum AppVerb {
     },
 }
 
-#[derive(Serialize)]
-struct Status {
-    #[serde(flatten)]
-    app: App,
-    pools: Vec<Pool>,
+#[derive(Debug, Args)]
+pub struct VersionsOptions {
+    #[command(flatten)]
+    app: AppOptions,
+    /// Only those that are reached under a label until they expire
+    #[arg(long)]
+    ephemeral: bool,
 }
 
 #[derive(Serialize)]
@@ -66,18 +71,8 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
                 .doing(|| "listing apps".into())?;
             context.console.list(&apps, "apps", table(&apps))
         }
-        AppVerb::Versions(options) => {
-            let name = app_folder::resolve(&options)?;
-            let path = paths::of_app(name.as_str(), "versions");
-            let mut versions: Vec<Version> = context
-                .client()?
-                .list(&path)
-                .await
-                .doing(|| format!("listing versions of {name}"))?;
-            versions.sort_by_key(|version| std::cmp::Reverse(version.created_at));
-            context.console.list(&versions, "versions", versions_table(&versions))
-        }
-        AppVerb::Status(options) => status(&app_folder::resolve(&options)?, context).await,
+        AppVerb::Versions(options) => versions(&options, context).await,
+        AppVerb::Status(options) => status::run(&app_folder::resolve(&options)?, context).await,
         AppVerb::Validate(options) => validate::run(&options, context.console),
         AppVerb::Reference => context
             .console
@@ -90,16 +85,18 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
     }
 }
 
-async fn status(name: &AppName, context: &mut Context<'_>) -> Result<(), Failure> {
-    let client = context.client()?;
-    let what = || format!("showing app {name}");
-    let app: App = client.get(&paths::of(paths::APPS, name.as_str())).await.doing(what)?;
-    let pools: Vec<Pool> = client.list(paths::POOLS).await.doing(what)?;
-    let status = Status {
-        app,
-        pools: pools.into_iter().filter(|pool| pool.app == *name).collect(),
-    };
-    context.console.thing(&status, &fields(&status))
+async fn versions(options: &VersionsOptions, context: &mut Context<'_>) -> Result<(), Failure> {
+    let name = app_folder::resolve(&options.app)?;
+    let path = paths::of_app(name.as_str(), "versions");
+    let answer = context.client()?.list(&path).await;
+    let mut versions: Vec<Version> = answer.doing(|| format!("listing versions of {name}"))?;
+    versions.sort_by_key(|version| std::cmp::Reverse(version.created_at));
+    let mut things = "versions";
+    if options.ephemeral {
+        versions.retain(|version| version.status == VersionStatus::Ephemeral);
+        things = "ephemeral versions";
+    }
+    context.console.list(&versions, things, versions_table(&versions))
 }
 
 async fn delete(name: &AppName, keep_disks: bool, force: bool, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -137,16 +134,11 @@ async fn confirmed(name: &AppName, keep_disks: bool) -> Result<bool, Failure> {
 fn table(apps: &[App]) -> Table {
     let mut table = Table::new(&["name", "version", "status", "route"]);
     for app in apps {
-        let routes = if app.routes.is_empty() {
-            "-".to_owned()
-        } else {
-            app.routes.join(", ")
-        };
         table.row(vec![
             app.name.as_str().into(),
             or_dash(app.version.as_ref()).into(),
             health(app),
-            routes.into(),
+            status::joined(&app.routes, ", ").into(),
         ]);
     }
     table
@@ -177,48 +169,9 @@ fn versions_table(versions: &[Version]) -> Table {
             status,
             or_dash(version.label.as_ref()).into(),
             ago::since(Some(version.created_at)).into(),
-            or_dash(version.expires_at.as_ref()).into(),
+            ago::left(version.expires_at).into(),
             or_dash(version.pool.as_ref()).into(),
         ]);
     }
     table
-}
-
-fn fields(status: &Status) -> Vec<(&'static str, String)> {
-    let app = &status.app;
-    let health = serde_json::to_value(app.health)
-        .ok()
-        .and_then(|word| word.as_str().map(str::to_owned));
-    let mut fields = vec![
-        ("App", app.name.to_string()),
-        ("Version", or_dash(app.version.as_ref())),
-        ("Health", or_dash(health.as_ref())),
-        ("Sandboxes", format!("{} ready, {} desired", app.ready, app.desired)),
-        (
-            "Routes",
-            if app.routes.is_empty() {
-                "-".to_owned()
-            } else {
-                app.routes.join(", ")
-            },
-        ),
-    ];
-    for pool in &status.pools {
-        let crashes = if pool.crash_count > 0 {
-            format!(", {} crashes", pool.crash_count)
-        } else {
-            String::new()
-        };
-        fields.push((
-            "Pool",
-            format!(
-                "{} ({}): {} ready, {} desired{crashes}",
-                pool.id, pool.service, pool.ready, pool.desired
-            ),
-        ));
-        if let Some(why) = &pool.last_crash {
-            fields.push(("Last crash", why.clone()));
-        }
-    }
-    fields
 }

@@ -1,4 +1,4 @@
-//! `miren deploy`: checks the folder and uploads it, or takes an earlier version, and follows the deploy to its end.
+//! `miren deploy`: checks the folder and uploads it, or takes an earlier version, and follows what is made of it to its end.
 
 use crate::app_folder::{self, AppFolder};
 use crate::archive::Listing;
@@ -11,12 +11,15 @@ use miren_api::deploy::DeployRequest;
 use miren_api::settings::Bytes;
 use miren_api::{AppName, Client, VersionId};
 use outcome::Watch;
+use preview::Preview;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 mod follow;
-mod history;
+pub mod history;
 pub mod outcome;
+mod output;
+mod preview;
 
 /// `miren deploy` alone, or with a verb of its own.
 #[derive(Debug, Args)]
@@ -60,6 +63,12 @@ pub struct DeployOptions {
     /// An existing version of the app, instead of the folder
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["image", "image_archive"])]
     version: Option<String>,
+    /// Reach it under this name, before a host of the app, and leave what serves the app as it is
+    #[arg(long, value_name = "LABEL", conflicts_with = "detach")]
+    ephemeral: Option<String>,
+    /// How long --ephemeral lives; 24h unless the server has another default
+    #[arg(long, value_name = "DURATION", requires = "ephemeral", allow_hyphen_values = true)]
+    ttl: Option<String>,
     /// Return once the deploy is accepted
     #[arg(long)]
     detach: bool,
@@ -74,6 +83,7 @@ pub async fn run(command: DeployCommand, context: &mut Context<'_>) -> Result<Ex
 
 async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let watch = Watch::from_now(options.detach);
+    let preview = Preview::of(&options, context)?;
     let client = context.client()?;
     let (app, mut request) = match &options.version {
         Some(version) => existing(&options.app, version, context)?,
@@ -87,6 +97,9 @@ async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exi
         .into_iter()
         .map(|(name, value)| (name, Some(value)))
         .collect();
+    if let Some(preview) = preview {
+        return preview.make(&app, request, &client, context).await;
+    }
     let accepted = client
         .deploy(app.as_str(), &request, &outcome::idempotency_key())
         .await

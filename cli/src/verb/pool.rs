@@ -32,7 +32,8 @@ pub async fn run(verb: PoolVerb, context: &mut Context<'_>) -> Result<(), Failur
     }
 }
 
-fn table(pools: &[Pool]) -> Table {
+/// Pools in numbers, also as a part of what is told of an app.
+pub fn table(pools: &[Pool]) -> Table {
     let mut table = Table::new(&[
         "id", "app", "service", "versions", "desired", "current", "ready", "state",
     ]);
@@ -103,7 +104,7 @@ fn state(pool: &Pool) -> Cell {
 }
 
 /// When the cooldown ends, as a time of day; it is at most minutes away.
-fn until(pool: &Pool) -> String {
+pub fn until(pool: &Pool) -> String {
     pool.cooldown_until
         .map_or_else(|| ago::since(None), |at| at.strftime("%H:%M:%S UTC").to_string())
 }

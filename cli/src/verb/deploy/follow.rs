@@ -1,10 +1,11 @@
 //! Follows a deploy to its end, over broken connections and restarts of the server.
 
+use super::output::Output;
 use crate::console::Console;
 use crate::failure::{Doing, Failure};
 use crate::paths;
 use futures_util::StreamExt;
-use miren_api::deploy::{Deploy, DeployStep, OutputLine};
+use miren_api::deploy::{Deploy, DeployStep};
 use miren_api::{Client, ClientError};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
     let mut steps = Steps {
         printed: 0,
         last_id: None,
-        line: 0,
+        output: Output::default(),
     };
     let mut away_since: Option<Instant> = None;
     loop {
@@ -56,8 +57,7 @@ pub async fn to_the_end(client: &Client, mut deploy: Deploy, console: &Console) 
 struct Steps {
     printed: usize,
     last_id: Option<String>,
-    /// Number of the last line of its output that was shown.
-    line: u64,
+    output: Output,
 }
 
 impl Steps {
@@ -68,7 +68,7 @@ impl Steps {
         while let Some(event) = stream.next().await {
             let event = event?;
             match event.name.as_str() {
-                "output" => self.show(&event.data, console),
+                "output" => self.output.show(&event.data, console),
                 _ => {
                     if let Ok(deploy) = serde_json::from_str(&event.data) {
                         self.catch_up(&deploy, console);
@@ -86,18 +86,6 @@ impl Steps {
             print(step, console);
         }
         self.printed = self.printed.max(deploy.steps.len());
-    }
-
-    /// Prints a line of its output, unless that was printed before a break of the stream.
-    fn show(&mut self, data: &str, console: &Console) {
-        let Ok(OutputLine { number, text }) = serde_json::from_str(data) else {
-            return;
-        };
-        if number <= self.line {
-            return;
-        }
-        self.line = number;
-        console.note(&format!("  {:<12} {text}", ""));
     }
 }
 

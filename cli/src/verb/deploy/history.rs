@@ -51,7 +51,6 @@ fn too_late(failure: Failure, id: &str) -> Failure {
 fn table(deploys: &[Deploy]) -> Table {
     let mut table = Table::new(&["id", "seq", "version", "status", "started", "took", "error"]);
     for deploy in deploys {
-        let error = deploy.error.as_deref().unwrap_or_default();
         table.row(vec![
             deploy.id.as_str().into(),
             deploy.seq.into(),
@@ -59,10 +58,30 @@ fn table(deploys: &[Deploy]) -> Table {
             Cell::toned(deploy.status.as_str(), tone(deploy.status)),
             ago::since(Some(deploy.started_at)).into(),
             took(deploy).into(),
-            error.lines().next().unwrap_or_default().into(),
+            first_line(deploy).into(),
         ]);
     }
     table
+}
+
+/// The same in short, as a part of what is told of an app.
+pub fn recent(deploys: &[Deploy]) -> Table {
+    let mut table = Table::new(&["seq", "status", "version", "when", "error"]);
+    for deploy in deploys {
+        table.row(vec![
+            deploy.seq.into(),
+            Cell::toned(deploy.status.as_str(), tone(deploy.status)),
+            or_dash(deploy.version.as_ref()).into(),
+            ago::since(Some(deploy.finished_at.unwrap_or(deploy.started_at))).into(),
+            first_line(deploy).into(),
+        ]);
+    }
+    table
+}
+
+fn first_line(deploy: &Deploy) -> &str {
+    let error = deploy.error.as_deref().unwrap_or_default();
+    error.lines().next().unwrap_or_default()
 }
 
 fn fields(deploy: &Deploy) -> Vec<(&'static str, String)> {
