@@ -1,9 +1,17 @@
 //! `miren deploy` and friends, in process, against a small server on a Unix socket.
 
+#[path = "deploy/answers.rs"]
+mod answers;
 #[path = "deploy/earlier.rs"]
 mod earlier;
 #[path = "deploy/env.rs"]
 mod env;
+#[path = "deploy/ephemeral.rs"]
+mod ephemeral;
+#[path = "deploy/preview.rs"]
+mod preview;
+#[path = "deploy/routes.rs"]
+mod routes;
 #[path = "deploy/server.rs"]
 mod server;
 #[path = "deploy/validate.rs"]
