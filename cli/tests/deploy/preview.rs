@@ -11,9 +11,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use miren_cli::args::Format;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
@@ -227,4 +230,38 @@ async fn e1_whoever_is_cut_off_is_told_where_to_look() {
         "{error}"
     );
     assert_eq!(error["remedy"], "miren ephemeral list -a shop");
+}
+
+#[tokio::test]
+async fn e1_whoever_stops_watching_is_told_that_it_goes_on() {
+    let sockets = tempfile::tempdir().unwrap();
+    let socket = sockets.path().join("control.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_miren"))
+        .args(["--server", &format!("unix:{}", socket.display())])
+        .args(["deploy", "-a", "shop", "--version", "shop-v1", "--ephemeral", "pr1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // Held, so that nothing is answered and nothing breaks.
+    let mut held = Vec::new();
+    loop {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let length = connection.read(&mut head).await.unwrap();
+        held.push(connection);
+        if head[..length].starts_with(b"POST /v1/apps/shop/ephemeral ") {
+            break;
+        }
+    }
+    kill(Pid::from_raw(child.id().unwrap().cast_signed()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0), "{said}");
+    let end =
+        "error: preview pr1 of shop goes on being made without being watched\n  try: miren ephemeral list -a shop\n";
+    assert!(said.ends_with(end), "{said}");
 }
