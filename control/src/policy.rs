@@ -78,11 +78,18 @@ impl Urls {
         hosts.into_iter().map(|host| self.of_host(host)).collect()
     }
 
-    /// Where a label of an app can be reached: before each of its hosts. The cluster's host is for apps that have none.
+    /// Where a label of an app can be reached: before each of its hosts, unless a route of its own is there. The cluster's host
+    /// is for apps that have none.
     pub fn of_label(&self, table: &Table, app: &AppName, label: &Label) -> Vec<String> {
-        let mut hosts: Vec<String> = named(table, app).map(|host| format!("{label}.{host}")).collect();
+        let before = |host: &str| {
+            let labelled = format!("{label}.{host}");
+            let is_free = table.get(&labelled).is_none() && table.get(&format!("*.{host}")).is_none();
+            is_free.then_some(labelled)
+        };
+        let mut hosts: Vec<String> = named(table, app).filter_map(before).collect();
         if hosts.is_empty() {
-            hosts.extend(self.cluster_host.iter().map(|host| format!("{label}.{app}.{host}")));
+            let own = self.cluster_host.iter().map(|host| format!("{app}.{host}"));
+            hosts.extend(own.filter_map(|host| before(&host)));
         }
         hosts.iter().map(|host| self.of_host(host)).collect()
     }
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn e13_urls_come_from_the_hosts_of_an_app_and_the_cluster_host_is_a_fallback() {
-        let (table, label) = (table(), Label::from_text("pr1"));
+        let (mut table, label) = (table(), Label::from_text("pr1"));
         let (shop, blog) = (AppName::from_text("shop"), AppName::from_text("blog"));
         let mut urls = Urls::default();
         assert_eq!(
@@ -150,17 +157,17 @@ mod tests {
         );
         assert_eq!(
             urls.of_label(&table, &shop, &label),
-            ["http://pr1.b.example.com", "http://pr1.shop.example.com"]
+            ["http://pr1.b.example.com"],
+            "the wildcard has what is below the other host"
         );
         assert!(urls.of_app(&table, &blog).is_empty() && urls.of_label(&table, &blog, &label).is_empty());
         urls.cluster_host = Some("localhost".into());
         urls.port = Some(8080);
         assert_eq!(urls.of_app(&table, &blog), ["http://localhost:8080"]);
         assert_eq!(urls.of_label(&table, &blog, &label), ["http://pr1.blog.localhost:8080"]);
-        assert_eq!(
-            urls.of_label(&table, &shop, &label),
-            ["http://pr1.b.example.com:8080", "http://pr1.shop.example.com:8080"]
-        );
+        assert_eq!(urls.of_label(&table, &shop, &label), ["http://pr1.b.example.com:8080"]);
+        table.set(route("pr1.b.example.com", "blog"));
+        assert_eq!(urls.of_label(&table, &shop, &label), ["http://pr1.shop.localhost:8080"]);
     }
 
     #[test]

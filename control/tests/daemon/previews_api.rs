@@ -118,7 +118,7 @@ async fn e12_e13_versions_and_urls_are_told_as_they_are() {
     let first = node.succeed("shop", &web("./one")).await.version.unwrap();
     let active = node.succeed("shop", &web("./two")).await.version.unwrap();
     node.route("Shop.example.com", "shop").await;
-    node.route("*.shop.example.com", "shop").await;
+    node.route("*.example.com", "shop").await;
     let made = preview(&node, "pr1", "./three").await.ephemeral;
     assert_eq!(made.urls, ["http://pr1.shop.example.com"]);
     let versions: Vec<Version> = node.client.list("/v1/apps/shop/versions").await.unwrap();

@@ -102,7 +102,9 @@ impl Task {
 
     /// Every live proxy knows.
     pub(in crate::app::task) fn unrouted(&mut self, version: VersionId) {
-        self.making.unrouted.insert(version, true);
+        if self.state.previews.contains_key(&version) {
+            self.making.unrouted.insert(version, true);
+        }
     }
 
     /// What an earlier process left without a label. Proxies that knew it may not have come back yet.
