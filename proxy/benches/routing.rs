@@ -2,38 +2,51 @@
 //!
 //! `cargo bench --workspace --exclude miren-programs --bench routing`
 
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
 use miren_api::{AppName, VersionId};
 use miren_proxy::RouteTable;
-use nix::time::{ClockId, clock_gettime};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::hint::black_box;
 use std::time::Duration;
 
 const ROUTES: usize = 100_000;
+const WILDCARDS: usize = 100;
 /// Ten each, as many as an app may have.
 const LABELLED_APPS: usize = 1_000;
 const LABELS: usize = 10;
-const LOOKUPS: usize = 1_000_000;
-/// Looking through everything takes longer.
-const LINEAR_LOOKUPS: usize = 200;
-const DELTAS: usize = 1_000;
+/// Enough of them that they are not all in the processor's cache.
+const HOSTS: usize = 100_000;
 
-fn main() {
+criterion_group!(routing, lookups, deltas);
+criterion_main!(routing);
+
+fn lookups(criterion: &mut Criterion) {
     let snapshot = snapshot();
-    let begun = spent();
     let table = RouteTable::new(&snapshot);
-    println!(
-        "{ROUTES} routes, {} labels; built in {:?}",
-        LABELLED_APPS * LABELS,
-        (spent() - begun)
-    );
     let now = Timestamp::from_second(1).expect("a time");
+    for (name, hosts) in &cases() {
+        let mut group = criterion.benchmark_group(*name);
+        let mut next = hosts.iter().cycle();
+        let mut next = || next.next().expect("there are hosts");
+        group.bench_function(BenchmarkId::from_parameter("table"), |bencher| {
+            bencher.iter(|| black_box(table.resolve(next(), now)).is_ok())
+        });
+        // One takes as long as ten thousand of the others.
+        group.sample_size(10).measurement_time(Duration::from_secs(1));
+        group.bench_function(BenchmarkId::from_parameter("looking through"), |bencher| {
+            bencher.iter(|| black_box(look_through(&snapshot, next(), now)))
+        });
+        group.finish();
+    }
+}
+
+fn cases() -> [(&'static str, Vec<String>); 5] {
     let mut random = StdRng::seed_from_u64(1);
     let mut picked = |below: usize| random.random_range(0..below);
-    let cases: [(&str, Vec<String>); 5] = [
+    [
         ("exact", several(|| host(picked(ROUTES)))),
         (
             "label",
@@ -41,59 +54,39 @@ fn main() {
         ),
         (
             "wildcard",
-            several(|| format!("a{}.wild{}.example.net", picked(9999), picked(100))),
+            several(|| format!("a{}.wild{}.example.net", picked(9999), picked(WILDCARDS))),
         ),
         (
             "label of wildcard",
-            several(|| format!("pr1.a{}.wild{}.example.net", picked(9999), picked(100))),
+            several(|| format!("pr1.a{}.wild{}.example.net", picked(9999), picked(WILDCARDS))),
         ),
         (
             "no route",
-            several(|| format!("a{}.elsewhere.example.com", picked(9999))),
+            several(|| format!("a{}.elsewhere.example.com", picked(99_999))),
         ),
-    ];
-    println!("{:20} {:>12} {:>16}", "HOST", "TABLE", "LOOKING THROUGH");
-    for (name, hosts) in &cases {
-        let found = each(hosts, LOOKUPS, |host| table.resolve(host, now));
-        let linear = each(hosts, LINEAR_LOOKUPS, |host| look_through(&snapshot, host, now));
-        println!("{name:20} {found:>12.0?} {linear:>16.0?}");
-    }
-    let delta = several_deltas(&table);
-    println!("a delta with one app's labels: {delta:.0?}");
+    ]
 }
 
-/// Enough of them that they are not all in the processor's cache.
 fn several(mut make: impl FnMut() -> String) -> Vec<String> {
-    (0..100_000).map(|_| make()).collect()
+    (0..HOSTS).map(|_| make()).collect()
 }
 
-/// The processor's time of this thread: what others do meanwhile does not count.
-fn spent() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock").into()
-}
-
-/// What one call takes.
-fn each<'h, T>(hosts: &'h [String], calls: usize, call: impl Fn(&'h str) -> T) -> Duration {
-    let begun = spent();
-    hosts.iter().cycle().take(calls).for_each(|host| {
-        black_box(call(host));
+fn deltas(criterion: &mut Criterion) {
+    let mut table = RouteTable::new(&snapshot());
+    let mut number = 0;
+    criterion.bench_function("delta with one app's labels", |bencher| {
+        bencher.iter(|| {
+            number = (number + 1) % ROUTES;
+            let delta = RoutingDelta {
+                from: table.generation(),
+                generation: table.generation() + 1,
+                apps: [(app(number), serves(number, LABELS))].into(),
+                ..RoutingDelta::default()
+            };
+            // The one before goes, as it does where it is in use.
+            table = table.after(&delta).expect("it fits");
+        });
     });
-    (spent() - begun) / u32::try_from(calls).unwrap_or(u32::MAX)
-}
-
-fn several_deltas(table: &RouteTable) -> Duration {
-    let mut table = table.clone();
-    let begun = spent();
-    for number in 0..DELTAS {
-        let delta = RoutingDelta {
-            from: table.generation(),
-            generation: table.generation() + 1,
-            apps: [(app(number), serves(number, LABELS))].into(),
-            ..RoutingDelta::default()
-        };
-        table = table.after(&delta).expect("it fits");
-    }
-    (spent() - begun) / u32::try_from(DELTAS).unwrap_or(u32::MAX)
 }
 
 fn app(number: usize) -> AppName {
@@ -121,7 +114,7 @@ fn snapshot() -> RoutingSnapshot {
         host,
         to: RouteDestination::new(app(number), "web"),
     };
-    let wildcards = (0..100).map(|number| rule(format!("*.wild{number}.example.net"), number));
+    let wildcards = (0..WILDCARDS).map(|number| rule(format!("*.wild{number}.example.net"), number));
     let labels = |number: usize| if number < LABELLED_APPS { LABELS } else { 0 };
     RoutingSnapshot {
         generation: 1,

@@ -17,6 +17,8 @@ pub enum Reason {
     NoRoute,
     NoActiveVersion,
     NoSuchEphemeral,
+    /// The route turns requests away.
+    Maintenance,
     /// No routing snapshot yet: nothing is known about any host.
     Starting,
     Draining,
@@ -34,7 +36,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the metrics that count them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -42,6 +44,7 @@ impl Reason {
         Self::NoRoute,
         Self::NoActiveVersion,
         Self::NoSuchEphemeral,
+        Self::Maintenance,
         Self::Starting,
         Self::Draining,
         Self::BootFailed,
@@ -80,6 +83,11 @@ impl Reason {
             Self::NoRoute => (404, "no_route", "No app is served at this address."),
             Self::NoActiveVersion => (404, "no_active_version", "This app has not been deployed yet."),
             Self::NoSuchEphemeral => (404, "no_such_ephemeral", "This preview does not exist or has expired."),
+            Self::Maintenance => (
+                503,
+                "maintenance",
+                "This site is down for maintenance. Try again later.",
+            ),
             Self::Starting => (503, "starting", "The server is starting. Try again in a moment."),
             Self::Draining => (
                 503,

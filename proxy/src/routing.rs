@@ -8,12 +8,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 mod follow;
+mod hosts;
 mod index;
 mod serving;
 mod store;
 
 pub use follow::Follower;
-pub use index::{Miss, RouteTable, Target};
+pub use index::{Found, Miss, RouteTable, Target};
 pub use store::SnapshotStore;
 
 /// A delta that does not begin where the table in use is.
@@ -83,16 +84,26 @@ impl Routing {
     }
 
     /// Which version of which service serves `host`.
-    pub fn resolve(&self, host: &str, now: Timestamp) -> Result<Arc<Target>, Refusal> {
+    pub fn resolve(&self, host: &str, now: Timestamp) -> Result<Found<Arc<Target>>, Refusal> {
         match &*self.table.load() {
             None => Err(Reason::Starting.into()),
             Some(table) => match table.resolve(host, now) {
-                Ok(target) => Ok(Arc::clone(target)),
-                Err(Miss::Host) => Err(Reason::NoRoute.into()),
-                Err(Miss::Version) => Err(Reason::NoActiveVersion.into()),
-                Err(Miss::Label) => Err(Reason::NoSuchEphemeral.into()),
-                Err(Miss::Expired(at)) => Err(Refusal::expired(at)),
+                Ok(Found { target, timeout }) => Ok(Found {
+                    target: Arc::clone(target),
+                    timeout,
+                }),
+                Err(miss) => Err(refusal(miss)),
             },
         }
+    }
+}
+
+fn refusal(miss: Miss) -> Refusal {
+    match miss {
+        Miss::Host => Reason::NoRoute.into(),
+        Miss::Version => Reason::NoActiveVersion.into(),
+        Miss::Label => Reason::NoSuchEphemeral.into(),
+        Miss::Expired(at) => Refusal::expired(at),
+        Miss::Maintenance(seconds) => Refusal::retry_after(Reason::Maintenance, Some(seconds)),
     }
 }

@@ -18,6 +18,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 mod outcome;
@@ -41,6 +42,8 @@ pub(super) struct Request {
     head_bytes: u64,
     begun: Instant,
     pool: Option<Arc<Pool>>,
+    /// How long its sandbox may take to begin an answer.
+    first_byte: Duration,
     permit: Option<Permit>,
     conn: Option<Arc<Conn>>,
     tried: Tried,
@@ -64,6 +67,7 @@ impl Request {
             head_bytes: 0,
             begun: Instant::now(),
             pool: None,
+            first_byte: Duration::ZERO,
             permit: None,
             conn: None,
             tried: Tried::default(),
@@ -96,18 +100,20 @@ impl Ingress {
         let host = request.host.clone();
         // It was checked to be ASCII.
         let host = host.to_str().unwrap_or_default();
-        let pool = self.pool(host)?;
-        let permit = pool.admit(&request.tried);
-        request.pool = Some(pool);
-        match permit {
+        let pool = self.pool(request, host)?;
+        match pool.admit(&request.tried) {
             Some(permit) => Ok(permit),
             None => self.wait(request, host).await,
         }
     }
 
-    fn pool(&self, host: &str) -> Result<Arc<Pool>, Refusal> {
-        let target = self.parts.routing.resolve(host, Timestamp::now())?;
-        Ok(self.parts.leases.pool(&target))
+    /// Where `host` leads now, which is noted.
+    fn pool(&self, request: &mut Request, host: &str) -> Result<Arc<Pool>, Refusal> {
+        let found = self.parts.routing.resolve(host, Timestamp::now())?;
+        let pool = self.parts.leases.pool(&found.target);
+        request.first_byte = found.timeout.unwrap_or(self.rules.timeouts.upstream_first_byte);
+        request.pool = Some(Arc::clone(&pool));
+        Ok(pool)
     }
 
     async fn wait(&self, request: &mut Request, host: &str) -> Result<Permit, Refusal> {
@@ -116,8 +122,7 @@ impl Ingress {
         loop {
             // Before resolving: a snapshot that comes after this ends the wait below.
             changes.borrow_and_update();
-            let pool = self.pool(host)?;
-            request.pool = Some(Arc::clone(&pool));
+            let pool = self.pool(request, host)?;
             let waiter = Waiter {
                 tried: &request.tried,
                 bytes: request.head_bytes,
@@ -279,7 +284,7 @@ impl ProxyHttp for Ingress {
         request.conn = upstream::conn(digest);
         if let Some(conn) = &request.conn {
             let movable = request.attempts == 1 && request.tried.repeatable;
-            conn.ask(self.rules.timeouts.upstream_first_byte, movable);
+            conn.ask(request.first_byte, movable);
         }
         Ok(())
     }
@@ -317,7 +322,7 @@ impl ProxyHttp for Ingress {
     ) -> Result<()> {
         // The time for an answer begins anew with each part of a long upload.
         if let (Some(conn), false, true) = (&request.conn, request.answered, body.is_some()) {
-            conn.await_answer(self.rules.timeouts.upstream_first_byte);
+            conn.await_answer(request.first_byte);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The order in which routes are tried, and what expiry means.
 
 use super::*;
+use miren_api::resource::Maintenance;
 use miren_api::routing::EphemeralRoute;
 
 mod model;
@@ -63,7 +64,7 @@ fn snapshot() -> RoutingSnapshot {
 fn resolve(snapshot: &RoutingSnapshot, host: &str, now: i64) -> Result<String, Miss> {
     RouteTable::new(snapshot)
         .resolve(host, at(now))
-        .map(|target| target.version.to_string())
+        .map(|found| found.target.version.to_string())
 }
 
 #[test]
@@ -168,6 +169,121 @@ fn e13_below_the_clusters_own_host_an_app_needs_no_route() {
         Err(Miss::Label),
         "a route counts more"
     );
+}
+
+#[test]
+fn e2_a_label_before_the_clusters_own_host_is_the_default_routes_if_it_has_it() {
+    let mut snapshot = snapshot();
+    snapshot.cluster_host = Some("edge.example.net".into());
+    let label_of_default = "pr1.edge.example.net";
+    assert_eq!(resolve(&snapshot, label_of_default, 1), Err(Miss::Host), "no default");
+    snapshot.default = Some(RouteDestination {
+        timeout_ms: Some(5),
+        maintenance: Some(Maintenance { retry_after: 9 }),
+        ..RouteDestination::new(AppName::from_text("shop"), "admin")
+    });
+    let table = RouteTable::new(&snapshot);
+    let found = table.resolve(label_of_default, at(1)).unwrap();
+    let target = Target {
+        app: AppName::from_text("shop"),
+        version: VersionId::from_text("shop-pr1"),
+        service: "admin".into(),
+    };
+    assert_eq!(
+        (&**found.target, found.timeout),
+        (&target, Some(Duration::from_millis(5)))
+    );
+    assert_eq!(resolve(&snapshot, label_of_default, 100), Err(Miss::Expired(at(100))));
+    snapshot.default.as_mut().unwrap().maintenance = None;
+    for unrouted in ["pr2.edge.example.net", "edge.example.net", "pr1.pr1.edge.example.net"] {
+        assert_eq!(resolve(&snapshot, unrouted, 1), Ok("shop-v1".into()), "{unrouted}");
+    }
+    for host in [
+        "*.example.net",
+        "edge.example.net",
+        "pr1.edge.example.net",
+        "*.edge.example.net",
+    ] {
+        let mut routed = snapshot.clone();
+        let rule = RouteRule {
+            host: host.into(),
+            to: to("wild"),
+        };
+        routed.routes.push(rule);
+        let found = resolve(&routed, label_of_default, 1).unwrap();
+        assert!(
+            found.starts_with("wild-"),
+            "a route counts more: {host} leads to {found}"
+        );
+    }
+}
+
+#[test]
+fn a_route_in_maintenance_turns_its_own_requests_away_and_serves_labels_before_it() {
+    let mut snapshot = snapshot();
+    snapshot.default = Some(to("home"));
+    let all = snapshot
+        .routes
+        .iter_mut()
+        .map(|rule| &mut rule.to)
+        .chain(&mut snapshot.default);
+    for (seconds, to) in (10..).zip(all) {
+        to.maintenance = Some(Maintenance { retry_after: seconds });
+    }
+    for (host, seconds) in [
+        ("shop.example.com", 10),
+        ("other.example.com", 11),
+        ("docs.example.org", 12),
+        ("elsewhere.net", 14),
+    ] {
+        assert_eq!(resolve(&snapshot, host, 1), Err(Miss::Maintenance(seconds)), "{host}");
+    }
+    assert_eq!(resolve(&snapshot, "pr1.shop.example.com", 1), Ok("shop-pr1".into()));
+    assert_eq!(resolve(&snapshot, "pr1.other.example.com", 1), Ok("wild-pr1".into()));
+}
+
+#[test]
+fn a_routes_own_timeout_is_that_of_its_labels_too() {
+    let mut snapshot = snapshot();
+    snapshot.routes[0].to.timeout_ms = Some(250);
+    let table = RouteTable::new(&snapshot);
+    let timeout = |host| table.resolve(host, at(1)).unwrap().timeout;
+    let own = Some(Duration::from_millis(250));
+    assert_eq!(["shop.example.com", "pr1.shop.example.com"].map(timeout), [own, own]);
+    assert_eq!(
+        ["other.example.com", "pr1.other.example.com"].map(timeout),
+        [None, None]
+    );
+}
+
+#[test]
+fn routes_of_one_app_share_what_it_serves_also_after_a_delta() {
+    let mut snapshot = snapshot();
+    snapshot.routes.push(RouteRule {
+        host: "second.example.org".into(),
+        to: to("shop"),
+    });
+    snapshot.default = Some(to("shop"));
+    let table = RouteTable::new(&snapshot);
+    let active = Some(VersionId::from_text("shop-v2"));
+    let routing = AppRouting {
+        active,
+        ephemeral: Vec::new(),
+    };
+    let delta = RoutingDelta {
+        from: 7,
+        generation: 8,
+        default: snapshot.default.clone(),
+        apps: [(AppName::from_text("shop"), routing)].into(),
+        ..RoutingDelta::default()
+    };
+    let after = table.after(&delta).unwrap();
+    for (table, version) in [(&table, "shop-v1"), (&after, "shop-v2")] {
+        let of = |host| table.resolve(host, at(1)).unwrap().target;
+        let [one, second, default] = ["shop.example.com", "second.example.org", "elsewhere.net"].map(of);
+        assert_eq!(one.version.as_str(), version);
+        assert!(Arc::ptr_eq(one, second) && Arc::ptr_eq(one, default));
+    }
 }
 
 #[test]

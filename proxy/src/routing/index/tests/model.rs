@@ -34,6 +34,18 @@ fn delta(before: &RoutingSnapshot, after: &RoutingSnapshot) -> RoutingDelta {
     }
 }
 
+/// Any service of `app`, with or without settings of the route's own.
+fn some_destination(app: &str, random: &mut StdRng) -> RouteDestination {
+    let mut own = |chance| random.random_bool(chance).then(|| random.random_range(1..4));
+    let (timeout_ms, retry_after) = (own(0.5), own(0.2));
+    RouteDestination {
+        service: ["web", "admin"][random.random_range(0..2)].into(),
+        timeout_ms,
+        maintenance: retry_after.map(|retry_after| Maintenance { retry_after }),
+        ..to(app)
+    }
+}
+
 /// Any of a few routes, apps and labels.
 fn anything(generation: u64, random: &mut StdRng) -> RoutingSnapshot {
     let hosts = [
@@ -52,13 +64,12 @@ fn anything(generation: u64, random: &mut StdRng) -> RoutingSnapshot {
     };
     for host in hosts {
         if random.random_bool(0.5) {
-            let mut to = to(&app(random));
-            to.service = ["web", "admin"][random.random_range(0..2)].into();
+            let to = some_destination(&app(random), random);
             snapshot.routes.push(RouteRule { host: host.into(), to });
         }
     }
     snapshot.routes.sort_by(|a, b| a.host.cmp(&b.host));
-    snapshot.default = random.random_bool(0.5).then(|| to(&app(random)));
+    snapshot.default = random.random_bool(0.5).then(|| some_destination(&app(random), random));
     snapshot.cluster_host = random.random_bool(0.5).then(|| "edge.net".to_owned());
     for _ in 0..3 {
         let (app, version) = (app(random), random.random_range(0..3));
@@ -92,8 +103,16 @@ fn some_host(random: &mut StdRng) -> String {
     host + ["", ".", ":8080", ".:80"][random.random_range(0..4)]
 }
 
+/// The version, the service, and the route's own timeout.
+type Answer = (String, String, Option<Duration>);
+
+fn answer(version: &VersionId, to: &RouteDestination) -> Answer {
+    let timeout = to.timeout_ms.map(Duration::from_millis);
+    (version.to_string(), to.service.clone(), timeout)
+}
+
 /// What the decision says (ADR 0015), by looking through all there is.
-fn by_looking_through(snapshot: &RoutingSnapshot, host: &str, now: Timestamp) -> Result<(String, String), Miss> {
+fn by_looking_through(snapshot: &RoutingSnapshot, host: &str, now: Timestamp) -> Result<Answer, Miss> {
     let host = host::normalise(host);
     let route = |host: &str| -> Option<&RouteDestination> {
         let exact = snapshot.routes.iter().find(|rule| rule.host == host);
@@ -102,17 +121,18 @@ fn by_looking_through(snapshot: &RoutingSnapshot, host: &str, now: Timestamp) ->
         exact.or_else(wildcard).map(|rule| &rule.to)
     };
     let active = |to: &RouteDestination| {
+        if let Some(maintenance) = to.maintenance {
+            return Err(Miss::Maintenance(maintenance.retry_after));
+        }
         let version = snapshot.apps.get(&to.app).and_then(|app| app.active.as_ref());
-        let version = version.ok_or(Miss::Version)?;
-        Ok((version.to_string(), to.service.clone()))
+        version.map(|version| answer(version, to)).ok_or(Miss::Version)
     };
-    let labelled = |app: &AppName, service: &str, label: &str| {
-        let rows = snapshot.apps.get(app).map_or(&[][..], |app| &app.ephemeral).iter();
+    let labelled = |to: &RouteDestination, label: &str| {
+        let rows = snapshot.apps.get(&to.app).map_or(&[][..], |app| &app.ephemeral).iter();
         let last = rows.filter(|row| row.label == label).max_by_key(|row| row.expires_at);
         let last = last.ok_or(Miss::Label)?;
-        let found = (last.version.to_string(), service.to_owned());
         if now < last.expires_at {
-            Ok(found)
+            Ok(answer(&last.version, to))
         } else {
             Err(Miss::Expired(last.expires_at))
         }
@@ -122,13 +142,20 @@ fn by_looking_through(snapshot: &RoutingSnapshot, host: &str, now: Timestamp) ->
     }
     if let Some((label, rest)) = host.split_once('.') {
         if let Some(to) = route(rest) {
-            return labelled(&to.app, &to.service, label);
+            return labelled(to, label);
         }
-        if let (Some((app, cluster)), Some(own)) = (rest.split_once('.'), &snapshot.cluster_host) {
-            let app = AppName::from_text(app);
-            let has_labels = snapshot.apps.get(&app).is_some_and(|app| !app.ephemeral.is_empty());
-            if cluster == own && has_labels {
-                return labelled(&app, "web", label);
+        let own = snapshot.cluster_host.as_deref();
+        if let (Some(to), true) = (&snapshot.default, own == Some(rest)) {
+            let found = labelled(to, label);
+            if found != Err(Miss::Label) {
+                return found;
+            }
+        }
+        if let Some((app, above)) = rest.split_once('.') {
+            let has_labels = |app: &AppRouting| !app.ephemeral.is_empty();
+            let named = snapshot.apps.get(&AppName::from_text(app));
+            if own == Some(above) && named.is_some_and(has_labels) {
+                return labelled(&to(app), label);
             }
         }
     }
@@ -136,9 +163,10 @@ fn by_looking_through(snapshot: &RoutingSnapshot, host: &str, now: Timestamp) ->
 }
 
 fn assert_same((table, snapshot): (&RouteTable, &RoutingSnapshot), host: &str, now: Timestamp, seed: u64) {
-    let found = table
-        .resolve(host, now)
-        .map(|target| (target.version.to_string(), target.service.clone()));
+    let found = table.resolve(host, now).map(|found| {
+        let Found { target, timeout } = found;
+        (target.version.to_string(), target.service.clone(), timeout)
+    });
     let expected = by_looking_through(snapshot, host, now);
     assert_eq!(found, expected, "seed {seed}: {host} in {snapshot:#?}");
 }
