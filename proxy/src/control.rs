@@ -7,7 +7,7 @@ use miren_api::lease::{
     RenewRequest, RenewResponse,
 };
 use miren_api::routing::ProxyAck;
-use miren_api::{ApiError, Client, ClientError, ErrorCode, Server};
+use miren_api::{Client, ClientError, Server};
 use serde::de::IgnoredAny;
 use std::time::Duration;
 
@@ -98,11 +98,11 @@ impl Control {
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
     match tokio::time::timeout(limit, call).await {
         Ok(result) => result,
-        Err(_) => Err(ApiError::new(
-            ErrorCode::Internal,
-            format!("miren-control did not answer within {limit:?}"),
-        )
-        .into()),
+        // Not a refusal: it said nothing.
+        Err(_) => Err(ClientError::Broken {
+            what: "asking miren-control".into(),
+            why: format!("it did not answer within {limit:?}"),
+        }),
     }
 }
 
@@ -132,5 +132,16 @@ impl Backoff {
 
     pub fn reset(&mut self) {
         self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn e3_a_control_that_says_nothing_has_refused_nothing() {
+        let result = within(Duration::ZERO, std::future::pending::<Result<(), ClientError>>()).await;
+        assert!(matches!(result, Err(ClientError::Broken { .. })), "{result:?}");
     }
 }

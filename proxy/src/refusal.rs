@@ -17,6 +17,8 @@ pub enum Reason {
     NoRoute,
     NoActiveVersion,
     NoSuchEphemeral,
+    /// Control could not find or make what the target runs in.
+    LookupFailed,
     /// The route turns requests away.
     Maintenance,
     /// No routing snapshot yet: nothing is known about any host.
@@ -36,7 +38,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the metrics that count them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -44,6 +46,7 @@ impl Reason {
         Self::NoRoute,
         Self::NoActiveVersion,
         Self::NoSuchEphemeral,
+        Self::LookupFailed,
         Self::Maintenance,
         Self::Starting,
         Self::Draining,
@@ -83,6 +86,11 @@ impl Reason {
             Self::NoRoute => (404, "no_route", "No app is served at this address."),
             Self::NoActiveVersion => (404, "no_active_version", "This app has not been deployed yet."),
             Self::NoSuchEphemeral => (404, "no_such_ephemeral", "This preview does not exist or has expired."),
+            Self::LookupFailed => (
+                500,
+                "lookup_failed",
+                "The server could not look up what serves this address.",
+            ),
             Self::Maintenance => (
                 503,
                 "maintenance",

@@ -172,6 +172,8 @@ fn final_refusal(refused: &ApiError) -> Option<Refusal> {
         ErrorCode::AtCapacity => Reason::AtCapacity,
         ErrorCode::Draining => Reason::Draining,
         ErrorCode::NoSuchVersion | ErrorCode::NotFound => return Some(Reason::NoActiveVersion.into()),
+        // It answered that its store failed; one that is away answers nothing.
+        ErrorCode::Internal => return Some(Reason::LookupFailed.into()),
         _ => return None,
     };
     Some(Refusal::retry_after(reason, refused.retry_after))
