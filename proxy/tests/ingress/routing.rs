@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::client::{ask, get};
 use crate::stage::{HOST, Stage, becomes, pause, snapshot, with_label, with_label_until};
 use jiff::{SignedDuration, Timestamp};
-use miren_api::routing::{AppRouting, RoutingDelta, RoutingSnapshot};
+use miren_api::routing::{AppRouting, RoutingDelta};
 use miren_api::{AppName, VersionId};
 use miren_loader::State;
 
@@ -96,7 +96,7 @@ async fn a_new_snapshot_moves_traffic_without_closing_client_connections() {
     stage.grant("shop-v2", &new, 10);
     let mut client = stage.client().await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "old");
-    served(&stage, &snapshot(2, "shop-v2")).await;
+    stage.serve(&snapshot(2, "shop-v2")).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "new");
     assert_eq!(
         old.requests(),
@@ -111,7 +111,7 @@ async fn an_older_snapshot_is_not_applied() {
     let (old, new) = (App::start("old").await, App::start("new").await);
     stage.grant("shop-v1", &old, 10);
     let first = stage.grant("shop-v3", &new, 10);
-    served(&stage, &snapshot(3, "shop-v3")).await;
+    stage.serve(&snapshot(3, "shop-v3")).await;
     assert_eq!(stage.get("/").await.body, "new");
     // What comes after it on the same stream shows that it was read.
     let newer = App::start("newer").await;
@@ -129,7 +129,9 @@ async fn e10_active_and_ephemeral_traffic_never_mix() {
     let (active, preview) = (App::start("active").await, App::start("preview").await);
     stage.grant("shop-v1", &active, 50);
     stage.grant("shop-pr1", &preview, 50);
-    served(&stage, &with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1")).await;
+    stage
+        .serve(&with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1"))
+        .await;
     let address = stage.address();
     let tasks = (0..40).map(|index| {
         let (host, wanted) = if index % 2 == 0 {
@@ -179,12 +181,6 @@ async fn a_damaged_copy_falls_back_to_the_one_before_and_is_counted() {
     assert_eq!(stage.metric("miren_proxy_damaged_snapshots_total").await, 1.0);
 }
 
-/// Publishes a snapshot and waits until it is served.
-async fn served(stage: &Stage, snapshot: &RoutingSnapshot) {
-    stage.control.publish(snapshot);
-    stage.acknowledged(snapshot.generation).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_no_change_of_routes_versions_or_sandboxes_closes_a_clients_connection() {
     let stage = Stage::new("").await;
@@ -193,16 +189,16 @@ async fn i2_no_change_of_routes_versions_or_sandboxes_closes_a_clients_connectio
     stage.grant("shop-v2", &two, 10);
     let mut client = stage.client().await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "one");
-    served(&stage, &snapshot(2, "shop-v2")).await;
+    stage.serve(&snapshot(2, "shop-v2")).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
     stage.advance(old, State::Dead);
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
     let mut without = snapshot(3, "shop-v2");
     without.routes.clear();
     without.default = None;
-    served(&stage, &without).await;
+    stage.serve(&without).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.error(), "no_route");
-    served(&stage, &snapshot(4, "shop-v2")).await;
+    stage.serve(&snapshot(4, "shop-v2")).await;
     assert_eq!(client.ask(&get(HOST, "/")).await.body, "two");
 }
 
@@ -280,14 +276,16 @@ async fn e8_the_proxy_alone_ends_a_label_at_its_instant_and_says_when_that_was()
     stage.grant("shop-pr1", &preview, 10);
     let mut routes = snapshot(2, "shop-v1");
     routes.default = Some(routes.routes[0].to.clone());
-    served(&stage, &with_label(routes.clone(), "pr1", "shop-pr1")).await;
+    stage.serve(&with_label(routes.clone(), "pr1", "shop-pr1")).await;
     let request = get(&format!("pr1.{HOST}"), "/");
     assert_eq!(ask(stage.address(), &request).await.body, "preview");
     // What has leases goes on without control.
     assert_eq!(stage.get("/").await.body, "shop");
     routes.generation = 3;
     let expires_at = Timestamp::now() + SignedDuration::from_secs(1);
-    served(&stage, &with_label_until(expires_at, routes, "pr1", "shop-pr1")).await;
+    stage
+        .serve(&with_label_until(expires_at, routes, "pr1", "shop-pr1"))
+        .await;
     stage.control.kill(&stage.socket());
     let patience = Timestamp::now() + SignedDuration::from_secs(20);
     let refused = loop {

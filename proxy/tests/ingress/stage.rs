@@ -147,6 +147,12 @@ impl Stage {
         .await;
     }
 
+    /// Publishes a snapshot and waits until it is served.
+    pub async fn serve(&self, snapshot: &RoutingSnapshot) {
+        self.control.publish(snapshot);
+        self.acknowledged(snapshot.generation).await;
+    }
+
     /// Waits until the newest generation that the proxy said to serve is this one.
     pub async fn acknowledged(&self, generation: u64) {
         becomes("acknowledged", Some(generation), || {

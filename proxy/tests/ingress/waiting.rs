@@ -8,17 +8,21 @@ use miren_api::{ApiError, ErrorCode};
 use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 
-const WAITING: &str = "miren_proxy_waiting_requests{app=\"shop\"}";
+pub const WAITING: &str = "miren_proxy_waiting_requests{app=\"shop\"}";
 
 fn ask_many(address: SocketAddr, count: usize, path: &'static str) -> Vec<JoinHandle<Response>> {
-    (0..count)
-        .map(|_| tokio::spawn(async move { ask(address, &get(HOST, path)).await }))
-        .collect()
+    ask_often(address, count, &get(HOST, path))
 }
 
-/// Acquires that wait for their answer, and the most there ever were at once.
-fn acquiring(stage: &Stage) -> (usize, usize) {
-    let counted = |inner: &mut Inner| inner.acquiring.get("shop-v1").copied();
+/// The same request, from as many clients at once.
+pub fn ask_often(address: SocketAddr, count: usize, request: &str) -> Vec<JoinHandle<Response>> {
+    let one = |request: String| tokio::spawn(async move { ask(address, &request).await });
+    (0..count).map(|_| one(request.to_owned())).collect()
+}
+
+/// Acquires for a version that wait for their answer, and the most there ever were at once.
+pub fn acquiring(stage: &Stage, version: &str) -> (usize, usize) {
+    let counted = |inner: &mut Inner| inner.acquiring.get(version).copied();
     stage.control.change(counted).unwrap_or_default()
 }
 
@@ -27,7 +31,7 @@ async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
     let stage = Stage::new("").await;
     let waiting = ask_many(stage.address(), 20, "/");
     stage.metric_becomes(WAITING, 20.0).await;
-    becomes("acquires under way", 1, || acquiring(&stage).0).await;
+    becomes("acquires under way", 1, || acquiring(&stage, "shop-v1").0).await;
     let acquires = stage.control.change(|inner| inner.acquires.clone());
     for acquire in &acquires {
         assert_eq!((acquire.version.as_str(), acquire.service.as_str()), ("shop-v1", "web"));
@@ -41,7 +45,7 @@ async fn a_cold_request_waits_for_the_first_sandbox_with_one_acquire_for_all() {
     for response in all(waiting).await {
         assert_eq!((response.status, response.body.as_str()), (200, "app"));
     }
-    assert_eq!(acquiring(&stage).1, 1, "most acquires at once");
+    assert_eq!(acquiring(&stage, "shop-v1").1, 1, "most acquires at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
