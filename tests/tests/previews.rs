@@ -285,10 +285,6 @@ fn e5_what_is_no_label_and_no_life_is_told_before_anything_is_sent() {
         let message = output.parsed::<Value>()["error"]["message"].to_string();
         assert!(message.contains(ttl), "{output}");
     }
-    assert_eq!(
-        node.cli.json::<Vec<Ephemeral>>(&["ephemeral", "list", "-a", "shop"]),
-        []
-    );
     let apps: Vec<Value> = node.cli.json(&["app", "list"]);
     assert_eq!(apps.len(), 0, "{apps:?}");
     node.stop();

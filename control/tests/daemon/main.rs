@@ -16,6 +16,8 @@ mod outputs;
 mod previews;
 mod previews_api;
 mod previews_killed;
+mod previews_replaced;
+mod previews_routing;
 mod scale;
 mod stage;
 mod steps;

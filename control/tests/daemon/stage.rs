@@ -138,8 +138,14 @@ impl Stage {
 
     /// `kill -9`, and another control on what is left.
     pub async fn killed(self) -> Self {
+        let policy = self.policy.clone();
+        self.killed_and(policy).await
+    }
+
+    /// The same, with other settings.
+    pub async fn killed_and(self, policy: Policy) -> Self {
         self.faults.left.store(-1, Ordering::SeqCst);
-        Self::on(self.machine, self.records, self.folder, self.policy).await
+        Self::on(self.machine, self.records, self.folder, policy).await
     }
 
     pub fn artifact(&self, app_toml: &str) -> String {
