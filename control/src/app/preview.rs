@@ -1,6 +1,7 @@
 //! Decides what becomes of a preview: how one that is being made goes on, which ones have to go for it, and when one is over.
 
 use crate::app::deploy::{ImagesSeen, PoolSeen, Readiness, readiness};
+use crate::clock::since;
 use jiff::Timestamp;
 use miren_api::id::VersionId;
 use miren_api::routing::EphemeralRoute;
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
+
+/// How long a label whose time is over stays, so that who comes late is told when that was.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// How far a preview is that is being made. None of this is kept: a control that starts finds a version without its label, and
 /// removes it.
@@ -82,6 +86,22 @@ pub fn evicted<'l>(
     others[..surplus].iter().map(|other| other.label.clone()).collect()
 }
 
+/// Labels that nobody has to be told of any more: those whose time was over so long ago, or that are more than `most`.
+pub fn forgotten<'l>(
+    labels: impl Iterator<Item = &'l EphemeralRoute>,
+    most: usize,
+    now: Timestamp,
+) -> Vec<&'l EphemeralRoute> {
+    let mut over: Vec<_> = labels.filter(|label| label.expires_at <= now).collect();
+    over.sort_by_key(|label| std::cmp::Reverse(label.expires_at));
+    let old = |(age, label): &(usize, &EphemeralRoute)| *age >= most || since(now, label.expires_at) >= REMEMBERED;
+    over.into_iter()
+        .enumerate()
+        .filter(old)
+        .map(|(_, label)| label)
+        .collect()
+}
+
 /// What is seen of a version that was made to be reached under a label, and is not being made any more.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'v> {
@@ -101,8 +121,6 @@ pub struct Standing<'v> {
 pub enum Upkeep {
     /// It lives until then.
     Keep(Timestamp),
-    /// Its time is over: its label goes.
-    Unlabel,
     /// Ask the proxies whether they know.
     Withdraw,
     /// Something is under way that tells when it is over.
@@ -113,12 +131,11 @@ pub enum Upkeep {
     Forget,
 }
 
-/// Plans one that is there.
+/// Plans one that is there. One whose time is over goes as one without a label does: the proxies know the time themselves.
 pub fn upkeep(seen: Standing<'_>, now: Timestamp) -> Upkeep {
-    match seen.label.filter(|label| label.version == *seen.version) {
-        Some(label) if now < label.expires_at => return Upkeep::Keep(label.expires_at),
-        Some(_) => return Upkeep::Unlabel,
-        None => {}
+    let own = seen.label.filter(|label| label.version == *seen.version);
+    if let Some(label) = own.filter(|label| now < label.expires_at) {
+        return Upkeep::Keep(label.expires_at);
     }
     match (seen.unrouted, seen.refers, seen.clearing) {
         (None, ..) => Upkeep::Withdraw,

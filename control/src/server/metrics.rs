@@ -43,8 +43,10 @@ fn measure(control: &Control) {
         .pools
         .set(number(views.iter().map(|view| view.pools.len()).sum::<usize>()));
     let routed = world.routing.now();
-    let labels = views.iter().map(|view| routed.table.labels_of(&view.name).count());
-    metrics.previews_live.set(number(labels.sum::<usize>()));
+    let now = world.clock.now();
+    let labels = views.iter().flat_map(|view| routed.table.labels_of(&view.name));
+    let live = labels.filter(|route| now < route.expires_at);
+    metrics.previews_live.set(number(live.count()));
     let (leases, proxies) = world.desk.counts();
     metrics.leases.set(number(leases));
     metrics.proxies.set(number(proxies));

@@ -118,10 +118,19 @@ async fn e8_e9_from_its_last_instant_on_nothing_is_granted_and_then_nothing_is_l
     assert_eq!(over.code, ErrorCode::NoSuchVersion);
     // A proxy that goes on with its lease holds it up for as long as the service allows.
     pass(60).await;
-    assert_eq!(stage.label("pr1"), None);
     assert!(stage.preview_pools().is_empty());
     assert_eq!(stage.running(), ["./one"]);
     assert_eq!(stage.versions().await.len(), 1);
+    let told = stage.remembered("pr1").map(|route| route.expires_at);
+    assert_eq!(
+        told,
+        Some(preview.expires_at),
+        "who comes late is told when it was over"
+    );
+    pass(DAY).await;
+    stage.control.apps.collect();
+    pass(1).await;
+    assert_eq!(stage.remembered("pr1"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -221,7 +221,14 @@ impl Stage {
         self.machine.command(&lease.sandbox)
     }
 
+    /// What a label leads to, unless its time is over.
     pub fn label(&self, label: &str) -> Option<EphemeralRoute> {
+        let now = self.control.apps.world.clock.now();
+        self.remembered(label).filter(|route| now < route.expires_at)
+    }
+
+    /// What is told of a label, whether its time is over or not.
+    pub fn remembered(&self, label: &str) -> Option<EphemeralRoute> {
         let routed = self.control.apps.world.routing.now();
         routed.table.label_of(&AppName::from_text("shop"), label).cloned()
     }

@@ -82,7 +82,7 @@ fn e8_e9_a_preview_ends_at_its_time_and_in_steps_each_of_which_may_be_the_last_f
         clearing: true,
     };
     assert_eq!(upkeep(seen, at(9)), Upkeep::Keep(at(10)));
-    assert_eq!(upkeep(seen, at(10)), Upkeep::Unlabel);
+    assert_eq!(upkeep(seen, at(10)), Upkeep::Withdraw);
     seen.label = Some(&other);
     assert_eq!(upkeep(seen, at(9)), Upkeep::Withdraw, "another version has the label");
     seen.label = None;
@@ -99,4 +99,19 @@ fn e8_e9_a_preview_ends_at_its_time_and_in_steps_each_of_which_may_be_the_last_f
     );
     seen.clearing = false;
     assert_eq!(upkeep(seen, at(9)), Upkeep::Forget);
+}
+
+#[test]
+fn e8_who_comes_late_is_told_for_a_day_when_it_was_over() {
+    let day = 86_400;
+    let labels = [route("a", 10), route("b", 20), route("c", 30), route("live", 3 * day)];
+    let gone = |most: usize, now: i64| -> Vec<&str> {
+        let gone = forgotten(labels.iter(), most, at(now));
+        gone.into_iter().map(|label| label.label.as_str()).collect()
+    };
+    assert!(gone(3, 30).is_empty());
+    assert_eq!(gone(2, 30), ["a"], "the newest ones stay");
+    assert!(gone(3, 9 + day).is_empty());
+    assert_eq!(gone(3, 20 + day), ["b", "a"]);
+    assert!(gone(0, 9).is_empty(), "they live");
 }

@@ -245,7 +245,8 @@ impl Task {
         let label = preparation.order.label.as_str();
         let most = self.world.policy.previews.per_app;
         let evict = preview::evicted(label, table.labels_of(&app), most, now);
-        let replaced = table.label_of(&app, label).map(|route| route.version.clone());
+        let before = table.label_of(&app, label).filter(|route| now < route.expires_at);
+        let replaced = before.map(|route| route.version.clone());
         let route = EphemeralRoute {
             label: label.to_owned(),
             version: version.clone(),

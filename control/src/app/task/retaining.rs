@@ -14,6 +14,7 @@ impl Task {
         if !self.exists || self.state.app.deleting {
             return;
         }
+        self.forget_labels().await;
         match self.removable().await {
             Ok(removable) if removable.is_empty() => {}
             Ok(removable) => {

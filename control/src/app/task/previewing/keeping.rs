@@ -2,7 +2,7 @@
 
 use crate::app::Event;
 use crate::app::pool::earliest;
-use crate::app::preview::{Standing, Upkeep, upkeep};
+use crate::app::preview::{self, Standing, Upkeep, upkeep};
 use crate::app::task::{Task, WRITE_AGAIN};
 use crate::clock::later;
 use crate::lease::SILENCE;
@@ -35,11 +35,6 @@ impl Task {
             match self.upkeep(record, now) {
                 Upkeep::Keep(until) => return Some(until),
                 Upkeep::Wait => return None,
-                Upkeep::Unlabel => {
-                    if !self.take_label(id).await {
-                        return Some(later(now, WRITE_AGAIN));
-                    }
-                }
                 Upkeep::Withdraw => self.ask_proxies(id, Duration::ZERO),
                 Upkeep::Release => {
                     let changed = self.state.drop_references(|version, _| version == id);
@@ -66,23 +61,20 @@ impl Task {
         upkeep(standing, now)
     }
 
-    async fn take_label(&self, id: &VersionId) -> bool {
-        let preview = self.state.previews.get(id).and_then(|record| record.preview.as_ref());
-        let Some(label) = preview.map(|preview| preview.label.to_string()) else {
-            return true;
-        };
-        tracing::info!(app = %self.state.app.name, label, version = %id, "a preview's time is over");
-        let change = Change::Unlabel {
-            app: self.state.app.name.clone(),
-            label,
-            version: id.clone(),
-        };
-        match self.world.routing.submit(change).await {
-            Ok(_) => true,
-            Err(error) => {
+    /// Lets labels go whose time is long over. What fails is tried again at the next turn.
+    pub(in crate::app::task) async fn forget_labels(&self) {
+        let (app, now) = (&self.state.app.name, self.world.clock.now());
+        let table = self.world.routing.now().table;
+        let most = self.world.policy.previews.per_app;
+        for route in preview::forgotten(table.labels_of(app), most, now) {
+            let change = Change::Unlabel {
+                app: app.clone(),
+                label: route.label.clone(),
+                version: route.version.clone(),
+            };
+            if let Err(error) = self.world.routing.submit(change).await {
                 self.world.metrics.store_errors.inc();
-                tracing::error!(app = %self.state.app.name, version = %id, %error, "taking a label away failed; trying again");
-                false
+                tracing::warn!(%app, label = route.label, %error, "an old label stays; trying again");
             }
         }
     }
