@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 const HOST: &str = "shop.example.com";
 /// Requests a second of each host.
 const RATE: f64 = 500.0;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 20;
 
 /// Load on one host whose answers must be of releases that begin with `mark`, and never go back to an older one.
 fn load(node: &Node, host: &str, mark: &'static str) -> Load {
