@@ -7,6 +7,7 @@ use miren_blackbox::{AppFolder, Node, Output, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ fn e1_e6_e8_e9_e12_e13_the_whole_life_of_a_preview() {
     let node = Node::start();
     let app = AppFolder::rust("shop").fixed(1).release("active");
     let active = node.deploy_at(&app, HOST);
+    let alone = node.census("hello-rust");
     app.set_release("first");
     let first = made(&preview(&node, &app, &["feature/My_Branch", "--ttl", "1h"]));
     assert_eq!(first["label"], "feature-my-branch");
@@ -90,13 +92,15 @@ fn e1_e6_e8_e9_e12_e13_the_whole_life_of_a_preview() {
             seen => Err(format!("pools, versions, sandboxes: {seen:?}")),
         }
     });
-    let address = of_second.ip.expect("it ran").to_string();
-    wait_until("its address to be free", PATIENCE, || {
-        match node.census("hello-rust")["app processes"] {
-            1 => Ok(()),
-            count => Err(format!("{count} processes; {address}")),
+    wait_until("its namespace, interface and cgroup to go", PATIENCE, || {
+        match node.census("hello-rust") {
+            census if census == alone => Ok(()),
+            census => Err(format!("{census:?}, not {alone:?}")),
         }
     });
+    let address = SocketAddr::new(of_second.ip.expect("it ran"), of_second.port.expect("it listened"));
+    let nobody = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    assert!(nobody.is_err(), "something has its address: {nobody:?}");
     let now = node.deploy(&AppFolder::rust("shop").fixed(1).release("active"));
     assert_eq!(
         (now.reused, now.pool),
