@@ -15,6 +15,7 @@ use miren_api::resource::{Pool, Sandbox, SandboxState};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::apps::AppFolder;
 use crate::binaries::Binaries;
@@ -154,6 +155,19 @@ impl Node {
         let deployed: Deployed = output.parsed();
         assert_eq!(deployed.status, "SUCCEEDED", "{output}");
         deployed
+    }
+
+    /// Makes a preview of a folder, under a label and with more arguments; anything but success fails the test.
+    #[track_caller]
+    pub fn preview(&self, app: &AppFolder, arguments: &[&str]) -> Value {
+        let folder = app.path().to_str().expect("a path in UTF-8");
+        let output = self
+            .cli
+            .call_json(&[&["deploy", "-d", folder, "--ephemeral"], arguments].concat());
+        assert_eq!(output.code, 0, "{output}");
+        let made: Value = output.parsed();
+        assert_eq!(made["status"], "SUCCEEDED", "{output}");
+        made
     }
 
     /// Deploys a folder and leads a host to it.

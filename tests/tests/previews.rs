@@ -5,10 +5,8 @@ use miren_api::resource::{Sandbox, SandboxState, Version, VersionStatus};
 use miren_blackbox::http::{self, Connection};
 use miren_blackbox::{AppFolder, Node, Output, wait_until};
 use serde_json::Value;
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,14 +19,6 @@ fn preview(node: &Node, app: &AppFolder, arguments: &[&str]) -> Output {
     let folder = app.path().to_str().expect("a path in UTF-8");
     node.cli
         .call_json(&[&["deploy", "-d", folder, "--ephemeral"], arguments].concat())
-}
-
-#[track_caller]
-fn made(output: &Output) -> Value {
-    assert_eq!(output.code, 0, "{output}");
-    let made: Value = output.parsed();
-    assert_eq!(made["status"], "SUCCEEDED", "{output}");
-    made
 }
 
 fn versions(node: &Node, more: &[&str]) -> Vec<Version> {
@@ -49,7 +39,7 @@ fn e1_e6_e8_e9_e12_e13_the_whole_life_of_a_preview() {
     let active = node.deploy_at(&app, HOST);
     let alone = node.census("hello-rust");
     app.set_release("first");
-    let first = made(&preview(&node, &app, &["feature/My_Branch", "--ttl", "1h"]));
+    let first = node.preview(&app, &["feature/My_Branch", "--ttl", "1h"]);
     assert_eq!(first["label"], "feature-my-branch");
     let url = first["urls"][0].as_str().expect("it has a url");
     let port = node.http.port();
@@ -75,13 +65,26 @@ fn e1_e6_e8_e9_e12_e13_the_whole_life_of_a_preview() {
     assert_eq!(previews[0].label.as_deref(), Some("feature-my-branch"));
 
     app.set_release("second");
-    let second = made(&preview(&node, &app, &["feature-my-branch", "--ttl", "8s"]));
+    let second = node.preview(&app, &["feature-my-branch", "--ttl", "8s"]);
     assert_eq!(second["replaced"], first["version"]);
     assert_eq!(node.get(&label, "/info").field("release"), "second");
     let of_second = started(&node, second["version"].as_str().unwrap()).remove(0);
     ends_at_its_instant(&node, &label, &second);
+    nothing_is_left(&node, &of_second, &alone);
+    let now = node.deploy(&AppFolder::rust("shop").fixed(1).release("active"));
+    assert_eq!(
+        (now.reused, now.pool),
+        (true, active.pool),
+        "what serves was never touched"
+    );
+    node.stop();
+}
+
+/// Neither its records nor anything that was made for its sandbox.
+#[track_caller]
+fn nothing_is_left(node: &Node, sandbox: &Sandbox, alone: &BTreeMap<&str, usize>) {
     wait_until("nothing to be left of it", PATIENCE, || {
-        let (pools, versions) = (node.pools("shop").len(), versions(&node, &[]).len());
+        let (pools, versions) = (node.pools("shop").len(), versions(node, &[]).len());
         let alive = node
             .sandboxes("shop")
             .into_iter()
@@ -94,20 +97,13 @@ fn e1_e6_e8_e9_e12_e13_the_whole_life_of_a_preview() {
     });
     wait_until("its namespace, interface and cgroup to go", PATIENCE, || {
         match node.census("hello-rust") {
-            census if census == alone => Ok(()),
+            census if census == *alone => Ok(()),
             census => Err(format!("{census:?}, not {alone:?}")),
         }
     });
-    let address = SocketAddr::new(of_second.ip.expect("it ran"), of_second.port.expect("it listened"));
+    let address = SocketAddr::new(sandbox.ip.expect("it ran"), sandbox.port.expect("it listened"));
     let nobody = TcpStream::connect_timeout(&address, Duration::from_secs(1));
     assert!(nobody.is_err(), "something has its address: {nobody:?}");
-    let now = node.deploy(&AppFolder::rust("shop").fixed(1).release("active"));
-    assert_eq!(
-        (now.reused, now.pool),
-        (true, active.pool),
-        "what serves was never touched"
-    );
-    node.stop();
 }
 
 /// Asks all the time: the preview answers up to its last instant, and from then on nothing does.
@@ -159,7 +155,7 @@ fn e11_two_hundred_first_requests_start_one_sandbox_and_all_are_answered() {
     let app = AppFolder::rust("shop").fixed(1).release("active");
     node.deploy_at(&app, HOST);
     app.set_release("preview");
-    let cold = made(&preview(&node, &app, &["pr1"]));
+    let cold = node.preview(&app, &["pr1"]);
     let answers = crowd(&node, &format!("pr1.{HOST}"));
     let told: BTreeSet<(u16, String)> = answers
         .iter()
@@ -179,7 +175,7 @@ fn e11_all_of_two_hundred_are_told_that_it_does_not_start_and_the_next_deploy_wo
     let broken = AppFolder::empty("shop")
         .command("sleep 1000")
         .and("port_timeout = \"2s\"");
-    made(&preview(&node, &broken, &["pr1"]));
+    node.preview(&broken, &["pr1"]);
     let begun = Instant::now();
     let host = format!("pr1.{HOST}");
     for answer in crowd(&node, &host) {
@@ -192,7 +188,7 @@ fn e11_all_of_two_hundred_are_told_that_it_does_not_start_and_the_next_deploy_wo
         begun.elapsed()
     );
     app.set_release("fixed");
-    made(&preview(&node, &app, &["pr1"]));
+    node.preview(&app, &["pr1"]);
     assert_eq!(node.get(&host, "/info").field("release"), "fixed");
     node.stop();
 }
@@ -223,19 +219,7 @@ fn e7_the_end_of_a_clone_leaves_its_source_as_it_was() {
         [own, of_version, node.cli.json(&["env", "list", "-a", "shop"])]
     };
     let before = facts();
-    let folder = app.path().to_str().unwrap();
-    let clone = node.cli.call_json(&[
-        "deploy",
-        "-d",
-        folder,
-        "--version",
-        version.as_str(),
-        "--ephemeral",
-        "x",
-        "--ttl",
-        "5s",
-    ]);
-    let clone = made(&clone);
+    let clone = node.preview(&app, &["x", "--version", version.as_str(), "--ttl", "5s"]);
     let host = format!("x.{HOST}");
     assert_eq!(
         node.get(&host, "/info").field("version"),
@@ -300,7 +284,7 @@ fn e9_previews_live_on_through_kill_9_of_control_and_end_all_the_same() {
     let app = AppFolder::rust("shop").fixed(1).release("active");
     node.deploy_at(&app, HOST);
     app.set_release("preview");
-    let made = made(&preview(&node, &app, &["pr1", "--ttl", "12s"]));
+    let made = node.preview(&app, &["pr1", "--ttl", "12s"]);
     let host = format!("pr1.{HOST}");
     assert_eq!(node.get(&host, "/info").field("release"), "preview");
     let running = node.running("shop").len();
@@ -332,67 +316,6 @@ fn e9_previews_live_on_through_kill_9_of_control_and_end_all_the_same() {
             Ok(())
         }
         all => Err(format!("{all:?}")),
-    });
-    node.stop();
-}
-
-/// Nobody else writes the store of a node for as long as this lives.
-struct Locked(Child);
-
-impl Locked {
-    #[track_caller]
-    fn new(node: &Node) -> Self {
-        let hold = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); \
-                    print('held', flush=True); sys.stdin.read()";
-        let file = node.folder().join("data/control.db");
-        let mut child = Command::new("python3")
-            .args(["-c", hold])
-            .arg(file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starting python3");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("it says when it has the lock");
-        assert_eq!(line, "held\n");
-        Self(child)
-    }
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn e3_a_lookup_that_fails_is_a_500_that_says_so_and_never_the_default_app() {
-    let node = Node::start();
-    let app = AppFolder::rust("shop").fixed(1).release("active");
-    node.deploy_at(&app, HOST);
-    app.set_release("preview");
-    made(&preview(&node, &app, &["pr1"]));
-    let host = format!("pr1.{HOST}");
-    let locked = Locked::new(&node);
-    let response = node.get(&host, "/info");
-    assert_eq!(
-        (response.status, response.code()),
-        (500, "lookup_failed"),
-        "{response:?}"
-    );
-    assert_eq!(
-        node.get(HOST, "/info").field("release"),
-        "active",
-        "what serves goes on"
-    );
-    drop(locked);
-    wait_until("the preview", PATIENCE, || match node.get(&host, "/info") {
-        response if response.status == 200 => Ok(assert_eq!(response.field("release"), "preview")),
-        response => Err(format!("{response:?}")),
     });
     node.stop();
 }

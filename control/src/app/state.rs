@@ -112,10 +112,9 @@ impl AppState {
         changed
     }
 
-    /// Sandboxes of deployed versions that none wants any more and that still serve or are about to.
+    /// Sandboxes that no version wants and that still serve or are about to.
     pub fn unwanted(&self) -> usize {
-        let of_deploys = self.pools.values().filter(|pool| pool.label.is_none());
-        let retiring = of_deploys.filter(|pool| pool.is_retiring());
+        let retiring = self.pools.values().filter(|pool| pool.is_retiring());
         retiring
             .map(|pool| {
                 self.members(&pool.id)

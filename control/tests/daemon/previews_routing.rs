@@ -2,10 +2,15 @@
 
 use crate::node::web;
 use crate::stage::{Stage, pass};
-use miren_api::ephemeral::EphemeralRequest;
-use miren_api::id::AppName;
+use miren_api::ephemeral::{Ephemeral, EphemeralRequest};
+use miren_api::id::{AppName, Label};
+use miren_api::resource::SandboxState;
+use miren_api::{ApiError, ErrorCode};
+use miren_control::app::Command;
 use miren_control::policy::{Policy, Urls};
-use miren_control::routing::Routed;
+use miren_control::routing::{Change, Routed};
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 const DAY: u64 = 86_400;
 
@@ -79,9 +84,94 @@ async fn e9_a_deploy_does_not_wait_for_the_end_of_a_preview() {
     stage.machine.hold("./held");
     pass(70).await;
     assert_eq!(stage.running(), ["./held", "./one"], "it drains");
+    assert_eq!(
+        stage.versions().await.len(),
+        2,
+        "its record stays until its pool is gone"
+    );
     stage.deploy("./two").await;
     assert_eq!(stage.running(), ["./held", "./two"]);
     stage.machine.release("./held");
     pass(60).await;
     assert_eq!(stage.running(), ["./two"]);
+    assert_eq!(stage.versions().await.len(), 2, "both that were deployed");
+}
+
+/// Ends the preview with this label.
+async fn unlabel(stage: &Stage, label: &str) -> Result<Ephemeral, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let label = Label::from_text(label);
+    stage
+        .app
+        .commands
+        .send(Command::Unlabel { label, reply })
+        .await
+        .ok()
+        .unwrap();
+    answer.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn e9_after_a_restart_too_proxies_have_time_to_say_that_they_know() {
+    let stage = Stage::start().await;
+    let preview = stage.preview("pr1", DAY, "./two").await;
+    stage.acquire(&preview.version).await.unwrap();
+    let connected = stage.control.apps.world.desk.connect("p1").unwrap();
+    unlabel(&stage, "pr1").await.unwrap();
+    pass(2).await;
+    let serving = |stage: &Stage| stage.machine.of_app("shop", SandboxState::Running).len();
+    assert_eq!(serving(&stage), 1, "the proxy has said nothing");
+    let stage = stage.killed().await;
+    drop(connected);
+    pass(4).await;
+    assert_eq!(serving(&stage), 1, "it may come back");
+    pass(60).await;
+    assert_eq!((stage.running(), stage.versions().await.len()), (Vec::new(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn e8_what_no_label_leads_to_is_neither_opened_nor_extended() {
+    let stage = Stage::start().await;
+    let (gone, over) = (
+        stage.preview("gone", DAY, "./two").await,
+        stage.preview("over", 60, "./two").await,
+    );
+    let _silent = stage.control.apps.world.desk.connect("p1").unwrap();
+    unlabel(&stage, "gone").await.unwrap();
+    pass(1).await;
+    let refused = stage.acquire(&gone.version).await.unwrap_err();
+    assert_eq!(
+        refused.code,
+        ErrorCode::NoSuchVersion,
+        "nor while proxies are waited for"
+    );
+    pass(60).await;
+    assert!(stage.remembered("over").is_some());
+    let refused = stage.acquire(&over.version).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NoSuchVersion);
+    let (reply, answer) = oneshot::channel();
+    let (label, ttl) = (Label::from_text("over"), Duration::from_secs(3600));
+    stage
+        .app
+        .commands
+        .send(Command::Extend { label, ttl, reply })
+        .await
+        .ok()
+        .unwrap();
+    assert_eq!(answer.await.unwrap().unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(unlabel(&stage, "over").await.unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e8_the_end_of_a_version_is_not_that_of_the_one_that_has_its_label_now() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    let new = stage.preview("pr1", DAY, "./new").await;
+    let late = Change::Unlabel {
+        app: AppName::from_text("shop"),
+        label: "pr1".into(),
+        version: old.version,
+    };
+    stage.control.apps.world.routing.submit(late).await.unwrap();
+    assert_eq!(stage.label("pr1").unwrap().version, new.version);
 }

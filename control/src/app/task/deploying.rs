@@ -9,10 +9,10 @@ use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, SandboxRe
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
-use miren_api::id::{DeployId, Label, PoolId, SandboxId, VersionId};
+use miren_api::id::{DeployId, Label, PoolId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod cancel;
@@ -321,9 +321,8 @@ impl Task {
     }
 
     fn retire(&mut self, seq: u64) {
-        let previews: BTreeSet<VersionId> = self.state.previews.keys().cloned().collect();
-        let is_older = |version: &VersionId, of: u64| of < seq && !previews.contains(version);
-        let changed = self.state.drop_references(is_older);
+        // Those of previews have higher numbers than any deploy.
+        let changed = self.state.drop_references(|_, of| of < seq);
         self.put_pools(&changed);
         let message = format!("every proxy serves it; {} pools changed", changed.len());
         self.note(seq, DeployStatus::DrainingOld, message);
