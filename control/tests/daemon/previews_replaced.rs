@@ -113,3 +113,25 @@ async fn e14_e6_what_cannot_be_saved_fails_and_changes_nothing() {
     }
     assert!(stage.try_preview("more", DAY, &web("./three")).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn e14_what_was_announced_is_not_said_to_have_failed() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    stage.acquire(&old.version).await.unwrap();
+    stage.machine.hold("./new");
+    let request = EphemeralRequest {
+        artifact: Some(stage.artifact(&web("./new"))),
+        ..EphemeralRequest::default()
+    };
+    let answer = stage.order("pr1", DAY, request).await;
+    pass(1).await;
+    // That it runs cannot be saved; that it has the label can.
+    stage.fail(Kind::Sandbox);
+    stage.machine.release("./new");
+    pass(10).await;
+    assert_ne!(stage.label("pr1").unwrap().version, old.version);
+    stage.fail(None);
+    let new = answer.await.unwrap().unwrap();
+    assert_eq!(stage.label("pr1").unwrap().version, new.ephemeral.version);
+}

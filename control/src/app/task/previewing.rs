@@ -72,6 +72,11 @@ impl Making {
         matches!(stage, Some(Stage::Starting { .. }))
     }
 
+    fn is_announced(&self, seq: u64) -> bool {
+        let stage = self.of.get(&seq).map(|preparation| &preparation.stage);
+        matches!(stage, Some(Stage::Announced))
+    }
+
     pub(super) fn seqs(&self) -> Vec<u64> {
         self.of.keys().copied().collect()
     }
@@ -105,8 +110,11 @@ impl Task {
                 Step::Fail(why) => self.fail_preview(seq, ApiError::new(ErrorCode::BootFailed, why)),
             }
             if !self.commit().await {
-                let failed = "saving the preview failed; nothing has changed for requests";
-                self.fail_preview(seq, ApiError::new(ErrorCode::Internal, failed));
+                // Once it is announced there is nothing to take back: what else has to be saved is tried again.
+                if !self.making.is_announced(seq) {
+                    let failed = "saving the preview failed; nothing has changed for requests";
+                    self.fail_preview(seq, ApiError::new(ErrorCode::Internal, failed));
+                }
                 return Some(later(now, WRITE_AGAIN));
             }
             self.publish();
