@@ -3,8 +3,9 @@
 use crate::app::deploy::{ImagesSeen, PoolSeen, Readiness, readiness};
 use crate::clock::since;
 use jiff::Timestamp;
-use miren_api::id::VersionId;
+use miren_api::id::{AppName, Label, VersionId};
 use miren_api::routing::EphemeralRoute;
+use miren_api::{ApiError, ErrorCode};
 use std::time::Duration;
 
 #[cfg(test)]
@@ -144,4 +145,10 @@ pub fn upkeep(seen: Standing<'_>, now: Timestamp) -> Upkeep {
         (Some(true), false, true) => Upkeep::Wait,
         (Some(true), false, false) => Upkeep::Forget,
     }
+}
+
+/// What is said where no live label is found.
+pub fn no_such_preview(app: &AppName, label: &Label) -> ApiError {
+    let message = format!("app {app} has no preview {label}, or its time is over");
+    ApiError::new(ErrorCode::NotFound, message).remedy(format!("miren ephemeral list -a {app}"))
 }

@@ -6,6 +6,7 @@ use super::deploys::{check_folder, idempotency_key, parse_app};
 use super::extract::{Body, Parameters};
 use super::page::{Paging, page};
 use super::refusal::Refusal;
+use crate::app::preview::no_such_preview;
 use crate::app::{Command, PreviewOrder};
 use crate::output::Output;
 use axum::Json;
@@ -16,7 +17,7 @@ use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, stream};
 use miren_api::deploy::OutputLine;
 use miren_api::ephemeral::{Ephemeral, EphemeralDeployed, EphemeralRequest, ExtendRequest, parse_label, parse_ttl};
-use miren_api::id::Label;
+use miren_api::id::AppName;
 use miren_api::resource::Page;
 use miren_api::{ApiError, ErrorCode};
 use std::convert::Infallible;
@@ -104,12 +105,9 @@ pub async fn show(
     let label = parse_label(&label)?;
     let mut previews = live(&server, &app)?.into_iter();
     let found = previews.find(|preview| preview.label == label);
-    Ok(Json(found.ok_or_else(|| no_such_preview(&app, &label))?))
-}
-
-fn no_such_preview(app: &str, label: &Label) -> ApiError {
-    let message = format!("app {app} has no preview {label}, or its time is over");
-    ApiError::new(ErrorCode::NotFound, message).remedy(format!("miren ephemeral list -a {app}"))
+    Ok(Json(
+        found.ok_or_else(|| no_such_preview(&AppName::from_text(app), &label))?,
+    ))
 }
 
 /// Ends a preview: from now on it is unroutable, and what it runs drains.

@@ -16,13 +16,8 @@ impl Task {
     /// Takes every preview that is there as far as it goes now; returns when to look again.
     pub(in crate::app::task) async fn keep_previews(&mut self) -> Option<Timestamp> {
         let mut wake = None;
-        let ids: Vec<VersionId> = self.state.previews.keys().cloned().collect();
-        for id in ids
-            .iter()
-            .filter(|id| !self.making.makes(id))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+        let made = self.state.previews.keys().filter(|id| !self.making.makes(id));
+        for id in made.cloned().collect::<Vec<_>>() {
             wake = earliest(wake, self.keep_preview(&id).await);
         }
         wake

@@ -1,5 +1,6 @@
 //! Decides how a label is given more time, taken away or shown, and how its version gets a pool when the first request comes.
 
+use crate::app::preview::no_such_preview;
 use crate::app::task::Task;
 use crate::clock::later;
 use crate::record::{Reference, Stored, VersionRecord};
@@ -17,7 +18,7 @@ impl Task {
         let routed = self.world.routing.now();
         let found = routed.table.label_of(app, label.as_str());
         let live = found.filter(|route| now < route.expires_at).cloned();
-        live.ok_or_else(|| no_such_label(app.as_str(), label))
+        live.ok_or_else(|| no_such_preview(app, label))
     }
 
     /// A label as it is shown.
@@ -25,7 +26,7 @@ impl Task {
         let route = self.live(label)?;
         let (view, routed) = (self.view.borrow().clone(), self.world.routing.now());
         let shown = view.ephemeral(&route, &routed.table, &self.world.policy.urls);
-        shown.ok_or_else(|| no_such_label(self.state.app.name.as_str(), label))
+        shown.ok_or_else(|| no_such_preview(&self.state.app.name, label))
     }
 
     pub(in crate::app::task) async fn extend(&mut self, label: &Label, ttl: Duration) -> Result<Ephemeral, ApiError> {
@@ -104,9 +105,4 @@ impl Task {
         self.ledger.put(&version);
         self.state.previews.insert(version.id.clone(), version);
     }
-}
-
-fn no_such_label(app: &str, label: &Label) -> ApiError {
-    let message = format!("app {app} has no preview {label}, or its time is over");
-    ApiError::new(ErrorCode::NotFound, message).remedy(format!("miren ephemeral list -a {app}"))
 }
