@@ -6,6 +6,7 @@ mod collecting;
 mod crashes;
 mod deploys;
 mod disks;
+mod faulty;
 mod followers;
 mod kept;
 mod leases;

@@ -199,12 +199,12 @@ async fn e3_a_pool_that_cannot_be_saved_is_an_error_that_says_so_and_no_pool() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
     let preview = stage.preview("pr1", DAY, "./two").await;
-    stage.fail(Kind::Pool);
+    stage.faults.fail(Kind::Pool);
     let error = stage.acquire(&preview.version).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Internal);
     assert!(error.message.contains("could not be saved"), "{error}");
     assert!(stage.preview_pools().is_empty());
-    stage.fail(None);
+    stage.faults.fail(None);
     assert_eq!(stage.served_by(&preview.version).await, "./two");
     assert_eq!(stage.preview_pools().len(), 1);
 }

@@ -2,10 +2,8 @@
 
 use crate::node::{fixed, web};
 use crate::stage::{Stage, pass};
-use miren_api::ephemeral::EphemeralRequest;
 use miren_api::id::VersionId;
 use miren_control::store::Kind;
-use std::sync::atomic::Ordering;
 
 /// What is done while control dies.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +18,7 @@ enum Deed {
 async fn doing(stage: &Stage, deed: Deed, preview: Option<&VersionId>) {
     match (deed, preview) {
         (Deed::Make | Deed::Replace, _) => {
-            let request = EphemeralRequest {
-                artifact: Some(stage.artifact(&web("./new"))),
-                ..EphemeralRequest::default()
-            };
+            let request = stage.request(&web("./new"));
             drop(stage.order("pr1", 3600, request).await.await);
         }
         (Deed::Open, Some(version)) => drop(stage.acquire(version).await),
@@ -56,10 +51,10 @@ async fn dies_at(point: i64, deed: Deed) -> bool {
     if let (Deed::Replace | Deed::Expire | Deed::Delete, Some(old)) = (deed, &old) {
         stage.acquire(old).await.unwrap();
     }
-    stage.faults.left.store(point, Ordering::SeqCst);
+    stage.faults.kill_at(point);
     let died = tokio::select! {
         biased;
-        () = stage.faults.died.notified() => true,
+        () = stage.faults.died() => true,
         () = doing(&stage, deed, old.as_ref()) => false,
     };
     let stage = stage.killed().await;

@@ -3,7 +3,6 @@
 use crate::node::web;
 use crate::stage::{Stage, pass};
 use miren_api::ErrorCode;
-use miren_api::ephemeral::EphemeralRequest;
 use miren_control::store::Kind;
 
 const DAY: u64 = 86_400;
@@ -14,11 +13,7 @@ async fn e6_a_label_serves_the_old_one_until_the_new_one_runs() {
     let old = stage.preview("pr1", DAY, "./old").await;
     stage.acquire(&old.version).await.unwrap();
     stage.machine.hold("./new");
-    let request = EphemeralRequest {
-        artifact: Some(stage.artifact(&web("./new"))),
-        ..EphemeralRequest::default()
-    };
-    let answer = stage.order("pr1", DAY, request).await;
+    let answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
     pass(10).await;
     assert_eq!(stage.label("pr1").unwrap().version, old.version);
     assert_eq!(stage.served_by(&old.version).await, "./old");
@@ -55,13 +50,9 @@ async fn e6_the_newer_of_two_for_one_label_wins() {
     let old = stage.preview("pr1", DAY, "./old").await;
     stage.acquire(&old.version).await.unwrap();
     stage.machine.hold("./slow");
-    let request = |command: &str| EphemeralRequest {
-        artifact: Some(stage.artifact(&web(command))),
-        ..EphemeralRequest::default()
-    };
-    let slow = stage.order("pr1", DAY, request("./slow")).await;
+    let slow = stage.order("pr1", DAY, stage.request(&web("./slow"))).await;
     pass(1).await;
-    let new = stage.order("pr1", DAY, request("./new")).await.await.unwrap().unwrap();
+    let new = stage.try_preview("pr1", DAY, &web("./new")).await.unwrap();
     assert_eq!(slow.await.unwrap().unwrap_err().code, ErrorCode::Superseded);
     stage.machine.release("./slow");
     pass(60).await;
@@ -98,10 +89,10 @@ async fn e14_e6_what_cannot_be_saved_fails_and_changes_nothing() {
     let before = stage.bodies(&[Kind::Label]).await;
     for kind in [Kind::Version, Kind::Label] {
         for label in ["pr1", "more"] {
-            stage.fail(kind);
+            stage.faults.fail(kind);
             let error = stage.try_preview(label, DAY, &web("./three")).await.unwrap_err();
             assert_eq!(error.code, ErrorCode::Internal, "{kind:?} {label}: {error}");
-            stage.fail(None);
+            stage.faults.fail(None);
             pass(60).await;
             assert_eq!(stage.bodies(&[Kind::Label]).await, before, "{kind:?} {label}");
             assert_eq!(
@@ -120,18 +111,14 @@ async fn e14_what_was_announced_is_not_said_to_have_failed() {
     let old = stage.preview("pr1", DAY, "./old").await;
     stage.acquire(&old.version).await.unwrap();
     stage.machine.hold("./new");
-    let request = EphemeralRequest {
-        artifact: Some(stage.artifact(&web("./new"))),
-        ..EphemeralRequest::default()
-    };
-    let answer = stage.order("pr1", DAY, request).await;
+    let answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
     pass(1).await;
     // That it runs cannot be saved; that it has the label can.
-    stage.fail(Kind::Sandbox);
+    stage.faults.fail(Kind::Sandbox);
     stage.machine.release("./new");
     pass(10).await;
     assert_ne!(stage.label("pr1").unwrap().version, old.version);
-    stage.fail(None);
+    stage.faults.fail(None);
     let new = answer.await.unwrap().unwrap();
     assert_eq!(stage.label("pr1").unwrap().version, new.ephemeral.version);
 }

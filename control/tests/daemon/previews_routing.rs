@@ -2,7 +2,7 @@
 
 use crate::node::web;
 use crate::stage::{Stage, pass};
-use miren_api::ephemeral::{Ephemeral, EphemeralRequest};
+use miren_api::ephemeral::Ephemeral;
 use miren_api::id::{AppName, Label};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
@@ -26,11 +26,7 @@ async fn e6_the_replaced_version_serves_until_every_proxy_knows() {
     let desk = stage.control.apps.world.desk.clone();
     let _connected = desk.connect("p1").unwrap();
     desk.acknowledge("p1", routed(&stage).generation);
-    let request = EphemeralRequest {
-        artifact: Some(stage.artifact(&web("./new"))),
-        ..EphemeralRequest::default()
-    };
-    let mut answer = stage.order("pr1", DAY, request).await;
+    let mut answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
     pass(2).await;
     assert_ne!(stage.label("pr1").unwrap().version, old.version, "it is announced");
     let serving = stage.machine.of_app("shop", SandboxState::Running);

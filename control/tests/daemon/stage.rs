@@ -1,9 +1,9 @@
-//! An app with previews on a clock of the runtime's own, over a store whose writes can be made to fail or to be the last ones.
+//! An app with previews on a clock of the runtime's own, over a store that can fail.
 
+use crate::faulty::Faulty;
 use crate::machine::{Machine, control_on};
 use crate::memory::Memory;
 use crate::node::{folder, web};
-use async_trait::async_trait;
 use jiff::Timestamp;
 use miren_api::ApiError;
 use miren_api::deploy::{DeployRequest, DeployStatus};
@@ -19,74 +19,11 @@ use miren_control::leasing;
 use miren_control::ledger;
 use miren_control::policy::Policy;
 use miren_control::record::{BY_APP, DeployRecord, VersionRecord};
-use miren_control::store::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use miren_control::store::{Kind, Selection, Store};
 use std::io::Cursor;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
-
-/// A store that fails writes of one kind, or whose process dies at a certain write.
-pub struct Faulty {
-    store: Arc<Memory>,
-    pub fails: Mutex<Option<Kind>>,
-    /// Writes that are still answered; at the one after, the process dies.
-    pub left: AtomicI64,
-    pub died: Notify,
-}
-
-impl Faulty {
-    fn over(store: Arc<Memory>) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            fails: Mutex::default(),
-            left: AtomicI64::new(i64::MAX),
-            died: Notify::new(),
-        })
-    }
-
-    async fn unless_dead(&self) {
-        if self.left.load(Ordering::SeqCst) < 0 {
-            std::future::pending().await
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Faulty {
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.unless_dead().await;
-        self.store.get(key).await
-    }
-
-    async fn list(&self, kind: Kind, which: Selection) -> Result<Vec<Record>, StoreError> {
-        self.unless_dead().await;
-        self.store.list(kind, which).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let failing = *self.fails.lock().unwrap();
-        if writes.iter().any(|write| Some(write.key.kind) == failing) {
-            let why = "the disk is full".to_owned();
-            return Err(StoreError::Failed { doing: "writing", why });
-        }
-        if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
-            return self.store.commit(writes).await;
-        }
-        self.left.store(-1, Ordering::SeqCst);
-        self.died.notify_one();
-        std::future::pending().await
-    }
-
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.unless_dead().await;
-        self.store.changes(after, limit).await
-    }
-
-    fn revision(&self) -> watch::Receiver<Revision> {
-        self.store.revision()
-    }
-}
+use tokio::sync::oneshot;
 
 /// The app `shop`, and what outlives its control.
 pub struct Stage {
@@ -144,7 +81,7 @@ impl Stage {
 
     /// The same, with other settings.
     pub async fn killed_and(self, policy: Policy) -> Self {
-        self.faults.left.store(-1, Ordering::SeqCst);
+        self.faults.kill();
         Self::on(self.machine, self.records, self.folder, policy).await
     }
 
@@ -179,14 +116,27 @@ impl Stage {
         }
     }
 
+    /// What asks for a preview of a folder with this `app.toml`.
+    pub fn request(&self, app_toml: &str) -> EphemeralRequest {
+        EphemeralRequest {
+            artifact: Some(self.artifact(app_toml)),
+            ..EphemeralRequest::default()
+        }
+    }
+
     /// Asks for a preview, without waiting for the answer.
     pub async fn order(&self, label: &str, ttl: u64, request: EphemeralRequest) -> Answer {
+        self.order_with(None, label, ttl, request).await
+    }
+
+    /// The same, under a key.
+    pub async fn order_with(&self, key: Option<&str>, label: &str, ttl: u64, request: EphemeralRequest) -> Answer {
         let (reply, answer) = oneshot::channel();
         let order = Box::new(PreviewOrder {
             label: Label::parse(label).unwrap(),
             ttl: Duration::from_secs(ttl),
             request,
-            key: None,
+            key: key.map(str::to_owned),
         });
         self.app
             .commands
@@ -198,11 +148,7 @@ impl Stage {
     }
 
     pub async fn try_preview(&self, label: &str, ttl: u64, app_toml: &str) -> Result<EphemeralDeployed, ApiError> {
-        let request = EphemeralRequest {
-            artifact: Some(self.artifact(app_toml)),
-            ..EphemeralRequest::default()
-        };
-        self.order(label, ttl, request).await.await.unwrap()
+        self.order(label, ttl, self.request(app_toml)).await.await.unwrap()
     }
 
     /// A preview that runs `command`, once it can be reached.
@@ -262,10 +208,6 @@ impl Stage {
             bodies.extend(records.into_iter().map(|record| record.body));
         }
         bodies
-    }
-
-    pub fn fail(&self, kind: impl Into<Option<Kind>>) {
-        *self.faults.fails.lock().unwrap() = kind.into();
     }
 }
 

@@ -2,10 +2,10 @@
 //! one that did not.
 
 use crate::disks::with_disk;
+use crate::faulty::Faulty;
 use crate::machine::{Machine, images};
 use crate::memory::Memory;
 use crate::node::{folder, web};
-use async_trait::async_trait;
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::AppName;
@@ -17,75 +17,11 @@ use miren_control::control::{Control, Parts};
 use miren_control::ledger;
 use miren_control::policy::Policy;
 use miren_control::record::DeployRecord;
-use miren_control::store::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use miren_control::store::{Selection, Store};
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
-
-/// Writes never to be reached.
-const NEVER: i64 = i64::MAX;
-
-/// A store whose process dies at a certain write: from then on nothing is answered.
-struct Mortal {
-    store: Arc<Memory>,
-    /// Twice the writes that are still answered; one more if the next one is still made.
-    left: AtomicI64,
-    died: Notify,
-}
-
-impl Mortal {
-    fn over(store: Arc<Memory>) -> Arc<Self> {
-        Arc::new(Self {
-            store,
-            left: AtomicI64::new(NEVER),
-            died: Notify::new(),
-        })
-    }
-
-    async fn unless_dead(&self) {
-        if self.left.load(Ordering::SeqCst) < 0 {
-            std::future::pending().await
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Mortal {
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.unless_dead().await;
-        self.store.get(key).await
-    }
-
-    async fn list(&self, kind: Kind, which: Selection) -> Result<Vec<Record>, StoreError> {
-        self.unless_dead().await;
-        self.store.list(kind, which).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let left = self.left.fetch_sub(2, Ordering::SeqCst);
-        if left >= 2 {
-            return self.store.commit(writes).await;
-        }
-        if left == 1 {
-            // Made, and nobody hears of it.
-            let _ = self.store.commit(writes).await;
-        }
-        self.left.store(-1, Ordering::SeqCst);
-        self.died.notify_one();
-        std::future::pending().await
-    }
-
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.unless_dead().await;
-        self.store.changes(after, limit).await
-    }
-
-    fn revision(&self) -> watch::Receiver<Revision> {
-        self.store.revision()
-    }
-}
+use tokio::sync::oneshot;
 
 /// What outlives control.
 struct Ground {
@@ -98,7 +34,7 @@ struct Ground {
 /// One process of control.
 struct Life {
     control: Arc<Control>,
-    store: Arc<Mortal>,
+    store: Arc<Faulty>,
     app: AppHandle,
 }
 
@@ -114,7 +50,7 @@ impl Ground {
     }
 
     async fn live(&self) -> Life {
-        let store = Mortal::over(Arc::clone(&self.records));
+        let store = Faulty::over(Arc::clone(&self.records));
         let parts = Parts {
             store: Arc::clone(&store) as Arc<dyn Store>,
             executor: Arc::new(self.machine.clone()),
@@ -164,7 +100,7 @@ impl Life {
         self.app.commands.send(deploy).await.ok().unwrap();
         tokio::select! {
             answer = answer => Some(answer.unwrap().unwrap()),
-            () = self.store.died.notified() => None,
+            () = self.store.died() => None,
         }
     }
 
@@ -172,7 +108,7 @@ impl Life {
     async fn dies_within_a_minute(&self) -> bool {
         let minute = tokio::time::sleep(Duration::from_secs(60));
         tokio::select! {
-            () = self.store.died.notified() => true,
+            () = self.store.died() => true,
             () = minute => false,
         }
     }
@@ -186,10 +122,10 @@ async fn dies_at(point: i64, app: fn(&str) -> String) -> bool {
     assert!(!first.dies_within_a_minute().await);
     assert_eq!(ground.running(), ["./one"]);
 
-    first.store.left.store(point, Ordering::SeqCst);
+    first.store.kill_at(point);
     let asked = first.ask(&app("./two")).await;
     let died = asked.is_none() || first.dies_within_a_minute().await;
-    first.store.left.store(-1, Ordering::SeqCst);
+    first.store.kill();
 
     let second = ground.live().await;
     assert!(!second.dies_within_a_minute().await);
