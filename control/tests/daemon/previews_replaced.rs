@@ -64,6 +64,36 @@ async fn e6_the_newer_of_two_for_one_label_wins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn e6_who_asks_again_with_the_same_key_waits_for_the_one_that_is_being_made() {
+    let stage = Stage::start().await;
+    let old = stage.preview("pr1", DAY, "./old").await;
+    stage.acquire(&old.version).await.unwrap();
+    stage.machine.hold("./new");
+    let ask = |command| {
+        let request = stage.request(&web(command));
+        stage.order_with(Some("key"), "pr1", DAY, request)
+    };
+    let first = ask("./new").await;
+    drop(ask("./new").await);
+    let again = ask("./new").await;
+    let other = ask("./other").await.await.unwrap().unwrap_err();
+    assert_eq!(other.code, ErrorCode::Conflict);
+    assert_eq!(
+        stage.versions().await.len(),
+        2,
+        "the one that serves, and one that is being made"
+    );
+    stage.machine.release("./new");
+    let made = first.await.unwrap().unwrap();
+    assert_eq!(again.await.unwrap().unwrap(), made);
+    assert_eq!(stage.label("pr1").unwrap().version, made.ephemeral.version);
+    pass(60).await;
+    assert_eq!(stage.running(), ["./new"]);
+    let late = ask("./new").await.await.unwrap().unwrap();
+    assert_eq!(late, made, "whenever it is asked again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn e6_the_eleventh_takes_the_place_of_the_one_that_expires_first() {
     let stage = Stage::start().await;
     for number in 0..10 {

@@ -1,6 +1,6 @@
 //! Decides which requests for previews are taken: those whose every mistake can be told now are refused before anything is made.
 
-use super::{Preparation, PreviewOrder, Reply};
+use super::{Making, Preparation, PreviewOrder, Reply};
 use crate::app::preview::Stage;
 use crate::app::task::Task;
 use crate::record::{Source, Stored};
@@ -27,30 +27,58 @@ pub(super) fn previewed(
     })
 }
 
+impl Making {
+    /// Answers an order that came before under the same key, now or with the one that is being made; gives back who asks if it
+    /// is a new one. One that failed is forgotten: its key may try again.
+    fn repeated(&mut self, order: &PreviewOrder, reply: Reply) -> Option<Reply> {
+        if order.key.is_none() {
+            return Some(reply);
+        }
+        let mut being_made = self.of.values_mut();
+        if let Some(known) = being_made.find(|known| known.order.key == order.key) {
+            match order.repeats(&known.order) {
+                Ok(()) => known.join(reply),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+            return None;
+        }
+        let mut made = self.recent.iter();
+        let Some((known, made)) = made.find(|(known, _)| known.key == order.key) else {
+            return Some(reply);
+        };
+        // Who asked may be gone.
+        let _ = reply.send(order.repeats(known).map(|()| made.clone()));
+        None
+    }
+}
+
+impl Preparation {
+    /// One more who waits for it. Those who have gone need no answer.
+    fn join(&mut self, reply: Reply) {
+        self.replies.retain(|reply| !reply.is_closed());
+        self.replies.push(reply);
+    }
+}
+
+impl PreviewOrder {
+    fn repeats(&self, known: &Self) -> Result<(), ApiError> {
+        if self.request == known.request {
+            return Ok(());
+        }
+        let message = "this Idempotency-Key was used for another preview of the app";
+        Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"))
+    }
+}
+
 impl Task {
     /// Begins to make a preview; the answer comes when it can be reached, or with why it cannot.
     pub(in crate::app::task) async fn preview(&mut self, order: PreviewOrder, reply: Reply) {
-        match self.recall(&order) {
-            Ok(Some(made)) => drop(reply.send(Ok(made))),
-            Ok(None) => match self.accept_preview(&order).await {
-                Ok(source) => self.begin_preview(order, source, reply).await,
-                Err(error) => drop(reply.send(Err(error))),
-            },
+        let Some(reply) = self.making.repeated(&order, reply) else {
+            return;
+        };
+        match self.accept_preview(&order).await {
+            Ok(source) => self.begin_preview(order, source, reply).await,
             Err(error) => drop(reply.send(Err(error))),
-        }
-    }
-
-    /// What the same key led to before.
-    fn recall(&self, order: &PreviewOrder) -> Result<Option<EphemeralDeployed>, ApiError> {
-        let mut recent = self.making.recent.iter();
-        let known = recent.find(|(known, _)| order.key.is_some() && known.key == order.key);
-        match known {
-            Some((known, made)) if known.request == order.request => Ok(Some(made.clone())),
-            Some(_) => {
-                let message = "this Idempotency-Key was used for another preview of the app";
-                Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"))
-            }
-            None => Ok(None),
         }
     }
 
