@@ -168,6 +168,10 @@ fn hanging(node: &Node, base: &str, mark: &str) -> (Child, String) {
     // The instruction itself is shown before it is run.
     let is_there = lines.any(|line| line.expect("a line").trim() == said);
     assert!(is_there, "the build does not begin");
+    wait_until("the process that is said to begin", LIMIT, || match runs(mark) {
+        true => Ok(()),
+        false => Err("nothing runs"),
+    });
     let deploys: Vec<Value> = node.cli.json(&["deploy", "list", "-a", "shop"]);
     let newest = deploys.iter().max_by_key(|deploy| deploy["seq"].as_u64());
     let id = newest.expect("a deploy")["id"].as_str().expect("an id").to_owned();
@@ -195,7 +199,6 @@ fn a_build_that_is_called_off_ends_with_all_its_processes() {
     let base = tools(&registry);
     let mark = format!("{}-off", node.name());
     let (mut following, id) = hanging(&node, &base, &mark);
-    assert!(runs(&mark));
     let cancelled: Value = node.cli.json(&["deploy", "cancel", &id]);
     assert_eq!(cancelled["status"], "FAILED", "{cancelled}");
     wait_gone(&mark);
