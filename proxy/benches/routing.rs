@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
 use miren_api::{AppName, VersionId};
-use miren_proxy::RouteTable;
+use miren_proxy::{RouteTable, SnapshotStore};
 use nix::time::{ClockId, clock_gettime};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -25,7 +25,7 @@ const HOSTS: usize = 100_000;
 criterion_group! {
     name = routing;
     config = Criterion::default().with_measurement(Spent(WallTime));
-    targets = lookups, deltas
+    targets = lookups, deltas, keeping
 }
 criterion_main!(routing);
 
@@ -119,18 +119,42 @@ fn deltas(criterion: &mut Criterion<Spent>) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 number = (number + 1) % apps;
-                let delta = RoutingDelta {
-                    from: table.generation(),
-                    generation: table.generation() + 1,
-                    apps: [(app(number), serves(number, LABELS))].into(),
-                    ..RoutingDelta::default()
-                };
+                let delta = relabelled(&table, number);
                 // The one before goes, as it does where it is in use.
                 table = table.after(&delta).expect("it fits");
             });
         });
     }
     group.finish();
+}
+
+/// Such a change is kept on disk, as a change and as all there is now.
+fn keeping(criterion: &mut Criterion<Spent>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut table = RouteTable::new(&snapshot(ROUTES));
+    let mut group = criterion.benchmark_group("keeping a change");
+    group.sample_size(10);
+    let mut writer = SnapshotStore::new(folder.path()).writer();
+    group.bench_function(BenchmarkId::from_parameter("all of it"), |bencher| {
+        bencher.iter(|| writer.keep(&table, None).expect("it is written"));
+    });
+    group.bench_function(BenchmarkId::from_parameter("the change"), |bencher| {
+        bencher.iter(|| {
+            let delta = relabelled(&table, 0);
+            table = table.after(&delta).expect("it fits");
+            writer.keep(&table, Some(&[delta])).expect("it is written");
+        });
+    });
+    group.finish();
+}
+
+fn relabelled(table: &RouteTable, number: usize) -> RoutingDelta {
+    RoutingDelta {
+        from: table.generation(),
+        generation: table.generation() + 1,
+        apps: [(app(number), serves(number, LABELS))].into(),
+        ..RoutingDelta::default()
+    }
 }
 
 fn app(number: usize) -> AppName {

@@ -4,8 +4,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
+
+/// Of a checksum.
+const DIGITS: usize = 64;
 
 /// The content of a file: `header`, which names the layout, then a checksum and a line end, then `value`.
 pub fn encode(header: &str, value: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -31,6 +34,19 @@ pub fn decode<T: DeserializeOwned>(header: &str, file: &[u8]) -> Result<T, Strin
     serde_json::from_slice(body).map_err(|error| format!("cannot be decoded: {error}"))
 }
 
+/// The checksum in the header of what begins like this: another content has another one.
+pub fn identity<'f>(header: &str, file: &'f [u8]) -> Option<&'f str> {
+    let checksum = file.strip_prefix(header.as_bytes())?.get(..DIGITS)?;
+    std::str::from_utf8(checksum).ok()
+}
+
+/// The same, of a file.
+pub fn identity_of(header: &str, path: &Path) -> Option<String> {
+    let mut start = vec![0; header.len() + DIGITS];
+    File::open(path).ok()?.read_exact(&mut start).ok()?;
+    identity(header, &start).map(str::to_owned)
+}
+
 /// Writes a new file so that a later rename cannot bring up an empty one.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
@@ -47,6 +63,7 @@ pub fn replace(new: &Path, current: &Path) -> io::Result<()> {
     }
 }
 
-fn checksum(body: &[u8]) -> String {
+/// SHA-256, in hexadecimal digits.
+pub fn checksum(body: &[u8]) -> String {
     Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }

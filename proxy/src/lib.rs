@@ -19,5 +19,5 @@ mod sockets;
 pub use config::{Config, reference};
 pub use error::StartError;
 pub use metrics::reference as metrics_reference;
-pub use routing::{Found, Miss, RouteTable, Target};
+pub use routing::{Found, Miss, RouteTable, SnapshotStore, SnapshotWriter, Target};
 pub use run::{Addresses, Prepared, Stop};

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 mod follow;
 mod hosts;
 mod index;
+mod keep;
 mod serving;
 mod store;
 
 pub use follow::Follower;
 pub use index::{Found, Miss, RouteTable, Target};
-pub use store::SnapshotStore;
+pub use store::{SnapshotStore, SnapshotWriter};
 
 /// A delta that does not begin where the table in use is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +62,7 @@ impl Routing {
         Ok(())
     }
 
+    /// Serves from `table` from now on, whatever was before.
     fn put(&self, table: RouteTable) {
         let generation = table.generation();
         self.table.store(Some(Arc::new(table)));

@@ -1,6 +1,7 @@
 //! How the proxy follows control: apply newer snapshots, say so, keep them on disk, pass hints on.
 
-use super::{RouteTable, Routing, SnapshotStore};
+use super::keep::{Unwritten, keep};
+use super::{Routing, SnapshotStore};
 use crate::control::{Backoff, Control};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
@@ -34,7 +35,7 @@ pub struct Begun {
 /// Where it is told that a snapshot is in use.
 struct Outlets {
     applied: watch::Sender<u64>,
-    kept: watch::Sender<Option<Arc<RouteTable>>>,
+    unwritten: Unwritten,
 }
 
 /// Everything that following needs.
@@ -76,24 +77,24 @@ impl Follower {
             self.metrics.damaged_snapshots.inc();
             tracing::error!(file = %path.display(), why, "ALARM: a kept routing snapshot cannot be used; trying the one before");
         }
-        if let Some(snapshot) = &loaded.snapshot {
-            tracing::info!(
-                generation = snapshot.generation,
-                "routing by the kept snapshot until control answers"
-            );
-            self.routing.install(snapshot);
+        if let Some(table) = loaded.table {
+            let generation = table.generation();
+            tracing::info!(generation, "routing by the kept snapshot until control answers");
+            self.routing.put(table);
         }
     }
 
     /// Follows control until the task is dropped; `begun` is what [`Follower::begin`] returned.
     pub async fn run(self, begun: Option<Begun>) {
         let (applied, to_acknowledge) = watch::channel(0);
-        let (kept, to_keep) = watch::channel(None);
-        let outlets = Outlets { applied, kept };
+        let outlets = Outlets {
+            applied,
+            unwritten: Unwritten::default(),
+        };
         tokio::join!(
             self.follow(begun, &outlets),
             acknowledge(self.control.clone(), to_acknowledge),
-            self.keep(to_keep)
+            keep(&outlets.unwritten, &self.store, &self.metrics)
         );
     }
 
@@ -179,7 +180,7 @@ impl Follower {
             outlets.applied.send_replace(current);
             return;
         }
-        self.applied(last, outlets);
+        self.applied(None, last, outlets);
     }
 
     /// Applies what changed since the generation in use; says why not when only a whole snapshot helps.
@@ -187,13 +188,13 @@ impl Follower {
         let delta: RoutingDelta = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
         if delta.generation > self.routing.generation() {
             self.routing.advance(&delta).map_err(|gap| gap.to_string())?;
-            self.applied(last, outlets);
+            self.applied(Some(delta), last, outlets);
         }
         Ok(())
     }
 
-    /// Another table is in use: everyone who has to know is told.
-    fn applied(&self, last: &mut Option<u64>, outlets: &Outlets) {
+    /// Another table is in use, by this change if it was one: everyone who has to know is told.
+    fn applied(&self, change: Option<RoutingDelta>, last: &mut Option<u64>, outlets: &Outlets) {
         let Some(table) = self.routing.table().clone() else {
             return;
         };
@@ -203,7 +204,7 @@ impl Follower {
             .snapshot_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
         tracing::debug!(generation, "routing by a new table");
-        outlets.kept.send_replace(Some(table));
+        outlets.unwritten.put(table, change);
         *last = Some(generation);
         outlets.applied.send_replace(generation);
     }
@@ -222,24 +223,6 @@ impl Follower {
                 }
             }
             other => tracing::debug!(event = other, "control sent an event this proxy does not know"),
-        }
-    }
-
-    /// Writes the newest snapshot to disk, off the path of requests and acknowledgements.
-    async fn keep(&self, mut newest: watch::Receiver<Option<Arc<RouteTable>>>) {
-        while newest.changed().await.is_ok() {
-            let Some(table) = newest.borrow_and_update().clone() else {
-                continue;
-            };
-            let store = self.store.clone();
-            match tokio::task::spawn_blocking(move || store.save(&table.snapshot())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    self.metrics.snapshot_write_errors.inc();
-                    tracing::error!(%error, "the routing snapshot cannot be kept on disk; a restart without control would use an older one");
-                }
-                Err(error) => tracing::error!(%error, "keeping the routing snapshot failed"),
-            }
         }
     }
 }

@@ -8,6 +8,7 @@ use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
 use miren_proxy::{Addresses, Config, Prepared, StartError, Stop};
+use std::fs::DirEntry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -157,6 +158,17 @@ impl Stage {
     pub async fn acknowledged(&self, generation: u64) {
         becomes("acknowledged", Some(generation), || {
             self.control.change(|inner| inner.acknowledged.last().copied())
+        })
+        .await;
+    }
+
+    /// Waits until the proxy's folder has a file whose name begins like this with `text` in it.
+    pub async fn keeps(&self, name: &str, text: &str) {
+        let tells = |entry: &DirEntry| std::fs::read_to_string(entry.path()).is_ok_and(|kept| kept.contains(text));
+        becomes(name, true, || {
+            let entries = std::fs::read_dir(self.folder.path().join("data")).unwrap();
+            let mut entries = entries.map(Result::unwrap);
+            entries.any(|entry| entry.file_name().to_string_lossy().starts_with(name) && tells(&entry))
         })
         .await;
     }
