@@ -47,6 +47,9 @@ pub struct App {
     pub desired: u32,
     /// Hosts that lead here.
     pub routes: Vec<String>,
+    /// Those of them whose requests are turned away.
+    #[serde(default)]
+    pub routes_down: Vec<String>,
     /// Where it can be reached.
     #[serde(default)]
     pub urls: Vec<String>,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use miren_api::app_file::WEB;
 use miren_api::ephemeral::Ephemeral;
 use miren_api::id::{AppName, Label, PoolId, VersionId};
-use miren_api::resource::{App, Health, Pool, PoolState, Sandbox, SandboxState};
+use miren_api::resource::{App, Health, Pool, PoolState, Route, Sandbox, SandboxState};
 use miren_api::routing::EphemeralRoute;
 use std::collections::BTreeMap;
 
@@ -91,8 +91,8 @@ impl AppView {
         of_pool.filter(|sandbox| sandbox.state == SandboxState::Running)
     }
 
-    /// The app in numbers, given what routing says about it.
-    pub fn app(&self, active: Option<&VersionId>, routes: Vec<String>, urls: Vec<String>) -> App {
+    /// The app in numbers, given the routes that lead to it and where it can be reached.
+    pub fn app(&self, active: Option<&VersionId>, routes: &[&Route], urls: Vec<String>) -> App {
         let of_active: Vec<&Pool> = self
             .pools
             .values()
@@ -101,13 +101,15 @@ impl AppView {
             .collect();
         let ready = of_active.iter().map(|pool| pool.ready).sum();
         let desired = of_active.iter().map(|pool| pool.desired).sum();
+        let down = routes.iter().filter(|route| route.maintenance.is_some());
         App {
             name: self.name.clone(),
             version: active.cloned(),
             health: health(active.is_some(), ready, desired, &of_active),
             ready,
             desired,
-            routes,
+            routes: routes.iter().map(|route| route.host.clone()).collect(),
+            routes_down: down.map(|route| route.host.clone()).collect(),
             urls,
         }
     }

@@ -11,7 +11,7 @@ use crate::record::{BY_APP, VersionRecord};
 use crate::store::Selection;
 use axum::Json;
 use axum::extract::{Path, State};
-use miren_api::resource::{App, Page, Version, VersionStatus};
+use miren_api::resource::{App, Page, Route, Version, VersionStatus};
 use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -21,9 +21,10 @@ impl Server {
     /// An app as its task and routing see it.
     pub(super) fn app(&self, view: &AppView) -> App {
         let routed = self.control.apps.world.routing.now();
-        let hosts = routed.table.hosts_of(&view.name).map(str::to_owned).collect();
+        let hosts = routed.table.hosts_of(&view.name);
+        let routes: Vec<&Route> = hosts.filter_map(|host| routed.table.get(host)).collect();
         let urls = self.control.apps.world.policy.urls.of_app(&routed.table, &view.name);
-        view.app(routed.active(&view.name), hosts, urls)
+        view.app(routed.active(&view.name), &routes, urls)
     }
 }
 

@@ -249,6 +249,9 @@ async fn a_route_that_is_down_stays_so_until_it_is_up_wherever_it_leads() {
         .put("/v1/routes/Foo.com/maintenance", &json!({"retry_after": 120}))
         .await
         .unwrap();
+    let app: App = node.client.get("/v1/apps/shop").await.unwrap();
+    assert_eq!(app.routes_down, ["foo.com"]);
+    assert_eq!(app.routes, ["(default)", "foo.com"]);
     assert_eq!(down.maintenance, Some(Maintenance { retry_after: 120 }));
     let limit = RouteTimeout { timeout: "5s".into() };
     let limited: Route = node.client.put("/v1/routes/foo.com/timeout", &limit).await.unwrap();

@@ -71,9 +71,18 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
     fields.extend([
         ("Sandboxes", format!("{} ready, {} desired", app.ready, app.desired)),
         ("URLs", joined(&app.urls, "\n")),
-        ("Routes", joined(&app.routes, ", ")),
+        ("Routes", joined(&routes(app), ", ")),
     ]);
     fields
+}
+
+/// Those that turn requests away say so.
+fn routes(app: &App) -> Vec<String> {
+    let told = |host: &String| match app.routes_down.contains(host) {
+        true => format!("{host} (down)"),
+        false => host.clone(),
+    };
+    app.routes.iter().map(told).collect()
 }
 
 /// In one word, and until when nothing is tried where that is so.

@@ -85,11 +85,8 @@ fn first_line(deploy: &Deploy) -> &str {
 }
 
 fn fields(deploy: &Deploy) -> Vec<(&'static str, String)> {
-    let urls = if deploy.urls.is_empty() {
-        "-".to_owned()
-    } else {
-        deploy.urls.join(", ")
-    };
+    let everywhere = deploy.default_route.then_some("every host without a route of its own");
+    let urls: Vec<&str> = deploy.urls.iter().map(String::as_str).chain(everywhere).collect();
     let reused = if deploy.reused {
         ", same sandboxes as before"
     } else {
@@ -102,7 +99,7 @@ fn fields(deploy: &Deploy) -> Vec<(&'static str, String)> {
         ("Version", or_dash(deploy.version.as_ref())),
         ("Status", deploy.status.as_str().to_owned()),
         ("Pool", format!("{}{reused}", or_dash(deploy.pool.as_ref()))),
-        ("URLs", urls),
+        ("URLs", or_dash((!urls.is_empty()).then(|| urls.join(", ")).as_ref())),
         ("Started", ago::since(Some(deploy.started_at))),
         ("Took", took(deploy)),
         ("Error", or_dash(deploy.error.as_ref())),

@@ -65,7 +65,7 @@ impl Task {
         if self.deletions.is_empty() {
             return;
         }
-        let app = self.view.borrow().app(None, Vec::new(), Vec::new());
+        let app = self.view.borrow().app(None, &[], Vec::new());
         for reply in self.deletions.drain(..) {
             let _ = reply.send(Ok(app.clone()));
         }

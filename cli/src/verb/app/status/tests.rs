@@ -30,7 +30,8 @@ fn status(health: Health, pools: Vec<Pool>) -> Status {
             health,
             ready: 0,
             desired: 1,
-            routes: vec!["shop.example.com".into()],
+            routes: vec!["shop.example.com".into(), "www.example.com".into()],
+            routes_down: vec!["www.example.com".into()],
             urls: vec!["http://shop.example.com".into(), "http://shop.localhost:8080".into()],
         },
         pools,
@@ -49,6 +50,12 @@ fn a_crashed_app_says_why_and_when_it_is_tried_again() {
     );
     assert!(health.ends_with(" UTC)"), "{health}");
     assert!(crashed.contains(&("Last crash", "exited with code 1\nlast words".into())));
+}
+
+#[test]
+fn a_route_that_is_down_says_so() {
+    let fields = fields(&status(Health::Healthy, Vec::new()));
+    assert!(fields.contains(&("Routes", "shop.example.com, www.example.com (down)".into())));
 }
 
 #[test]

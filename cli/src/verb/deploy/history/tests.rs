@@ -48,6 +48,16 @@ fn the_table_has_the_first_line_of_the_error() {
 }
 
 #[test]
+fn what_the_default_route_leads_to_is_reached_by_more_than_its_urls() {
+    let mut deploy = failed();
+    assert!(fields(&deploy).contains(&("URLs", "-".into())));
+    deploy.default_route = true;
+    deploy.urls = vec!["http://shop.example.com".into()];
+    let everywhere = "http://shop.example.com, every host without a route of its own";
+    assert!(fields(&deploy).contains(&("URLs", everywhere.into())));
+}
+
+#[test]
 fn each_step_says_how_long_after_the_one_before_it_came() {
     let steps: Vec<String> = fields(&failed())
         .into_iter()
