@@ -75,7 +75,7 @@ impl Follower {
         let loaded = self.store.load();
         for (path, why) in &loaded.damaged {
             self.metrics.damaged_snapshots.inc();
-            tracing::error!(file = %path.display(), why, "ALARM: a kept routing snapshot cannot be used; trying the one before");
+            tracing::error!(file = %path.display(), why, "ALARM: what was kept of routing cannot all be used; going by what was kept before");
         }
         if let Some(table) = loaded.table {
             let generation = table.generation();

@@ -90,15 +90,26 @@ impl SnapshotStore {
         file::write_new(&new, &copy)?;
         let checksum = file::identity(HEADER, &copy).unwrap_or_default();
         let journal = Journal::begin(&self.journal(checksum), copy.len())?;
+        self.make_room()?;
+        file::replace(&new, &self.copy(0))?;
+        if let Err(error) = self.remove_journals_of_none() {
+            tracing::warn!(%error, "old changes of routing cannot be removed from disk");
+        }
+        Ok(journal)
+    }
+
+    /// Each copy becomes an older one; none does when there is room, as after an attempt that failed.
+    fn make_room(&self) -> io::Result<()> {
+        if !self.copy(0).try_exists()? {
+            return Ok(());
+        }
         for age in (0..OLDER_COPIES).rev() {
             match fs::rename(self.copy(age), self.copy(age + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        file::replace(&new, &self.copy(0))?;
-        self.remove_journals_of_none()?;
-        Ok(journal)
+        Ok(())
     }
 
     /// Journals go with their copies.

@@ -242,6 +242,19 @@ fn a_crash_between_the_renames_leaves_the_copy_before() {
 }
 
 #[test]
+fn copies_become_older_only_where_there_is_one_in_the_way() {
+    let (folder, store) = store_with(1..=4);
+    // As often as an attempt fails after it has made room.
+    for next in 5..10 {
+        fs::remove_file(folder.path().join("routing")).unwrap();
+        assert_eq!(generation(&store), Some(3));
+        store.writer().keep(&table(next), None).unwrap();
+        assert_eq!(generation(&store), Some(next));
+        assert!((0..=OLDER_COPIES).all(|age| store.copy(age).exists()));
+    }
+}
+
+#[test]
 fn nothing_on_disk_is_no_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = SnapshotStore::new(folder.path()).load();
