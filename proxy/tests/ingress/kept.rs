@@ -11,21 +11,13 @@ fn file(stage: &Stage) -> PathBuf {
     stage.folder.path().join("data/leases")
 }
 
-/// Waits until a file in the proxy's folder has this in it, or has not.
-async fn has(path: PathBuf, part: &str, wanted: bool) {
-    becomes(part, wanted, || {
-        std::fs::read_to_string(&path).is_ok_and(|text| text.contains(part))
-    })
-    .await;
-}
-
 /// A proxy that has served a request and kept the lease, with control gone.
 async fn served(settings: &str, app: &App) -> (Stage, Sandbox) {
     let mut stage = Stage::new(settings).await;
     let sandbox = stage.grant("shop-v1", app, 7);
     assert_eq!(stage.get("/").await.status, 200);
-    has(file(&stage), "shop-v1", true).await;
-    has(stage.folder.path().join("data/routing"), "shop-v1", true).await;
+    stage.keeps("leases", "shop-v1").await;
+    stage.keeps("routing", "shop-v1").await;
     stage.control.kill(&stage.socket());
     (stage, sandbox)
 }
@@ -100,11 +92,14 @@ async fn i3_a_kept_lease_of_a_version_that_no_route_leads_to_is_not_used() {
     let mut stage = Stage::new("timeouts.wait_for_capacity = \"1s\"").await;
     stage.grant("shop-v1", &app, 7);
     assert_eq!(stage.get("/").await.status, 200);
-    has(file(&stage), "shop-v1", true).await;
+    stage.keeps("leases", "shop-v1").await;
     let kept = std::fs::read(file(&stage)).unwrap();
     stage.control.publish(&snapshot(2, "shop-v2"));
-    has(stage.folder.path().join("data/routing"), "shop-v2", true).await;
-    has(file(&stage), "shop-v1", false).await;
+    stage.keeps("routing", "shop-v2").await;
+    becomes("shop-v1", false, || {
+        std::fs::read_to_string(file(&stage)).is_ok_and(|text| text.contains("shop-v1"))
+    })
+    .await;
     stage.control.kill(&stage.socket());
     // As if the proxy had been killed before it wrote them down again.
     std::fs::write(file(&stage), kept).unwrap();
@@ -130,7 +125,7 @@ async fn a_share_that_comes_with_a_renewal_is_kept_to_and_what_is_above_it_runs_
     stage.control.change(|inner| inner.shares.insert(sandbox.key, 1));
     let socket = stage.socket();
     stage.control.start(&socket);
-    has(file(&stage), "\"capacity\":1}", true).await;
+    stage.keeps("leases", "\"capacity\":1}").await;
     let mut late = stage.client().await;
     late.send(&get(HOST, "/hold")).await;
     stage

@@ -162,13 +162,17 @@ impl Stage {
         .await;
     }
 
-    /// Waits until the proxy's folder has a file whose name begins like this with `text` in it.
+    /// Waits until the proxy's folder has a file whose name begins like this with `text` in it, and not only a new one that is
+    /// still being written.
     pub async fn keeps(&self, name: &str, text: &str) {
-        let tells = |entry: &DirEntry| std::fs::read_to_string(entry.path()).is_ok_and(|kept| kept.contains(text));
+        let is_meant = |entry: &DirEntry| {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            file.starts_with(name) && !file.ends_with(".new")
+        };
+        let tells = |entry: DirEntry| std::fs::read_to_string(entry.path()).is_ok_and(|kept| kept.contains(text));
         becomes(name, true, || {
             let entries = std::fs::read_dir(self.folder.path().join("data")).unwrap();
-            let mut entries = entries.map(Result::unwrap);
-            entries.any(|entry| entry.file_name().to_string_lossy().starts_with(name) && tells(&entry))
+            entries.map(Result::unwrap).filter(is_meant).any(tells)
         })
         .await;
     }
