@@ -68,13 +68,11 @@ impl Making {
 
     /// Whether sandboxes of this number are waited for.
     pub(super) fn is_starting(&self, seq: u64) -> bool {
-        let stage = self.of.get(&seq).map(|preparation| &preparation.stage);
-        matches!(stage, Some(Stage::Starting { .. }))
+        matches!(self.stage(seq), Some(Stage::Starting { .. }))
     }
 
-    fn is_announced(&self, seq: u64) -> bool {
-        let stage = self.of.get(&seq).map(|preparation| &preparation.stage);
-        matches!(stage, Some(Stage::Announced))
+    fn stage(&self, seq: u64) -> Option<&Stage> {
+        self.of.get(&seq).map(|preparation| &preparation.stage)
     }
 
     pub(super) fn seqs(&self) -> Vec<u64> {
@@ -111,7 +109,7 @@ impl Task {
             }
             if !self.commit().await {
                 // Once it is announced there is nothing to take back: what else has to be saved is tried again.
-                if !self.making.is_announced(seq) {
+                if self.making.stage(seq) != Some(&Stage::Announced) {
                     let failed = "saving the preview failed; nothing has changed for requests";
                     self.fail_preview(seq, ApiError::new(ErrorCode::Internal, failed));
                 }
