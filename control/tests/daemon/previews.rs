@@ -136,8 +136,7 @@ async fn e8_e9_from_its_last_instant_on_nothing_is_granted_and_then_nothing_is_l
 #[tokio::test(start_paused = true)]
 async fn e9_a_shared_pool_goes_on_when_one_of_its_versions_is_collected() {
     let stage = Stage::start().await;
-    let first = stage.preview("pr1", DAY, "./two").await;
-    stage.acquire(&first.version).await.unwrap();
+    let first = stage.served("pr1", DAY, "./two").await;
     let again = stage.try_preview("pr1", DAY, &web("./two")).await.unwrap();
     assert_eq!((again.reused, again.replaced.as_ref()), (true, Some(&first.version)));
     pass(60).await;
@@ -252,8 +251,7 @@ async fn e15_a_preview_has_one_sandbox_unless_its_settings_say_more_and_none_whe
 async fn e10_a_preview_that_is_deployed_is_another_version() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
-    let preview = stage.preview("pr1", DAY, "./two").await;
-    stage.acquire(&preview.version).await.unwrap();
+    let preview = stage.served("pr1", DAY, "./two").await;
     let request = DeployRequest {
         version: Some(preview.version.clone()),
         ..DeployRequest::default()
@@ -288,8 +286,7 @@ async fn b6_a_preview_never_takes_a_disk_away() {
 async fn previews_go_with_their_app() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
-    let preview = stage.preview("pr1", DAY, "./two").await;
-    stage.acquire(&preview.version).await.unwrap();
+    stage.served("pr1", DAY, "./two").await;
     let (reply, answer) = oneshot::channel();
     let delete = Command::Delete {
         keep_disks: false,

@@ -10,8 +10,7 @@ const DAY: u64 = 86_400;
 #[tokio::test(start_paused = true)]
 async fn e6_a_label_serves_the_old_one_until_the_new_one_runs() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    let old = stage.served("pr1", DAY, "./old").await;
     stage.machine.hold("./new");
     let answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
     pass(10).await;
@@ -29,8 +28,7 @@ async fn e6_a_label_serves_the_old_one_until_the_new_one_runs() {
 #[tokio::test(start_paused = true)]
 async fn e6_one_that_does_not_start_takes_nobodys_place_and_leaves_nothing() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    let old = stage.served("pr1", DAY, "./old").await;
     stage.machine.fail("./new", "exit: 1");
     let error = stage.try_preview("pr1", DAY, &web("./new")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::BootFailed);
@@ -47,8 +45,7 @@ async fn e6_one_that_does_not_start_takes_nobodys_place_and_leaves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn e6_the_newer_of_two_for_one_label_wins() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    stage.served("pr1", DAY, "./old").await;
     stage.machine.hold("./slow");
     let slow = stage.order("pr1", DAY, stage.request(&web("./slow"))).await;
     pass(1).await;
@@ -66,8 +63,7 @@ async fn e6_the_newer_of_two_for_one_label_wins() {
 #[tokio::test(start_paused = true)]
 async fn e6_who_asks_again_with_the_same_key_waits_for_the_one_that_is_being_made() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    stage.served("pr1", DAY, "./old").await;
     stage.machine.hold("./new");
     let ask = |command| {
         let request = stage.request(&web(command));
@@ -138,8 +134,7 @@ async fn e14_e6_what_cannot_be_saved_fails_and_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn e14_what_was_announced_is_not_said_to_have_failed() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    let old = stage.served("pr1", DAY, "./old").await;
     stage.machine.hold("./new");
     let answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
     pass(1).await;

@@ -21,8 +21,7 @@ fn routed(stage: &Stage) -> Routed {
 #[tokio::test(start_paused = true)]
 async fn e6_the_replaced_version_serves_until_every_proxy_knows() {
     let stage = Stage::start().await;
-    let old = stage.preview("pr1", DAY, "./old").await;
-    stage.acquire(&old.version).await.unwrap();
+    let old = stage.served("pr1", DAY, "./old").await;
     let desk = stage.control.apps.world.desk.clone();
     let _connected = desk.connect("p1").unwrap();
     desk.acknowledge("p1", routed(&stage).generation);
@@ -73,8 +72,7 @@ async fn another_name_of_the_ingress_is_another_snapshot() {
 async fn e9_a_deploy_does_not_wait_for_the_end_of_a_preview() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
-    let preview = stage.preview("pr1", 60, "./held").await;
-    stage.acquire(&preview.version).await.unwrap();
+    stage.served("pr1", 60, "./held").await;
     stage.machine.hold("./held");
     pass(70).await;
     assert_eq!(stage.running(), ["./held", "./one"], "it drains");
@@ -108,8 +106,7 @@ async fn unlabel(stage: &Stage, label: &str) -> Result<Ephemeral, ApiError> {
 #[tokio::test(start_paused = true)]
 async fn e9_after_a_restart_too_proxies_have_time_to_say_that_they_know() {
     let stage = Stage::start().await;
-    let preview = stage.preview("pr1", DAY, "./two").await;
-    stage.acquire(&preview.version).await.unwrap();
+    stage.served("pr1", DAY, "./two").await;
     let connected = stage.control.apps.world.desk.connect("p1").unwrap();
     unlabel(&stage, "pr1").await.unwrap();
     pass(2).await;

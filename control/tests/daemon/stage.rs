@@ -156,6 +156,13 @@ impl Stage {
         self.try_preview(label, ttl, &web(command)).await.unwrap().ephemeral
     }
 
+    /// The same, once a request has started it.
+    pub async fn served(&self, label: &str, ttl: u64, command: &str) -> Ephemeral {
+        let preview = self.preview(label, ttl, command).await;
+        self.acquire(&preview.version).await.unwrap();
+        preview
+    }
+
     /// What a proxy asks for when a request has come.
     pub async fn acquire(&self, version: &VersionId) -> Result<AcquireResponse, ApiError> {
         acquire(&self.control, "p1", version).await

@@ -3,7 +3,7 @@
 
 use crate::disks::with_disk;
 use crate::faulty::Faulty;
-use crate::machine::{Machine, images};
+use crate::machine::{Machine, control_on};
 use crate::memory::Memory;
 use crate::node::{folder, web};
 use jiff::Timestamp;
@@ -11,9 +11,8 @@ use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::AppName;
 use miren_api::resource::SandboxState;
 use miren_control::app::{AppHandle, Command};
-use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
-use miren_control::control::{Control, Parts};
+use miren_control::control::Control;
 use miren_control::ledger;
 use miren_control::policy::Policy;
 use miren_control::record::DeployRecord;
@@ -27,7 +26,6 @@ use tokio::sync::oneshot;
 struct Ground {
     machine: Machine,
     records: Arc<Memory>,
-    clock: Clock,
     folder: tempfile::TempDir,
 }
 
@@ -42,27 +40,16 @@ impl Ground {
     fn new() -> Self {
         let clock = Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap());
         Self {
-            machine: Machine::new(clock.clone()),
+            machine: Machine::new(clock),
             records: Arc::new(Memory::new(1000)),
-            clock,
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
     async fn live(&self) -> Life {
         let store = Faulty::over(Arc::clone(&self.records));
-        let parts = Parts {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            executor: Arc::new(self.machine.clone()),
-            artifacts: Artifacts::open(self.folder.path(), 1 << 20).unwrap(),
-            images: images(self.folder.path()),
-            clock: self.clock.clone(),
-            node: "test".into(),
-            policy: Policy::default(),
-        };
-        let news = self.machine.attach();
-        let (control, known) = Control::load(parts).await.unwrap();
-        control.activate(known, news).await;
+        let records = Arc::clone(&store) as Arc<dyn Store>;
+        let control = control_on(&self.machine, records, Policy::default(), self.folder.path()).await;
         let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
         Life { control, store, app }
     }
