@@ -3,7 +3,7 @@
 //! A test starts a [`Node`] (`miren dev` on a private port), deploys [`AppFolder`]s, and talks to it with the CLI and
 //! over HTTP. Whatever a test does, dropping the node ends its processes and removes what they made.
 //! `MIREN_TEST_FAST_PATH=auto|kernel|off` selects the fast path of every node, so that the suite can run once per mode.
-//! Tests of one file run as many at a time as there are cores; files run one after the other.
+//! Tests run as many at a time as there are cores, in any order: none may count on being alone.
 
 mod apps;
 mod binaries;

@@ -1,9 +1,9 @@
 //! Runs every test there is, on the release build: unit, in process, in kernel, and the real binaries from outside.
 
-use crate::command::{self, execute, root};
+use crate::command::{self, execute};
 use crate::containerd::Containerd;
 use crate::{build, ebpf, setup};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 /// Narrows a run down while working on one thing.
@@ -13,8 +13,8 @@ pub struct Options {
     filter: Option<String>,
 }
 
-/// The tests that drive the real binaries, one file each.
-const BLACK_BOX: &str = "tests/tests";
+/// The tests that drive the real binaries: one binary, so that it is linked once.
+const BLACK_BOX: &str = "--test=blackbox";
 
 pub fn run(options: &Options) -> Result<()> {
     setup::run_quietly()?;
@@ -24,15 +24,14 @@ pub fn run(options: &Options) -> Result<()> {
     println!("test: everything, with the fast path in the kernel");
     cargo_test(options, "kernel", &[], None)?;
     println!("test: sandboxes that containerd runs, and the outside view of them");
-    let outside = black_box()?;
-    let of_runtime = [&["--test=sandbox".to_owned()], &outside[..]].concat();
+    let of_runtime = ["--test=sandbox", BLACK_BOX];
     cargo_test(options, "kernel", &of_runtime, Some(&Containerd::start()?))?;
     println!("test: the same outside view without the kernel's help (K7)");
-    cargo_test(options, "off", &outside, None)
+    cargo_test(options, "off", &[BLACK_BOX], None)
 }
 
 /// Always the whole workspace: with another selection cargo would build the dependencies with other features, and again.
-fn cargo_test(options: &Options, fast_path: &str, targets: &[String], containerd: Option<&Containerd>) -> Result<()> {
+fn cargo_test(options: &Options, fast_path: &str, targets: &[&str], containerd: Option<&Containerd>) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
         .args(["test", "--release", "--workspace"])
@@ -45,21 +44,4 @@ fn cargo_test(options: &Options, fast_path: &str, targets: &[String], containerd
         cargo.args(["--", filter]);
     }
     execute(&mut cargo)
-}
-
-/// The options that select the black-box tests.
-fn black_box() -> Result<Vec<String>> {
-    let folder = root().join(BLACK_BOX);
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs")
-            && let Some(name) = path.file_stem().and_then(|stem| stem.to_str())
-        {
-            names.push(format!("--test={name}"));
-        }
-    }
-    names.sort();
-    Ok(names)
 }

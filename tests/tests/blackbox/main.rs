@@ -1,0 +1,29 @@
+//! The black-box suite: what users and operators see of the real binaries, a chapter each. One binary, so that it is linked once.
+
+mod apps;
+mod bad_input;
+mod bad_requests;
+mod builds;
+mod control_killed;
+mod deploy_steps;
+mod deploys;
+mod disk_story;
+mod disks;
+mod exec;
+mod images;
+mod isolation;
+mod kills;
+mod leftovers;
+mod lifecycle;
+mod previews;
+mod previews_faults;
+mod previews_load;
+mod privileges;
+mod proxies;
+mod rapid;
+mod routes;
+mod runtime_killed;
+mod scale;
+mod serving;
+mod stalls;
+mod versions;
