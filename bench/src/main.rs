@@ -8,9 +8,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use miren_bench::load::{Load, Options};
-use miren_bench::{coldstart, deploy, fastpath};
+use miren_bench::{coldstart, deploy, fastpath, steady};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
+
+/// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures the running system.
 #[derive(Parser)]
@@ -47,6 +51,22 @@ enum Scenario {
         /// Requests a second.
         #[arg(long, default_value_t = 1000.0)]
         rate: f64,
+    },
+    /// Processor time of the ingress per request, for small answers, 64 KiB answers, POST, and a connection for each
+    /// request; beside others in the same run. Needs root; exits 1 when a request failed.
+    Steady {
+        /// Rounds of every shape against everyone; the ratio is taken in each.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Requests a second.
+        #[arg(long, default_value_t = 2000.0)]
+        rate: f64,
+        /// How long each load lasts.
+        #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// What to measure beside this build: `nginx`, or a folder with the binaries of another build.
+        #[arg(long, value_delimiter = ',')]
+        against: Vec<steady::Peer>,
     },
 }
 
@@ -93,6 +113,20 @@ fn main() -> ExitCode {
         Scenario::Fastpath { rounds } => run_fast_path(rounds, arguments.json),
         Scenario::Coldstart { rounds } => run_cold_start(rounds, arguments.json),
         Scenario::Deploy { rounds, rate } => run_deploy(deploy::Options { rounds, rate }, arguments.json),
+        Scenario::Steady {
+            rounds,
+            rate,
+            duration,
+            against,
+        } => {
+            let options = steady::Options {
+                rounds,
+                rate,
+                duration,
+                against,
+            };
+            run_steady(&options, arguments.json)
+        }
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -149,6 +183,13 @@ fn run_deploy(options: deploy::Options, json: bool) -> anyhow::Result<bool> {
     let report = deploy::run(&options)?;
     print(&report, json)?;
     Ok(report.failed == 0)
+}
+
+/// True when no request failed.
+fn run_steady(options: &steady::Options, json: bool) -> anyhow::Result<bool> {
+    let report = steady::run(options)?;
+    print(&report, json)?;
+    Ok(report.failed() == 0)
 }
 
 fn print(report: &(impl Serialize + Display), json: bool) -> anyhow::Result<()> {

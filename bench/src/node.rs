@@ -12,17 +12,30 @@ use serde_json::Value;
 /// A running `miren dev`; stopped when dropped.
 pub struct Node {
     dev: Child,
+    /// Where its programs are.
+    programs: PathBuf,
     /// Where the ingress listens.
     pub http: String,
+    /// The ingress.
+    pub proxy: Pid,
     server: String,
     /// `kernel` or `off`.
     pub fast_path: String,
 }
 
+/// The folder of this build's programs.
+pub fn programs() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("finding the folder of this program")?;
+    Ok(own.parent().map(Path::to_owned).unwrap_or_default())
+}
+
 /// A program of this build.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("finding the folder of this program")?;
-    let path = own.with_file_name(name);
+    program_in(&programs()?, name)
+}
+
+fn program_in(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = folder.join(name);
     anyhow::ensure!(path.exists(), "{} is missing: run `cargo xtask build`", path.display());
     Ok(path)
 }
@@ -35,7 +48,12 @@ impl Node {
 
     /// As [`Node::start`], with a name and further options.
     pub fn start_as(name: &str, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
-        let mut dev = Command::new(program("miren")?);
+        Self::start_from(&programs()?, name, folder, options)
+    }
+
+    /// As [`Node::start_as`], of the build in `programs`.
+    pub fn start_from(programs: &Path, name: &str, folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        let mut dev = Command::new(program_in(programs, "miren")?);
         dev.args([
             "dev",
             "--http",
@@ -60,16 +78,19 @@ impl Node {
         }
         let ready: Value = serde_json::from_str(&line).with_context(|| format!("miren dev printed {line:?}"))?;
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        let proxy = ready["proxy_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
         Ok(Self {
             dev,
+            programs: programs.to_owned(),
             http: text("http"),
+            proxy: Pid::from_raw(proxy.with_context(|| format!("proxy_pid is missing in {line}"))?),
             server: text("server"),
             fast_path: text("fast_path"),
         })
     }
 
     fn miren(&self, arguments: &[&str]) -> anyhow::Result<Command> {
-        let mut miren = Command::new(program("miren")?);
+        let mut miren = Command::new(program_in(&self.programs, "miren")?);
         miren
             .args(["--format", "json", "--server", &self.server])
             .args(arguments)

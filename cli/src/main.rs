@@ -6,6 +6,10 @@ use miren_cli::console::Console;
 use miren_cli::failure::{Exit, Failure};
 use std::process::ExitCode;
 
+/// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps the sandboxes of every app running and tells proxies where they are.
 #[derive(Parser)]
 #[command(name = "miren-control", version)]

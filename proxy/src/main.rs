@@ -12,6 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+/// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The ingress of miren.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -1,14 +1,31 @@
 //! The whole of continuous integration, in the order that finds the cheapest mistake first.
 
 use crate::command::{self, execute};
+use crate::timing::Timing;
 use crate::{ebpf, setup, test, tidy};
 use anyhow::Result;
 
 pub fn run() -> Result<()> {
-    execute(command::cargo().args(["fmt", "--all", "--check"]))?;
-    setup::run_quietly()?;
-    ebpf::run_build()?;
-    // In the release profile, so that build scripts and procedural macros are built once for clippy and for the tests.
+    let mut timing = Timing::default();
+    let outcome = steps(&mut timing);
+    println!("{timing}");
+    outcome
+}
+
+fn steps(timing: &mut Timing) -> Result<()> {
+    timing.step("formatting", || {
+        execute(command::cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    timing.step("what is missing is installed", setup::run_quietly)?;
+    timing.step("kernel programs", ebpf::run_build)?;
+    timing.step("clippy", clippy)?;
+    timing.step("tidy: sources", tidy::run_sources)?;
+    test::steps(&test::Options::default(), timing)?;
+    timing.step("tidy: generated documents", tidy::run_generated)
+}
+
+/// In the release profile, so that build scripts and procedural macros are built once for clippy and for the tests.
+fn clippy() -> Result<()> {
     let mut clippy = command::cargo();
     clippy.args([
         "clippy",
@@ -19,8 +36,5 @@ pub fn run() -> Result<()> {
         "-D",
         "warnings",
     ]);
-    execute(&mut clippy)?;
-    tidy::run_sources()?;
-    test::run(&test::Options::default())?;
-    tidy::run_generated()
+    execute(&mut clippy)
 }

@@ -11,6 +11,7 @@ mod ebpf;
 mod setup;
 mod test;
 mod tidy;
+mod timing;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -2,6 +2,7 @@
 
 use crate::command::{self, execute};
 use crate::containerd::Containerd;
+use crate::timing::Timing;
 use crate::{build, ebpf, setup};
 use anyhow::Result;
 use clap::Args;
@@ -17,17 +18,30 @@ pub struct Options {
 const BLACK_BOX: &str = "--test=blackbox";
 
 pub fn run(options: &Options) -> Result<()> {
-    setup::run_quietly()?;
+    let mut timing = Timing::default();
+    let outcome = steps(options, &mut timing);
+    println!("{timing}");
+    outcome
+}
+
+/// Prepares, builds, and runs the tests, each booked in `timing`.
+///
+/// # Errors
+/// When something is missing that cannot be installed, or a test fails.
+pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
+    timing.step("what is missing is installed", setup::run_quietly)?;
     setup::check_kernel()?;
-    ebpf::run_build()?;
-    build::with_tests()?;
+    timing.step("kernel programs", ebpf::run_build)?;
+    timing.step("binaries and tests are built", build::with_tests)?;
     println!("test: everything, with the fast path in the kernel");
-    cargo_test(options, "kernel", &[], None)?;
+    timing.step("tests: everything", || cargo_test(options, "kernel", &[], None))?;
     println!("test: sandboxes that containerd runs, and the outside view of them");
-    let of_runtime = ["--test=sandbox", BLACK_BOX];
-    cargo_test(options, "kernel", &of_runtime, Some(&Containerd::start()?))?;
+    timing.step("tests: containerd", || {
+        let of_runtime = ["--test=sandbox", BLACK_BOX];
+        cargo_test(options, "kernel", &of_runtime, Some(&Containerd::start()?))
+    })?;
     println!("test: the same outside view without the kernel's help (K7)");
-    cargo_test(options, "off", &[BLACK_BOX], None)
+    timing.step("tests: no fast path", || cargo_test(options, "off", &[BLACK_BOX], None))
 }
 
 /// Always the whole workspace: with another selection cargo would build the dependencies with other features, and again.
