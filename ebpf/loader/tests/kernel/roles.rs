@@ -22,6 +22,15 @@ impl Player {
         Self::start_with(Command::new(this), role, argument)
     }
 
+    /// Starts `role` through another program, such as `unshare`, that is killed together with it.
+    pub fn start_through(program: &str, arguments: &[&str], role: &str, argument: &str) -> Self {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(std::env::current_exe().expect("this binary"));
+        Self::start_with(command, role, argument)
+    }
+
     fn start_with(mut command: Command, role: &str, argument: &str) -> Self {
         let mut child = command
             .args([
@@ -111,6 +120,7 @@ fn plays_the_role_another_test_gives_it() {
     match std::env::var(ROLE).as_deref() {
         Ok("control") => crate::k2_alone::play_control(&argument),
         Ok("proxy") => crate::k8_reader::play_proxy(&argument),
+        Ok("nested") => crate::f11_nested::play_nested(&argument),
         Ok("threads") => crate::k1_status::play_threads(&argument),
         Ok("stranger") => crate::k7_off::play_stranger(&argument),
         Ok("client") => crate::k3_connect::play_client(&argument),
