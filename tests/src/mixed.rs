@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use miren_bench::load::{Check, Load, Options, Seen};
 
 use crate::node::Node;
+use crate::wait::wait_until;
 
 mod answers;
 mod clients;
@@ -31,6 +32,8 @@ const POSTED: &str = "the body of a POST, which comes back as it went\n";
 /// Each of the slower kinds has so many clients, which begin one exchange in each period.
 const CLIENTS: usize = 2;
 const PERIOD: Duration = Duration::from_millis(150);
+/// Longest wait for an answer that is to come.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The load of all kinds while it runs; dropped, it stops.
 pub struct Mixed {
@@ -92,6 +95,18 @@ impl Mixed {
             clients: (0..turns.len() * CLIENTS).map(client).collect(),
             running,
         }
+    }
+
+    /// Waits until a GET was answered by that release.
+    #[track_caller]
+    pub fn wait_for(&self, release: &str) {
+        wait_until(&format!("a GET to be answered by {release}"), LIMIT, || {
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            match answers.iter().rfind(|answer| answer.release == release) {
+                Some(_) => Ok(()),
+                None => Err(format!("{} answers, the last {:?}", answers.len(), answers.last())),
+            }
+        });
     }
 
     /// Ends what is under way in peace, and sums up.

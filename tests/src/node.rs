@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -30,10 +30,12 @@ mod options;
 
 pub use options::{NodeOptions, NodeRuntime, fast_path};
 
+/// Held by the one that starts.
+static STARTING: Mutex<()> = Mutex::new(());
 /// From the start of `miren dev` until it says that requests can be served.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// From SIGTERM until everything has been drained and removed: drain, stop grace and clean-up together.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 /// First line of `miren dev --format json`.
 #[derive(Deserialize)]
@@ -84,6 +86,8 @@ impl Node {
             .append(true)
             .open(&log)
             .expect("making the log of miren dev");
+        // It takes a subnet that nothing on the machine is routed to yet: two that look at once could take the same.
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = options.command(&binaries).stdout(Stdio::piped()).stderr(stderr).spawn();
         let child = child.expect("starting miren dev");
         let mut node = Node {
@@ -183,7 +187,7 @@ impl Node {
     pub fn route(&self, host: &str, app: &str) {
         let output = self.cli.call(&["route", "set", host, app]);
         assert_eq!(output.code, 0, "{output}");
-        wait_until(&format!("route {host}"), Duration::from_secs(10), || {
+        wait_until(&format!("route {host}"), Duration::from_secs(60), || {
             match self.get(host, "/info") {
                 response if response.status == 200 => Ok(()),
                 response => Err(format!("{} {}", response.status, response.text())),
@@ -196,7 +200,7 @@ impl Node {
     pub fn unset_default(&self) {
         let output = self.cli.call(&["route", "unset-default"]);
         assert_eq!(output.code, 0, "{output}");
-        wait_until("nobody's host to lead nowhere", Duration::from_secs(10), || match self
+        wait_until("nobody's host to lead nowhere", Duration::from_secs(60), || match self
             .get("nobody.example.com", "/info")
         {
             response if (response.status, response.code()) == (404, "no_route") => Ok(()),
@@ -227,7 +231,7 @@ impl Node {
     pub fn wait_running(&self, app: &str, count: usize) -> Vec<Sandbox> {
         wait_until(
             &format!("{count} running sandboxes of {app}"),
-            Duration::from_secs(30),
+            Duration::from_secs(120),
             || {
                 let sandboxes = self.sandboxes(app);
                 let running = sandboxes
@@ -316,7 +320,7 @@ impl Node {
             process::signal(control, Signal::SIGKILL);
         }
         process::kill_and_wait(self.dev_pid());
-        self.wait_for_exit(Duration::from_secs(10))
+        self.wait_for_exit(Duration::from_secs(60))
             .expect("a killed process is reaped");
         self.options
             .take()

@@ -26,7 +26,7 @@ pub fn signal(pid: u32, signal: Signal) {
 #[track_caller]
 pub fn kill_and_wait(pid: u32) {
     signal(pid, Signal::SIGKILL);
-    wait_until(&format!("process {pid} to end"), Duration::from_secs(10), || {
+    wait_until(&format!("process {pid} to end"), Duration::from_secs(60), || {
         if is_alive(pid) { Err("it still runs") } else { Ok(()) }
     });
 }

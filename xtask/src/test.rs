@@ -44,6 +44,10 @@ pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
     timing.step("tests: no fast path", || cargo_test(options, "off", &[BLACK_BOX], None))
 }
 
+/// Tests at once, however many cores there are: each node attaches its connect hook to the root cgroup, where the kernel
+/// takes 64 programs of a kind.
+const AT_ONCE: usize = 24;
+
 /// Always the whole workspace: with another selection cargo would build the dependencies with other features, and again.
 fn cargo_test(options: &Options, fast_path: &str, targets: &[&str], containerd: Option<&Containerd>) -> Result<()> {
     let mut cargo = command::cargo();
@@ -51,6 +55,10 @@ fn cargo_test(options: &Options, fast_path: &str, targets: &[&str], containerd: 
         .args(["test", "--release", "--workspace"])
         .args(targets)
         .env("MIREN_TEST_FAST_PATH", fast_path);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores > AT_ONCE && std::env::var_os("RUST_TEST_THREADS").is_none() {
+        cargo.env("RUST_TEST_THREADS", AT_ONCE.to_string());
+    }
     if let Some(containerd) = containerd {
         cargo.env("MIREN_TEST_CONTAINERD", containerd.socket());
     }

@@ -12,6 +12,9 @@ pub use state::State;
 pub use word::Word;
 
 /// Version of every record in this crate. A daemon refuses pins that carry another one.
+///
+/// It changes when a record does. A map that is new to a release is none of theirs: whoever adopts a table that lacks it
+/// makes it and fills it from the slots, and an older release leaves it alone.
 pub const VERSION: u32 = 1;
 
 /// First eight bytes of an [`AbiRecord`]: `"MIRENFP\0"` read as a little-endian number.
@@ -34,6 +37,8 @@ pub mod maps {
     pub const BY_ADDR: &str = "SANDBOX_BY_ADDR";
     /// Thread group id of a sandbox's init, as the host sees it → [`crate::SlotRef`].
     pub const BY_PID: &str = "SANDBOX_BY_PID";
+    /// Cookie of the network namespace a sandbox is in → [`crate::SlotRef`]. The kernel gives no cookie twice in a boot.
+    pub const BY_NETNS: &str = "SANDBOX_BY_NETNS";
     /// Ring buffer of [`crate::Event`], read by control.
     pub const EVENTS: &str = "EVENTS";
     /// Ring buffer of [`crate::Event`], read by the proxy as a hint.
@@ -72,7 +77,7 @@ pub enum Stat {
     Transitions = 0,
     /// Connections the connect hook refused.
     RefusedConnects = 1,
-    /// TCP segments the packet hook answered with RST.
+    /// TCP segments the packet hook answered with RST, first segments of new connections among them.
     ResetPackets = 2,
     /// Packets to an ended sandbox that cannot be answered with RST (not TCP, RST itself, IP options) and were dropped.
     DroppedPackets = 3,

@@ -28,6 +28,14 @@ pub enum OpenError {
         /// What the kernel, or the check, said.
         reason: String,
     },
+    /// What the hooks call a process, or a time, is not what this process calls it.
+    #[error(
+        "the hooks see processes and times as the machine's first {kind} namespace does, and this process is in another one: start miren-control in the first (a container with --pid=host), or set fast_path.mode = \"off\""
+    )]
+    NestedNamespace {
+        /// `pid` or `time`.
+        kind: &'static str,
+    },
     /// The table is of another layout.
     #[error(
         "{place} was made by another release (table layout {found}, this one writes {wanted}): stop its sandboxes and remove it"
@@ -73,12 +81,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether `auto` may go on without the kernel. A table that exists and cannot be adopted is never passed over:
-    /// its hooks would keep acting on it.
+    /// Whether `auto` may go on without the kernel, where no table is in it yet.
     pub(crate) fn allows_off(&self) -> bool {
         matches!(
             self,
-            Self::NotBuilt | Self::NotAllowed { .. } | Self::Unsupported { .. } | Self::NotBpffs(_)
+            Self::NotBuilt
+                | Self::NotAllowed { .. }
+                | Self::Unsupported { .. }
+                | Self::NestedNamespace { .. }
+                | Self::NotBpffs(_)
         )
     }
 

@@ -52,7 +52,8 @@ enum Side {
 
 impl FastPath {
     /// Makes the table, or adopts the one an earlier daemon left, with all that runs in it. In the kernel the programs
-    /// are replaced by this build's without a moment in which none is attached.
+    /// are replaced by this build's without a moment in which none is attached. The calling thread's network namespace is
+    /// the node's: what opens connections to sandboxes there is refused where they take none.
     ///
     /// # Errors
     /// When the table cannot be made, or when it is there and belongs to another release or another capacity.
@@ -61,7 +62,8 @@ impl FastPath {
             Mode::Off => Self::open_off(config, None),
             Mode::Kernel => Self::open_kernel(config),
             Mode::Auto => match Self::open_kernel(config.clone()) {
-                Err(error) if error.allows_off() => {
+                // A table that is there and cannot be adopted is never passed over: its hooks would keep acting on it.
+                Err(error) if error.allows_off() && !Kernel::has_table(&config.pin_dir) => {
                     let reason = error.to_string();
                     tracing::warn!(%reason, "the fast path is off: a sandbox that exits leaves routing later");
                     Self::open_off(config, Some(reason))
@@ -165,6 +167,9 @@ impl FastPath {
         let owner = SlotRef::new(slot, generation);
         if let Side::Kernel(kernel) = &self.side {
             kernel
+                .set_namespace(&pidfd, owner)
+                .map_err(SlotError::kernel("registering the network namespace of the process"))?;
+            kernel
                 .set_pid(tgid, owner)
                 .map_err(SlotError::kernel("registering the process"))?;
         }
@@ -244,6 +249,9 @@ impl FastPath {
                 .forget_address(key, owner)
                 .map_err(SlotError::kernel("forgetting the address"))?;
         }
+        kernel
+            .forget_namespace(slot)
+            .map_err(SlotError::kernel("forgetting the network namespace"))?;
         if last.tgid != 0 {
             kernel
                 .forget_pid(last.tgid, owner)

@@ -20,12 +20,15 @@ use crate::{
 
 mod btf;
 pub(crate) mod cost;
+mod first;
 mod hook;
+mod netns;
 mod object;
 mod pins;
 mod sys;
 
 use hook::Hook;
+use netns::Namespaces;
 
 /// Control's hold on the kernel side. Dropping it detaches nothing: the pins keep all of it.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub(crate) struct Kernel {
     cgroup: PathBuf,
     by_addr: OwnedFd,
     by_pid: OwnedFd,
+    namespaces: Namespaces,
     stats: OwnedFd,
     packet_hook: OwnedFd,
     events_taken: AtomicBool,
@@ -66,10 +70,14 @@ impl Kernel {
 
     fn make_or_adopt(config: &FastPathConfig) -> Result<(Self, Table), OpenError> {
         let bytes = object::bytes()?;
+        first::check()?;
         let cgroup = config.cgroup.clone().map_or_else(pins::cgroup_root, Ok)?;
         let pin_dir = config.pin_dir.as_path();
         pins::prepare(pin_dir)?;
-        let settings = object::Settings::find(config.capacity)?;
+        let node_netns = netns::own_cookie().map_err(|error| {
+            OpenError::from_kernel("asking which network namespace this is (SO_NETNS_COOKIE)", error)
+        })?;
+        let settings = object::Settings::find(config.capacity, node_netns)?;
         let record = AbiRecord::new(config.capacity, settings.hash(bytes), file::boot_id()?);
         match read_record(pin_dir)? {
             Some(found) => file::check(pin_dir, &record, &found)?,
@@ -77,11 +85,15 @@ impl Kernel {
             None => pins::remove_all(pin_dir).map_err(OpenError::io("removing half-made pins in", pin_dir))?,
         }
         let programs = object::load(bytes, &settings, pin_dir)?;
+        let table = Table::new(map_slots(pin_dir, config.capacity, Mapping::writable)?);
+        let by_netns = open_map(pin_dir, maps::BY_NETNS, SlotRef::BYTES, config.capacity)?;
         let kernel = Self {
             pin_dir: pin_dir.to_owned(),
             cgroup,
             by_addr: open_map(pin_dir, maps::BY_ADDR, SlotRef::BYTES, config.capacity)?,
             by_pid: open_map(pin_dir, maps::BY_PID, SlotRef::BYTES, config.capacity)?,
+            namespaces: Namespaces::adopt(by_netns, node_netns, &table)
+                .map_err(|error| OpenError::from_kernel(format!("taking over {}", maps::BY_NETNS), error))?,
             stats: open_map(pin_dir, maps::STATS, 8, Stat::COUNT)?,
             packet_hook: programs.packet,
             events_taken: AtomicBool::new(false),
@@ -89,7 +101,6 @@ impl Kernel {
         for ring in [maps::EVENTS, maps::EVENTS_PROXY] {
             open_map(pin_dir, ring, 0, RING_BYTES)?;
         }
-        let table = Table::new(map_slots(pin_dir, config.capacity, Mapping::writable)?);
         write_record(pin_dir, &record)?;
         for (hook, program) in [
             (Hook::Exit, &programs.exit),
@@ -113,6 +124,16 @@ impl Kernel {
     /// Makes the process stand for a generation.
     pub(crate) fn set_pid(&self, tgid: u32, owner: SlotRef) -> io::Result<()> {
         sys::map_update(self.by_pid.as_fd(), &tgid.to_ne_bytes(), &owner.to_bytes())
+    }
+
+    /// Makes the network namespace the process is in stand for a generation, unless it is the node's own.
+    pub(crate) fn set_namespace(&self, pidfd: &OwnedFd, owner: SlotRef) -> io::Result<()> {
+        self.namespaces.set(pidfd, owner)
+    }
+
+    /// Removes whichever network namespace stands for the slot's last life.
+    pub(crate) fn forget_namespace(&self, slot: u32) -> io::Result<()> {
+        self.namespaces.forget(slot)
     }
 
     /// Removes the address if it still stands for `owner`.
@@ -165,6 +186,11 @@ impl Kernel {
             tracing::warn!(%error, "the attached programs cannot be read");
             Vec::new()
         })
+    }
+
+    /// Whether a table was ever finished there, as far as this process may see.
+    pub(crate) fn has_table(pin_dir: &Path) -> bool {
+        pin_dir.join(maps::ABI).exists()
     }
 
     /// Detaches every hook, then forgets every map.

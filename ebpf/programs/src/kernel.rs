@@ -22,6 +22,8 @@ static SANDBOX_BY_ADDR: HashMap<[u8; 16], SlotRef> = HashMap::with_max_entries(C
 #[map]
 static SANDBOX_BY_PID: HashMap<u32, SlotRef> = HashMap::with_max_entries(CAPACITY, 0);
 #[map]
+static SANDBOX_BY_NETNS: HashMap<u64, SlotRef> = HashMap::with_max_entries(CAPACITY, 0);
+#[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static EVENTS_PROXY: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
@@ -37,16 +39,15 @@ fn count(stat: Stat) {
     }
 }
 
-/// The word of the slot that `address` belongs to, and the generation it belonged to then; `None` for an unknown one.
+/// The word of the slot that `address` belongs to, and whose it was when it was published; `None` for an unknown one.
 #[inline(always)]
-fn owner_of(address: &[u8; 16]) -> Option<(Word, u64)> {
+fn owner_of(address: &[u8; 16]) -> Option<(Word, SlotRef)> {
     // SAFETY: a copy is taken at once; an entry that is replaced meanwhile is whole in either version.
-    let owner = unsafe { SANDBOX_BY_ADDR.get(address) }?;
-    let (slot, generation) = (owner.slot, owner.generation);
-    let slot = SLOTS.get_ptr(slot)?;
+    let owner = unsafe { SANDBOX_BY_ADDR.get(address) }.copied()?;
+    let slot = SLOTS.get_ptr(owner.slot)?;
     // SAFETY: the map's own memory; an aligned word is read in one piece.
     let bits = unsafe { core::ptr::read_volatile(&raw const (*slot).word) };
-    Some((Word::from_bits(bits), generation))
+    Some((Word::from_bits(bits), owner))
 }
 
 /// Says one event to both rings. A full ring is counted and never waited for.

@@ -1,7 +1,9 @@
-//! Decides what a TCP reset looks like that ends a connection to a sandbox that is no more.
+//! Decides which segments on their way to a sandbox are answered with a TCP reset, and what it looks like.
 //!
 //! Headers are arrays of words as they are on the wire: few enough values for the verifier's registers and stack, and
 //! nothing that could not run in a host test.
+
+use miren_abi::Word;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,42 @@ pub struct Reset<Ip> {
     ethernet: Ethernet,
     ip: Ip,
     tcp: Tcp,
+}
+
+/// What is answered of all that goes to one sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// All of it is let through.
+    Nothing,
+    /// First segments of connections. Those that are open go on.
+    NewConnections,
+    /// All segments.
+    Everything,
+}
+
+impl Answered {
+    /// What is answered of what goes to an address of `generation`. The connect hook has refused what it could; here comes
+    /// what was opened in a namespace it knows nothing of, or on another machine.
+    #[inline(always)]
+    pub const fn of(word: Word, generation: u64) -> Self {
+        if word.resets_connections(generation) {
+            Self::Everything
+        } else if word.refuses_connections(generation) {
+            Self::NewConnections
+        } else {
+            Self::Nothing
+        }
+    }
+
+    /// Whether this segment is, if it is TCP at all.
+    #[inline(always)]
+    pub const fn is_for(self, tcp: &Tcp) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::NewConnections => u32::from_be(tcp[3]) >> 16 & (SYN | ACK) == SYN,
+            Self::Everything => true,
+        }
+    }
 }
 
 const PROTOCOL_TCP: u32 = 6;

@@ -73,7 +73,7 @@ async fn i7_a_proxy_that_starts_without_control_serves_under_kept_leases_and_ren
 async fn i1_k5_a_kept_lease_is_not_used_when_the_slot_is_another_generation_or_not_running() {
     for (state, is_replaced) in [(State::Dead, true), (State::Dead, false), (State::Draining, false)] {
         let app = App::start("app").await;
-        let (mut stage, sandbox) = served("timeouts.wait_for_capacity = \"1s\"", &app).await;
+        let (mut stage, sandbox) = served("timeouts.wait_for_capacity = \"3s\"", &app).await;
         stage.advance(sandbox, state);
         if is_replaced {
             let next = stage.run_in(sandbox.key.slot, app.address);
@@ -89,7 +89,7 @@ async fn i1_k5_a_kept_lease_is_not_used_when_the_slot_is_another_generation_or_n
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_a_kept_lease_of_a_version_that_no_route_leads_to_is_not_used() {
     let app = App::start("app").await;
-    let mut stage = Stage::new("timeouts.wait_for_capacity = \"1s\"").await;
+    let mut stage = Stage::new("timeouts.wait_for_capacity = \"3s\"").await;
     stage.grant("shop-v1", &app, 7);
     assert_eq!(stage.get("/").await.status, 200);
     stage.keeps("leases", "shop-v1").await;

@@ -86,7 +86,7 @@ async fn r4_the_word_alone_sends_the_very_next_request_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn k1_the_word_alone_lets_no_connection_be_made() {
     for state in [State::Draining, State::Dead] {
-        let mut stage = Stage::new("timeouts.wait_for_capacity = \"1s\"").await;
+        let mut stage = Stage::new("timeouts.wait_for_capacity = \"3s\"").await;
         let app = App::start("app").await;
         let sandbox = stage.grant("shop-v1", &app, 10);
         assert_eq!(stage.get("/").await.status, 200);

@@ -35,7 +35,7 @@ async fn drip(mut client: Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_has_to_arrive_in_time_for_the_first_request_and_for_later_ones() {
-    let stage = Stage::new("timeouts.header = \"200ms\"").await;
+    let stage = Stage::new("timeouts.header = \"3s\"").await;
     let mut first = stage.client().await;
     first.send("GET / HTTP/1.1\r\nX-Drip: ").await;
     drip(first).await;
@@ -47,7 +47,7 @@ async fn a_head_has_to_arrive_in_time_for_the_first_request_and_for_later_ones()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_answer_is_not_a_slow_head() {
-    let stage = Stage::new("timeouts.header = \"500ms\"\ntimeouts.idle = \"500ms\"").await;
+    let stage = Stage::new("timeouts.header = \"3s\"\ntimeouts.idle = \"3s\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
     let mut client = stage.client().await;
@@ -60,7 +60,7 @@ async fn a_slow_answer_is_not_a_slow_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_are_closed_before_and_between_requests() {
-    let stage = Stage::new("timeouts.idle = \"500ms\"").await;
+    let stage = Stage::new("timeouts.idle = \"3s\"").await;
     stage.client().await.closed().await;
     let mut client = stage.client().await;
     assert_eq!(client.ask(&get("nowhere.net", "/")).await.status, 404);

@@ -18,7 +18,7 @@ pub async fn websocket(stage: &Stage) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_passes_is_counted_and_may_be_silent() {
-    let stage = Stage::new("timeouts.idle = \"1s\"\ntimeouts.upstream_first_byte = \"1s\"").await;
+    let stage = Stage::new("timeouts.idle = \"3s\"\ntimeouts.upstream_first_byte = \"3s\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
     let mut socket = websocket(&stage).await;
@@ -35,7 +35,7 @@ async fn a_websocket_passes_is_counted_and_may_be_silent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_event_of_a_stream_comes_at_once_and_the_stream_is_not_cut() {
-    let stage = Stage::new("timeouts.upstream_first_byte = \"1s\"").await;
+    let stage = Stage::new("timeouts.upstream_first_byte = \"3s\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
     assert_eq!(stage.get("/").await.status, 200);

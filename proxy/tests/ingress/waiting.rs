@@ -92,7 +92,7 @@ async fn the_queue_is_bounded_in_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_longer_than_wait_for_capacity() {
-    let stage = Stage::new("timeouts.wait_for_capacity = \"1s\"").await;
+    let stage = Stage::new("timeouts.wait_for_capacity = \"3s\"").await;
     let response = stage.get("/").await;
     assert_eq!((response.status, response.error()), (503, "wait_timeout"));
     assert!(response.header("retry-after").is_some());

@@ -1,7 +1,8 @@
 //! Requests that no well-behaved client sends: answered with a status or cut, in bounded time, and nobody else notices.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use miren_bench::load::{Load, Options};
 use miren_blackbox::http::{self, Connection};
@@ -11,14 +12,13 @@ const HOST: &str = "steady.example.com";
 
 /// Sends bytes and returns the status; 0 when the connection was closed without an answer.
 fn status(address: SocketAddr, bytes: &str) -> u16 {
-    let start = Instant::now();
-    let status = http::raw(address, bytes.as_bytes()).map_or(0, |response| response.status);
-    assert!(
-        start.elapsed() < Duration::from_secs(20),
-        "it took {:?}",
-        start.elapsed()
-    );
-    status
+    match http::raw(address, bytes.as_bytes()) {
+        Ok(response) => response.status,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            panic!("neither answered nor closed: {error}")
+        }
+        Err(_) => 0,
+    }
 }
 
 #[test]
@@ -89,7 +89,6 @@ fn too_many_headers(address: SocketAddr) {
 
 /// Half a head: the connection ends when the time for heads (10 s by default) is up, answered or not.
 fn half_a_request(address: SocketAddr) {
-    let start = Instant::now();
     let mut connection = Connection::open(address).unwrap();
     connection
         .send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Half").as_bytes())
@@ -97,10 +96,8 @@ fn half_a_request(address: SocketAddr) {
     // A reset ends it as well as a close does; a timeout of the client's would not.
     let ended = connection
         .rest()
-        .map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
-    let took = start.elapsed();
-    assert!(ended, "half a request was still held after {took:?}");
-    assert!(took < Duration::from_secs(20), "half a request was held for {took:?}");
+        .map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true);
+    assert!(ended, "half a request is held for longer than {:?}", http::PATIENCE);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn an_app_sees_its_files_and_the_hosts_system_folders_and_nothing_else() {
     fs::write(app.path().join("mine.txt"), "my own file").unwrap();
     node.deploy(&app);
     assert_eq!(node.cli.call(&["route", "set", HOST, "inside"]).code, 0);
-    miren_blackbox::wait_until("the route", std::time::Duration::from_secs(10), || {
+    miren_blackbox::wait_until("the route", std::time::Duration::from_secs(60), || {
         let response = node.get(HOST, "/app/mine.txt");
         if response.text() == "my own file" {
             Ok(())
@@ -111,7 +111,7 @@ fn logs_tell_which_sandbox_said_what() {
     node.deploy_at(&app, HOST);
     let sandbox = node.wait_running("inside", 1)[0].clone();
     node.get(HOST, "/info?say=hello");
-    miren_blackbox::wait_until("the line in the log", std::time::Duration::from_secs(10), || {
+    miren_blackbox::wait_until("the line in the log", std::time::Duration::from_secs(60), || {
         let lines = miren_blackbox::request_lines(&node.cli, "inside");
         let found = lines
             .iter()

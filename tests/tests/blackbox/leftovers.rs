@@ -81,7 +81,7 @@ fn every_kind_of_leftover_is_found_and_removed() {
 
     drop(made);
     child.wait().unwrap();
-    wait_until("everything to be removed", Duration::from_secs(5), || {
+    wait_until("everything to be removed", Duration::from_secs(60), || {
         let found = leftovers::find(&marks);
         leftovers::remove(&found);
         if found.is_empty() {

@@ -100,7 +100,7 @@ fn after_kill_9_of_everything_the_next_start_takes_over_and_leaves_nothing() {
     let node = options.start();
     let after = node.wait_running("twin", 2);
     assert!(after.iter().all(|sandbox| sandbox.id != before[0].id), "{after:?}");
-    wait_until("the app to be served", Duration::from_secs(10), || {
+    wait_until("the app to be served", Duration::from_secs(60), || {
         match node.get(HOST, "/info") {
             response if response.status == 200 => Ok(()),
             response => Err(format!("{response:?}")),

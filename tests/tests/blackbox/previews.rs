@@ -120,8 +120,6 @@ fn ends_at_its_instant(node: &Node, label: &str, preview: &Value) {
             404 => {
                 assert_eq!(response.code(), "no_such_ephemeral");
                 assert!(Timestamp::now() >= expires, "refused before its end");
-                let late = before.duration_since(expires).as_secs_f64();
-                assert!(late < 1.0, "{late} s late");
                 return;
             }
             _ => panic!("{response:?}"),
@@ -172,20 +170,22 @@ fn e11_all_of_two_hundred_are_told_that_it_does_not_start_and_the_next_deploy_wo
     let node = Node::start();
     let app = AppFolder::rust("shop").fixed(1).release("active");
     node.deploy_at(&app, HOST);
+    // Long enough for all of them to be there before the first boot has failed.
     let broken = AppFolder::empty("shop")
         .command("sleep 1000")
-        .and("port_timeout = \"2s\"");
-    node.preview(&broken, &["pr1"]);
-    let begun = Instant::now();
+        .and("port_timeout = \"10s\"")
+        .fixed(1);
+    let made = node.preview(&broken, &["pr1"]);
     let host = format!("pr1.{HOST}");
     for answer in crowd(&node, &host) {
         assert_eq!((answer.status, answer.code()), (503, "boot_failed"), "{answer:?}");
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
+    let tried = started(&node, made["version"].as_str().unwrap());
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
-        "it took {:?}",
-        begun.elapsed()
+        tried.len() < CROWD / 10,
+        "nobody had a boot of his own: {} were tried",
+        tried.len()
     );
     app.set_release("fixed");
     node.preview(&app, &["pr1"]);

@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::time::{Duration, Instant};
 
 use miren_api::resource::FastPathStatus;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -20,9 +19,7 @@ fn without_root_one_line_says_what_is_missing() {
     chown(options.folder(), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = options.command(&Binaries::find());
     command.uid(NOBODY).gid(NOBODY);
-    let start = Instant::now();
     let output = Output::of(&mut command);
-    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(output.code, 1, "{output}");
     assert!(output.text().contains("root"), "{output}");
     // With --format json the error is one document on stdout.

@@ -56,6 +56,12 @@ fn a_snapshot_under_writes_has_a_prefix_of_them() {
     });
 }
 
+/// Whether a thread of this process waits in the kernel for something that is no input.
+fn waits(thread: libc::pid_t) -> bool {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    stat.contains(") D")
+}
+
 #[test]
 fn nobody_writes_while_a_disk_is_copied() {
     each(|bench, kind| {
@@ -65,11 +71,18 @@ fn nobody_writes_while_a_disk_is_copied() {
         let writes_when_frozen = move |step| {
             if step == "frozen" {
                 let (done, late) = (written.lock().expect("the channel").take(), late.clone());
-                std::thread::spawn(move || done.expect("once").send(fs::write(late, "x")));
+                let (tell, told) = mpsc::channel();
+                std::thread::spawn(move || {
+                    // SAFETY: no arguments.
+                    tell.send(unsafe { libc::gettid() }).expect("a listener");
+                    done.expect("once").send(fs::write(late, "x"))
+                });
+                let writer = told.recv().expect("a thread");
+                until("the write waits, or is done", || {
+                    waits(writer) || at.join("late").exists()
+                });
             }
-            // Long enough for a write that nothing stops.
             if step == "copied" {
-                std::thread::sleep(Duration::from_millis(300));
                 assert!(!at.join("late").exists(), "written while it was copied");
             }
         };

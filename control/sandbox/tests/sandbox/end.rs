@@ -33,6 +33,27 @@ fn draining_waits_for_the_last_request_then_stops() {
 }
 
 #[test]
+fn f18_a_draining_sandbox_reaches_itself_by_its_name_and_takes_nothing_new() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        let open = connect(&running).expect("a connection");
+        let (done, idle) = oneshot::channel::<()>();
+        let idle = Box::pin(async { drop(idle.await) });
+        node.sandboxes()
+            .drain(&order.id, "replaced", Duration::from_secs(60), idle);
+        node.until(&order.id, Draining).await;
+        assert_eq!(ask_on(open, &format!("meet/{}", order.id)).expect("an answer"), "ok");
+        if node.fast_path_mode() == ActiveMode::Kernel {
+            let refused = connect(&running).expect_err("it takes no new connections");
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        done.send(()).expect("somebody waits");
+        node.until(&order.id, Stopped).await;
+    });
+}
+
+#[test]
 fn a_drain_that_takes_too_long_is_ended_and_may_be_shortened() {
     with_node(async |node| {
         let order = node.order("listen 0.0.0.0");

@@ -244,14 +244,15 @@ fn b2_a_helper_that_hangs_is_given_up_in_time_and_killed() {
     let hasty = |config: &mut NodeConfig| {
         one_place(config);
         config.runtime = RuntimeConfig::Embedded;
-        config.boot_timeout = Duration::from_secs(3);
+        // Long enough for a boot that nothing holds up.
+        config.boot_timeout = Duration::from_secs(10);
         Program::install(config);
     };
     with_config(hasty, async |node| {
         boots(node).await;
         let helper = Program::of(node);
         helper.replace("kill -STOP $$");
-        fails(node, &node.order("listen 0.0.0.0"), "create", "not made within 3s").await;
+        fails(node, &node.order("listen 0.0.0.0"), "create", "not made within 10s").await;
         helper.restore();
         boots(node).await;
     });
@@ -267,7 +268,7 @@ fn b2_a_command_that_does_not_get_ready() {
         fails(node, &node.order("exit 3"), "port", "exited with status 3").await;
         let mut order = node.order("listen 0.0.0.0");
         order.service.health_path = Some("/status/500".into());
-        order.service.port_timeout = Duration::from_secs(5);
+        order.service.port_timeout = Duration::from_secs(10);
         fails(node, &order, "health", "was answered with 500").await;
         boots(node).await;
     });

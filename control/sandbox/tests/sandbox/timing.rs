@@ -1,19 +1,19 @@
-//! Decides that starting and noticing an end stay fast; prints what was measured.
+//! Decides that a start and an end are noticed by what happens and not by a look that is due; prints what was measured.
 
-use crate::node::with_node;
+use crate::node::with_config;
 use miren_api::resource::SandboxState;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 11;
-/// Far above what is measured (about 60 ms and 5 ms): a busy machine must not fail the test, a poll of a second must.
-const START_LIMIT: Duration = Duration::from_secs(2);
-const END_LIMIT: Duration = Duration::from_millis(500);
+/// Longer than anybody waits for anything here.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 #[test]
-fn starting_and_ending_are_noticed_at_once() {
-    with_node(async |node| {
+fn starting_and_ending_are_noticed_without_a_look_that_is_due() {
+    let never_looks = |config: &mut miren_sandbox::NodeConfig| config.health.interval = NEVER;
+    with_config(never_looks, async |node| {
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let order = node.order("listen 0.0.0.0");
@@ -28,8 +28,6 @@ fn starting_and_ending_are_noticed_at_once() {
         }
         let (start, end) = (median(starts), median(ends));
         println!("create → RUNNING: median {start:?}; kill → announced: median {end:?}; {ROUNDS} rounds");
-        assert!(start < START_LIMIT, "create → RUNNING takes {start:?}");
-        assert!(end < END_LIMIT, "kill → announced takes {end:?}");
     });
 }
 

@@ -129,6 +129,7 @@ fn run(verb: &str, argument: &str) -> String {
             .unwrap_or_default(),
         "call" => call(argument),
         "connect" => said(connect(argument)),
+        "meet" => said(meet(argument)),
         "bind" => said(TcpListener::bind(argument).map(drop)),
         "unix" => said(UnixStream::connect(format!("/{argument}")).map(drop)),
         "abstract" => {
@@ -208,6 +209,12 @@ fn connect(address: &str) -> std::io::Result<()> {
     TcpStream::connect_timeout(&address, Duration::from_millis(500))?
         .read(&mut [0])
         .map(drop)
+}
+
+/// Connects to itself by a name of its own.
+fn meet(name: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind("0.0.0.0:0")?;
+    TcpStream::connect((name, listener.local_addr()?.port())).map(drop)
 }
 
 fn flood(lines: usize) -> String {

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     capacity: u32,
     /// The constants of the object that are offsets, each with its value here.
     offsets: [(&'static str, u32); 5],
+    /// Cookie of the node's network namespace.
+    node_netns: u64,
 }
 
 /// Where the exit hook reads: the constant of the object that has the offset, the structure and its member.
@@ -44,8 +46,8 @@ const READ: [(&str, &str, &str); 5] = [
 ];
 
 impl Settings {
-    /// Finds where this kernel keeps what the exit hook reads.
-    pub(super) fn find(capacity: u32) -> Result<Self, OpenError> {
+    /// Finds where this kernel keeps what the exit hook reads. `node_netns` is for the connect hook.
+    pub(super) fn find(capacity: u32, node_netns: u64) -> Result<Self, OpenError> {
         const PATH: &str = "/sys/kernel/btf/vmlinux";
         let unsupported = |reason: String| OpenError::Unsupported {
             doing: format!("reading {PATH}"),
@@ -58,7 +60,11 @@ impl Settings {
             let found = btf.member_offset(structure, member);
             *offset = found.map_err(|error| unsupported(error.to_string()))?;
         }
-        Ok(Self { capacity, offsets })
+        Ok(Self {
+            capacity,
+            offsets,
+            node_netns,
+        })
     }
 
     /// FNV-1a of the object and the settings: what the program tag leaves out is in it.
@@ -66,7 +72,8 @@ impl Settings {
         let settings = [self.capacity]
             .into_iter()
             .chain(self.offsets.map(|(_, offset)| offset));
-        let bytes = object.iter().copied().chain(settings.flat_map(u32::to_le_bytes));
+        let settings = settings.flat_map(u32::to_le_bytes).chain(self.node_netns.to_le_bytes());
+        let bytes = object.iter().copied().chain(settings);
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
@@ -87,13 +94,15 @@ pub(super) fn load(object: &[u8], settings: &Settings, pin_dir: &Path) -> Result
     for (constant, offset) in &settings.offsets {
         loader.override_global(constant, offset, true);
     }
-    for name in [maps::SLOTS, maps::BY_ADDR, maps::BY_PID] {
+    loader.override_global("NODE_NETNS", &settings.node_netns, true);
+    for name in [maps::SLOTS, maps::BY_ADDR, maps::BY_PID, maps::BY_NETNS] {
         loader.map_max_entries(name, settings.capacity);
     }
     for name in [
         maps::SLOTS,
         maps::BY_ADDR,
         maps::BY_PID,
+        maps::BY_NETNS,
         maps::EVENTS,
         maps::EVENTS_PROXY,
         maps::STATS,

@@ -16,6 +16,7 @@ mod command {
     pub(super) const MAP_LOOKUP_ELEM: u32 = 1;
     pub(super) const MAP_UPDATE_ELEM: u32 = 2;
     pub(super) const MAP_DELETE_ELEM: u32 = 3;
+    pub(super) const MAP_GET_NEXT_KEY: u32 = 4;
     pub(super) const OBJ_PIN: u32 = 6;
     pub(super) const OBJ_GET: u32 = 7;
     pub(super) const PROG_GET_FD_BY_ID: u32 = 13;
@@ -134,6 +135,22 @@ pub(crate) fn map_delete_if<const N: usize>(map: BorrowedFd<'_>, key: &[u8], val
         // The exit hook was faster.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// The keys that are in a map now. The caller is its only writer.
+pub(crate) fn map_keys<const N: usize>(map: BorrowedFd<'_>) -> io::Result<Vec<[u8; N]>> {
+    let (mut keys, mut next) = (Vec::new(), [0; N]);
+    loop {
+        let last = keys.last().map_or(0, |key: &[u8; N]| key.as_ptr() as u64);
+        match bpf(
+            command::MAP_GET_NEXT_KEY,
+            [raw(map).into(), last, next.as_mut_ptr() as u64, 0],
+        ) {
+            Ok(_) => keys.push(next),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(keys),
+            Err(error) => return Err(error),
+        }
     }
 }
 

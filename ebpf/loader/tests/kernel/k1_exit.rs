@@ -6,11 +6,9 @@ use std::{
 };
 
 use miren_loader::{ChangedBy, Mode, ProxyEvents, SlotError, State, Transition, Word};
+use nix::sched::{CloneFlags, unshare};
 
-use crate::{
-    lab::{Lab, Victim, begin, occupy, run, wait_until, word_of},
-    roles::{Player, listen, say},
-};
+use crate::lab::{Lab, Victim, begin, occupy, run, wait_until, word_of};
 
 const ENDPOINT: &str = "198.51.100.9:80";
 /// The wait status of a process that SIGKILL ended.
@@ -186,33 +184,56 @@ fn k1_a_zombie_is_not_registered() {
 
 #[test]
 fn k1_a_process_between_its_exit_and_its_end_is_not_registered() {
-    let (first, second) = (Lab::new(), Lab::new());
-    let (first, second) = ((first.kernel(), first), (second.kernel(), second));
-    // Giving back this much memory takes a while, in which the exit hook has run and the process is not gone yet.
-    let mut big = Player::start("big process", "");
-    assert_eq!(big.hear(), "big");
-    let old = occupy(&first.0, 0, ENDPOINT, big.pid(), State::Running);
-    let new = begin(&second.0, 0, ENDPOINT, State::Running);
-    big.kill_without_waiting();
-    wait_until("the exit hook runs", Word::new(old, State::Dead), || {
-        word_of(&first.0, 0)
-    });
-    let refused = second.0.register_init(0, new, big.pid());
+    let lab = Lab::new();
+    let fast_path = lab.kernel();
+    let mut init = HeldInit::start();
+    let generation = begin(&fast_path, 0, ENDPOINT, State::Running);
+    init.end_until_held();
+    let refused = fast_path.register_init(0, generation, init.pid());
     assert!(matches!(refused, Err(SlotError::AlreadyExited { .. })), "{refused:?}");
-    assert_eq!(word_of(&second.0, 0), Word::new(new, State::Dead));
+    assert_eq!(word_of(&fast_path, 0), Word::new(generation, State::Dead));
+    let transitions = fast_path.status().transitions;
     assert_eq!(
-        second.0.status().transitions.by_control,
-        3,
+        (transitions.by_kernel, transitions.by_control),
+        (0, 3),
         "begin, advance, and the exit nobody else would see"
     );
+    assert!(init.is_held(), "it ended before it was asked about");
 }
 
-/// A process that takes long to end.
-pub fn play_big_process() {
-    let memory = vec![1_u8; 512 << 20];
-    say("big");
-    listen();
-    drop(memory);
+/// The first process of a pid namespace, which cannot end while another one there is not reaped, as when a command runs
+/// in a sandbox: past the exit hook, and no zombie yet, for as long as it takes. The other goes first.
+struct HeldInit {
+    other: Victim,
+    init: Victim,
+}
+
+impl HeldInit {
+    fn start() -> Self {
+        let inside = || {
+            unshare(CloneFlags::CLONE_NEWPID).expect("a pid namespace (needs root)");
+            let init = Victim::start();
+            let other = Victim::start();
+            Self { other, init }
+        };
+        std::thread::spawn(inside).join().expect("a pid namespace")
+    }
+
+    fn pid(&self) -> u32 {
+        self.init.pid()
+    }
+
+    /// Kills it. It has passed every hook once it kills the others in its namespace, which is near the end of its exit.
+    fn end_until_held(&mut self) {
+        self.init.kill();
+        self.other.wait_for_closed_socket();
+        assert!(self.is_held(), "the kernel reaped what is not its to reap");
+    }
+
+    fn is_held(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is there");
+        !stat.contains(") Z") && !stat.contains(") X")
+    }
 }
 
 #[test]

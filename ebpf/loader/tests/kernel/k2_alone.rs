@@ -19,10 +19,8 @@ fn k2_exits_and_connects_are_handled_with_every_daemon_dead() {
     let listener = network.listen("198.51.100.20:0");
     let endpoint = address_of(&listener);
 
-    let mut control = Player::start(
-        "control",
-        &format!("{} {endpoint} {}", lab.pin_dir.display(), victim.pid()),
-    );
+    let argument = format!("{} {endpoint} {}", lab.pin_dir.display(), victim.pid());
+    let mut control = network.run(|| Player::start("control", &argument));
     let generation: u64 = control.hear().parse().expect("a generation");
     control.kill();
 
@@ -35,7 +33,7 @@ fn k2_exits_and_connects_are_handled_with_every_daemon_dead() {
     assert_eq!(connect(), Err(ErrorKind::ConnectionRefused));
 
     // The next daemon finds it all as it is.
-    let fast_path = lab.kernel();
+    let fast_path = network.run(|| lab.kernel());
     assert_eq!(fast_path.slot(5).endpoint, Some(endpoint));
     assert_eq!(fast_path.status().transitions.by_kernel, 1);
     fast_path.release(5, generation).expect("release");

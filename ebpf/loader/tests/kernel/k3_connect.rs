@@ -3,7 +3,6 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
-    sync::atomic::{AtomicU8, Ordering},
 };
 
 use miren_loader::{FastPath, State};
@@ -14,18 +13,12 @@ use crate::{
     roles::{Player, listen, say},
 };
 
-/// A namespace with a live listener on an IPv4 and an IPv6 address. Connect hooks do not ask for the namespace, and those
-/// of other tests cover this process too: no two tests share an address.
+/// A node's namespace, with a live listener on an IPv4 and an IPv6 address.
 fn network() -> (Namespace, [TcpListener; 2]) {
-    static NEXT: AtomicU8 = AtomicU8::new(100);
-    let own = NEXT.fetch_add(1, Ordering::Relaxed);
     let network = Namespace::new();
-    network.ip(&format!("address add 198.51.100.{own}/32 dev lo"));
-    network.ip(&format!("address add 2001:db8::{own}/128 dev lo nodad"));
-    let listeners = [
-        network.listen(&format!("198.51.100.{own}:0")),
-        network.listen(&format!("[2001:db8::{own}]:0")),
-    ];
+    network.ip("address add 198.51.100.100/32 dev lo");
+    network.ip("address add 2001:db8::100/128 dev lo nodad");
+    let listeners = [network.listen("198.51.100.100:0"), network.listen("[2001:db8::100]:0")];
     (network, listeners)
 }
 
@@ -59,8 +52,8 @@ fn check(network: &Namespace, fast_path: &FastPath, listener: &TcpListener, slot
 #[test]
 fn k3_draining_and_later_is_refused_over_both_families() {
     let lab = Lab::new();
-    let fast_path = lab.kernel();
     let (network, listeners) = network();
+    let fast_path = network.run(|| lab.kernel());
     for (slot, listener) in (7..).zip(&listeners) {
         check(&network, &fast_path, listener, slot);
     }
@@ -70,8 +63,8 @@ fn k3_draining_and_later_is_refused_over_both_families() {
 #[test]
 fn k3_a_mapped_address_is_the_same_address() {
     let lab = Lab::new();
-    let fast_path = lab.kernel();
     let (network, [listener, _]) = network();
+    let fast_path = network.run(|| lab.kernel());
     let endpoint = address_of(&listener);
     let IpAddr::V4(plain) = endpoint.ip() else {
         panic!("{endpoint} is not an IPv4 address")
@@ -98,8 +91,8 @@ fn k3_a_mapped_address_is_the_same_address() {
 #[test]
 fn k3_only_the_configured_cgroup_is_covered() {
     let lab = Lab::without_connect_hook();
-    let fast_path = lab.kernel();
     let (network, [listener, _]) = network();
+    let fast_path = network.run(|| lab.kernel());
     let endpoint = address_of(&listener);
     begin(&fast_path, 0, &endpoint.to_string(), State::Dead);
     assert_eq!(connect(&network, endpoint), Ok(()), "this process is not in the cgroup");

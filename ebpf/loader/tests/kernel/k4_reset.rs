@@ -3,7 +3,6 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
-    time::Duration,
 };
 
 use miren_loader::{FastPath, State};
@@ -13,9 +12,6 @@ use crate::{
     network::{Host, Sandbox, address_of},
 };
 
-/// Well below the first retransmission timeout that would end a connection, well above what a busy machine needs.
-const AT_ONCE: Duration = Duration::from_secs(5);
-
 /// Connections over both families, and the sandbox's ends of them, which nobody reads or writes.
 fn connect(host: &Host, listeners: &[TcpListener]) -> Vec<(TcpStream, TcpStream)> {
     let connect = |listener: &TcpListener| {
@@ -24,7 +20,7 @@ fn connect(host: &Host, listeners: &[TcpListener]) -> Vec<(TcpStream, TcpStream)
             .run(|| TcpStream::connect_timeout(&address_of(listener), DEADLINE))
             .expect("connect");
         let theirs = listener.accept().expect("accept").0;
-        ours.set_read_timeout(Some(AT_ONCE)).expect("timeout");
+        ours.set_read_timeout(Some(DEADLINE)).expect("timeout");
         (ours, theirs)
     };
     listeners.iter().map(connect).collect()
@@ -152,7 +148,7 @@ fn k4_a_large_write_in_flight_is_reset() {
     let mut connections = connect(&host, &listeners);
     end(&fast_path, &generations, State::Dead);
     for (ours, _) in &mut connections {
-        ours.set_write_timeout(Some(AT_ONCE)).expect("timeout");
+        ours.set_write_timeout(Some(DEADLINE)).expect("timeout");
         let written = ours.write_all(&vec![7; 8 << 20]).map_err(|error| error.kind());
         assert!(
             matches!(written, Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)),
@@ -177,7 +173,7 @@ fn k4_a_syn_to_an_ended_sandbox_is_refused_without_the_connect_hook() {
     for listener in &listeners {
         let to = address_of(listener);
         let connected = host.namespace.run(|| {
-            TcpStream::connect_timeout(&to, AT_ONCE)
+            TcpStream::connect_timeout(&to, DEADLINE)
                 .map(drop)
                 .map_err(|error| error.kind())
         });

@@ -93,7 +93,7 @@ fn k5_an_address_belongs_to_its_newest_sandbox() {
     let endpoint = address_of(&listener);
     let refused = Err(ErrorKind::ConnectionRefused);
     let lab = Lab::new();
-    let fast_path = lab.kernel();
+    let fast_path = network.run(|| lab.kernel());
 
     // Another slot takes the address over while the first one still waits for its release.
     let old = begin(&fast_path, 0, &endpoint.to_string(), State::Dead);

@@ -6,7 +6,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Condvar, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,11 +18,37 @@ use miren_loader::{FastPath, FastPathConfig, Mode, SlotReader, SlotSource, State
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Labs in the kernel at once, however many tests run: it attaches 64 programs of a kind to one cgroup, and no more.
+const LABS: usize = 24;
+static LABS_IN_KERNEL: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of [`LABS`]. A test holds one at a time.
+struct Room;
+
+impl Room {
+    fn take() -> Self {
+        let (taken, given_back) = &LABS_IN_KERNEL;
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = given_back.wait_while(taken, |taken| *taken >= LABS);
+        *taken.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let (taken, given_back) = &LABS_IN_KERNEL;
+        *taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        given_back.notify_one();
+    }
+}
+
 /// A place for one table; everything in it goes away with it.
 pub struct Lab {
     folder: tempfile::TempDir,
     pub pin_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
+    room: OnceLock<Room>,
 }
 
 impl Lab {
@@ -31,6 +60,7 @@ impl Lab {
             folder: tempfile::tempdir().expect("folder"),
             pin_dir,
             cgroup: None,
+            room: OnceLock::new(),
         }
     }
 
@@ -56,6 +86,7 @@ impl Lab {
 
     /// The fast path of this lab in the kernel. A kernel that cannot do it fails the test with the reason.
     pub fn kernel(&self) -> FastPath {
+        self.room.get_or_init(Room::take);
         FastPath::open(self.config(Mode::Kernel)).unwrap_or_else(|error| panic!("these tests need the kernel: {error}"))
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Every test has a pin folder and, where it sends packets, network namespaces of its own, so they run side by side.
 
+mod f11_nested;
+mod f18_namespaces;
+mod f18_upgrade;
 mod k1_exit;
 mod k1_status;
 mod k2_alone;

@@ -2,12 +2,14 @@
 
 use std::{
     fs::File,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd,
     process::Command,
 };
 
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::lab::wait_until;
 
 /// A network namespace that lives as long as this, or as sockets made in it.
 pub struct Namespace(File);
@@ -125,4 +127,18 @@ fn ip(arguments: &str) {
         "ip {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    let added = arguments
+        .strip_prefix("address add ")
+        .and_then(|rest| rest.split_once('/'));
+    if let Some(Ok(address)) = added.map(|(address, _)| address.parse()) {
+        until_it_is_ours(address);
+    }
+}
+
+/// The kernel adds the route to an IPv6 address of its own a while after the address.
+fn until_it_is_ours(address: Ipv6Addr) {
+    wait_until(&format!("the route to {address}"), Ok(()), || {
+        let socket = UdpSocket::bind("[::]:0").map_err(|error| error.kind())?;
+        socket.connect((address, 9)).map_err(|error| error.kind())
+    });
 }

@@ -18,7 +18,21 @@ pub struct Player {
 impl Player {
     /// Starts `role` with an argument for it.
     pub fn start(role: &str, argument: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+        let this = std::env::current_exe().expect("this binary");
+        Self::start_with(Command::new(this), role, argument)
+    }
+
+    /// Starts `role` through another program, such as `unshare`, that is killed together with it.
+    pub fn start_through(program: &str, arguments: &[&str], role: &str, argument: &str) -> Self {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(std::env::current_exe().expect("this binary"));
+        Self::start_with(command, role, argument)
+    }
+
+    fn start_with(mut command: Command, role: &str, argument: &str) -> Self {
+        let mut child = command
             .args([
                 "--exact",
                 "roles::plays_the_role_another_test_gives_it",
@@ -106,7 +120,7 @@ fn plays_the_role_another_test_gives_it() {
     match std::env::var(ROLE).as_deref() {
         Ok("control") => crate::k2_alone::play_control(&argument),
         Ok("proxy") => crate::k8_reader::play_proxy(&argument),
-        Ok("big process") => crate::k1_exit::play_big_process(),
+        Ok("nested") => crate::f11_nested::play_nested(&argument),
         Ok("threads") => crate::k1_status::play_threads(&argument),
         Ok("stranger") => crate::k7_off::play_stranger(&argument),
         Ok("client") => crate::k3_connect::play_client(&argument),

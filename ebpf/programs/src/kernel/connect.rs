@@ -2,10 +2,19 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::{helpers::generated::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    helpers::generated::{bpf_get_netns_cookie, bpf_set_retval},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
 use miren_abi::{Stat, mapped_address};
+use miren_programs::connect::{Caller, is_refused};
 
-use super::{count, owner_of};
+use super::{SANDBOX_BY_NETNS, count, owner_of};
+
+/// Cookie of the network namespace that has the bridge; the loader fills it in.
+#[unsafe(no_mangle)]
+static NODE_NETNS: u64 = 0;
 
 const ECONNREFUSED: i32 = 111;
 const ALLOW: i32 = 1;
@@ -16,7 +25,7 @@ const REFUSE: i32 = 0;
 fn connect_hook4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid while the program runs, and its fields are read as whole words.
     let address = unsafe { read_volatile(&raw const (*ctx.sock_addr).user_ip4) };
-    decide(&mapped_address(address.to_ne_bytes()))
+    decide(&ctx, &mapped_address(address.to_ne_bytes()))
 }
 
 /// connect(2) over IPv6, also to a mapped IPv4 address.
@@ -32,13 +41,14 @@ fn connect_hook6(ctx: SockAddrContext) -> i32 {
         index += 1;
     }
     // SAFETY: same size, no padding.
-    decide(&unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) })
+    decide(&ctx, &unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) })
 }
 
 #[inline(always)]
-fn decide(address: &[u8; 16]) -> i32 {
+fn decide(ctx: &SockAddrContext, address: &[u8; 16]) -> i32 {
     match owner_of(address) {
-        Some((word, generation)) if word.refuses_connections(generation) => {
+        // Who asks is looked up only where it matters: not on the way to a sandbox that serves.
+        Some((word, owner)) if word.refuses_connections(owner.generation) && is_refused(&owner, &caller(ctx)) => {
             // Without this the caller would get EPERM, which clients do not take for a server that is gone.
             // SAFETY: a number.
             unsafe { bpf_set_retval(-ECONNREFUSED) };
@@ -46,5 +56,21 @@ fn decide(address: &[u8; 16]) -> i32 {
             REFUSE
         }
         _ => ALLOW,
+    }
+}
+
+/// Whose socket it is, by the network namespace it was made in.
+#[inline(always)]
+fn caller(ctx: &SockAddrContext) -> Caller {
+    // SAFETY: the context is valid while the program runs.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
+    // SAFETY: the constant is read as it is in memory, not as the compiler knows it.
+    if cookie == unsafe { read_volatile(&raw const NODE_NETNS) } {
+        return Caller::Node;
+    }
+    // SAFETY: a copy is taken at once; an entry that is replaced meanwhile is whole in either version.
+    match unsafe { SANDBOX_BY_NETNS.get(&cookie) } {
+        Some(sandbox) => Caller::Sandbox(*sandbox),
+        None => Caller::Stranger,
     }
 }

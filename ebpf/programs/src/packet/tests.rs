@@ -4,6 +4,8 @@ extern crate std;
 
 use std::vec::Vec;
 
+use miren_abi::State;
+
 use super::*;
 
 const ETHERNET_V4: [u8; 14] = [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0x08, 0x00];
@@ -170,4 +172,39 @@ fn sums_fold_into_sixteen_bits() {
     assert_eq!(fold(0x1_0000), 1);
     assert_eq!(fold(0x1_ffff), 1);
     assert_eq!(fold(0xffff_ffff), 0xffff);
+}
+
+#[test]
+fn f18_a_sandbox_that_takes_no_new_connections_is_asked_for_none() {
+    let answered = |state| Answered::of(Word::new(7, state), 7);
+    for state in State::ALL {
+        let expected = match state {
+            State::Free | State::Pending | State::Running => Answered::Nothing,
+            State::Draining | State::Stopping => Answered::NewConnections,
+            State::Stopped | State::Dead => Answered::Everything,
+        };
+        assert_eq!(answered(state), expected, "{state}");
+        assert_eq!(
+            Answered::of(Word::new(8, state), 7),
+            Answered::Nothing,
+            "{state} of another generation"
+        );
+    }
+}
+
+#[test]
+fn f18_only_the_first_segment_of_a_connection_opens_it() {
+    let cases = [
+        (SYNED, true),
+        (SYNED | 0xc0, true),
+        (SYNED | ACKED, false),
+        (ACKED, false),
+        (ACKED | FINED, false),
+        (RESET, false),
+    ];
+    for (flags, opens) in cases {
+        let segment = words(&tcp(flags));
+        assert_eq!(Answered::NewConnections.is_for(&segment), opens, "{flags:#x}");
+        assert!(Answered::Everything.is_for(&segment) && !Answered::Nothing.is_for(&segment));
+    }
 }
