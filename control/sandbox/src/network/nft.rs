@@ -12,20 +12,27 @@ use tokio::process::Command;
 /// Daemons are often started without the `sbin` folders in their path.
 const NFT: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
 
+/// Characters of a rule or set that are shown: a set can be long.
+const SHOWN: usize = 300;
+
 /// What the kernel has, line by line, without what differs between two readings of the same: numbers of objects, what
 /// packets put into a set, the order of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listing(Vec<String>);
 
 impl Listing {
-    /// The first difference to `other`.
+    /// The first difference to `other`, as far as it fits into a message.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        let start = |line: &String| line.chars().take(SHOWN).collect::<String>();
         let missing = self.0.iter().find(|line| !other.0.contains(line));
         let added = || other.0.iter().find(|line| !self.0.contains(line));
         match missing {
-            Some(line) => Some(format!("missing: {line}")),
+            Some(line) => Some(format!("missing: {}", start(line))),
             None if *self == *other => None,
-            None => Some(added().map_or_else(|| "another order".to_owned(), |line| format!("not ours: {line}"))),
+            None => Some(added().map_or_else(
+                || "another order".to_owned(),
+                |line| format!("not ours: {}", start(line)),
+            )),
         }
     }
 }

@@ -137,7 +137,7 @@ impl Rules {
 async fn surroundings(links: &Links, wanted: &Wanted) -> Result<Surroundings, NetworkError> {
     let bridges = links.bridges().await?;
     let around = Surroundings::read(&bridges).map_err(NetworkError::io("reading the routing table"))?;
-    Ok(around.as_far_as_it_matters(&wanted.allow))
+    Ok(around.limited_to(&wanted.allow))
 }
 
 /// How many ports there are to be for `slot` to be among them.

@@ -27,7 +27,7 @@ impl Surroundings {
     }
 
     /// Without the networks that no entry lies within: other bridges come and go.
-    pub(super) fn as_far_as_it_matters(mut self, allow: &[Destination]) -> Self {
+    pub(super) fn limited_to(mut self, allow: &[Destination]) -> Self {
         self.bridged
             .retain(|range| allow.iter().any(|entry| range.covers(entry.range)));
         self
