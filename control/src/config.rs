@@ -5,14 +5,17 @@ use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_image::Limits;
 use miren_loader::Mode;
-use miren_sandbox::{RuntimeConfig, Subnet};
-use std::net::SocketAddr;
+use miren_sandbox::RuntimeConfig;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod network;
 mod policy;
 #[cfg(test)]
 mod tests;
+
+pub use network::Network;
 
 /// Where the file is when nobody says otherwise.
 pub const PATH: &str = "/etc/miren/control.toml";
@@ -64,13 +67,6 @@ pub struct Api {
 pub struct FastPathSettings {
     pub mode: Mode,
     pub pin_dir: PathBuf,
-}
-
-/// The sandboxes' network.
-#[derive(Clone, Debug)]
-pub struct Network {
-    pub bridge: String,
-    pub subnet: Subnet,
 }
 
 /// Where images come from.
@@ -130,6 +126,17 @@ impl Config {
             }
             Err(error) => Err(anyhow::anyhow!("reading {}: {error}", path.display())),
         }
+    }
+
+    /// Where the proxy of this machine listens.
+    pub fn ingress(&self) -> Vec<SocketAddr> {
+        if !self.network.ingress.is_empty() {
+            return self.network.ingress.clone();
+        }
+        let urls = &self.policy.urls;
+        let usual: &[u16] = if urls.scheme == "https" { &[80, 443] } else { &[80] };
+        let ports = urls.port.as_ref().map_or(usual, std::slice::from_ref);
+        ports.iter().map(|port| (Ipv4Addr::UNSPECIFIED, *port).into()).collect()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -192,7 +199,7 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
             )
         }),
         fast_path: root.table("fast_path", fast_path),
-        network: root.table("network", network),
+        network: root.table("network", network::declare),
         runtime: root.table("runtime", runtime),
         images: root.table("images", images),
         drain: root.table("drain", drain),
@@ -304,27 +311,6 @@ fn fast_path(fast_path: &mut Table<'_, '_, '_>) -> FastPathSettings {
             "Folder on a bpffs where maps and links are pinned.",
             whole_path,
         ),
-    }
-}
-
-/// A name of a network device has at most 15 characters (IFNAMSIZ less the end).
-const DEVICE_NAME_MAX: usize = 15;
-
-fn network(network: &mut Table<'_, '_, '_>) -> Network {
-    Network {
-        bridge: network.parsed("bridge", "miren0", "Bridge of the sandboxes; made if absent.", |text| {
-            let fits = (1..=DEVICE_NAME_MAX).contains(&text.len());
-            let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            match fits && plain && text != "." && text != ".." {
-                true => Ok(text.to_owned()),
-                false => Err(format!(
-                    "{text:?} is no name for a bridge: 1 to {DEVICE_NAME_MAX} letters, digits, '-', '_', '.'"
-                )),
-            }
-        }),
-        subnet: network.parsed("subnet", "10.88.0.0/16", "Addresses of the sandboxes.", |text| {
-            text.parse::<Subnet>().map_err(|why| why.to_string())
-        }),
     }
 }
 

@@ -8,7 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Exec, ExecError, Known, Outlet, SandboxChange, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, Outlet, RulesStatus, SandboxChange, StartOrder};
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -55,6 +55,14 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// Why there is none.
     async fn outlet(&self) -> Result<Option<Outlet>, String>;
+
+    /// Whether the rules of the network hold. One that makes no network has none that could fail.
+    fn network_rules(&self) -> RulesStatus {
+        RulesStatus {
+            applied: true,
+            restored: 0,
+        }
+    }
 
     /// The disks of the node.
     fn disks(&self) -> &dyn Disks;

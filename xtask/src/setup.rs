@@ -42,7 +42,7 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "nftables",
-        reason: "masquerades what sandboxes send out",
+        reason: "decides what sandboxes reach, masquerades what they send out",
     },
     Package {
         name: "iproute2",

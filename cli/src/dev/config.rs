@@ -42,6 +42,7 @@ struct FastPathTable<'l> {
 struct NetworkTable<'l> {
     bridge: &'l str,
     subnet: &'l str,
+    ingress: [SocketAddr; 1],
 }
 
 #[derive(Serialize)]
@@ -110,6 +111,7 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
         network: NetworkTable {
             bridge: &layout.bridge,
             subnet: settings.subnet,
+            ingress: [settings.http],
         },
         ingress: IngressTable {
             cluster_host: CLUSTER_HOST,
@@ -180,6 +182,7 @@ mod tests {
         assert_eq!(read["ingress"]["cluster_host"].as_str(), Some("localhost"));
         assert_eq!(read["ingress"]["scheme"].as_str(), Some("http"));
         assert_eq!(read["ingress"]["port"].as_integer(), Some(8081));
+        assert_eq!(read["network"]["ingress"][0].as_str(), Some("127.0.0.1:8081"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Decides what one node is called, where it keeps its files and what a sandbox may use unless its service says more.
 
-use crate::network::Subnet;
+use crate::network::{Destination, Egress, Subnet, Tracking};
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use miren_image::Images;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,13 @@ pub struct NodeConfig {
     pub bridge: String,
     /// Addresses of the sandboxes; its first one is the bridge's.
     pub subnet: Subnet,
+    /// Which other machines sandboxes and builds may reach.
+    pub egress: Egress,
+    /// What they may reach besides.
+    pub allow: Vec<Destination>,
+    /// Where the proxy of this machine listens: the only part of the machine that is open to sandboxes.
+    pub ingress: Vec<SocketAddr>,
+    pub tracking: Tracking,
     /// How long one attempt to clean up after a sandbox may take.
     pub cleanup_timeout: Duration,
     /// How long a slot and its address rest after their sandbox ended.
@@ -68,6 +76,10 @@ impl NodeConfig {
             disk_dir: log_dir.with_file_name("disks"),
             bridge: bridge.into(),
             subnet,
+            egress: Egress::default(),
+            allow: Vec::new(),
+            ingress: Vec::new(),
+            tracking: Tracking::default(),
             cleanup_timeout: Duration::from_secs(30),
             quarantine: Duration::from_secs(3),
             defaults: default_resources(),

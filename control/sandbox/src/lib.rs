@@ -29,7 +29,7 @@ mod volumes;
 pub use config::{HealthChecks, LogLimits, NodeConfig, RuntimeConfig};
 pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;
-pub use network::{Subnet, SubnetError};
+pub use network::{Destination, DestinationError, Egress, RulesStatus, Subnet, SubnetError, Tracking};
 pub use order::{Facts, Known, Root, SandboxChange, StartOrder};
 pub use outlet::Outlet;
 pub use registry::CleanUp;

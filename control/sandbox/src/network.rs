@@ -2,18 +2,28 @@
 
 use crate::config::NodeConfig;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+mod chain;
+mod egress;
+mod events;
 mod links;
-mod masquerade;
 mod names;
 mod namespace;
+mod nft;
 mod places;
+mod rules;
+mod ruleset;
 mod subnet;
+mod surroundings;
+mod sysctl;
 
+pub use egress::{Destination, DestinationError, Egress, Tracking};
 use links::Links;
 pub(crate) use places::{NoPlace, Places};
+use rules::Rules;
+pub use rules::RulesStatus;
 pub use subnet::{Subnet, SubnetError};
 
 /// What went wrong, and with which thing.
@@ -33,10 +43,16 @@ pub(crate) enum NetworkError {
     },
     #[error("network.bridge {0:?}: a name of a network interface has 1 to 15 letters, digits, '-' and '_'")]
     BridgeName(String),
-    #[error("masquerading needs the program nft: install nftables (apt-get install nftables)")]
+    #[error("the rules of the network need the program nft: install nftables (apt-get install nftables)")]
     NoNft,
-    #[error("nft refused the rules of this node: {0}")]
+    #[error(
+        "nft refused the rules of this node: {0}; they need a kernel with nftables for ip and bridge (modules nf_tables, nft_fib_ipv4, nft_reject_ipv4, nft_masq)"
+    )]
     Nft(String),
+    #[error(
+        "the kernel took the rules of this node and does not have them ({difference}): another program changes the tables ip and bridge {table}; `nft monitor` shows which"
+    )]
+    NotApplied { table: String, difference: String },
 }
 
 impl NetworkError {
@@ -60,18 +76,20 @@ pub(crate) struct Network {
     subnet: Subnet,
     namespaces: PathBuf,
     links: Links,
+    rules: Rules,
 }
 
 impl Network {
-    /// Makes what the sandboxes share: bridge, backstop route, masquerading, forwarding. Repeating it changes nothing.
+    /// Makes what the sandboxes share: bridge, backstop route, rules, forwarding. Repeating it changes nothing.
     pub(crate) async fn open(config: &NodeConfig) -> Result<Self, NetworkError> {
         if !names::is_interface(&config.bridge) {
             return Err(NetworkError::BridgeName(config.bridge.clone()));
         }
         let links = Links::open()?;
         let bridge_index = links.ensure_bridge(&config.bridge, &config.subnet).await?;
-        masquerade::allow_forwarding()?;
-        masquerade::install(&config.name, &config.subnet).await?;
+        // Before there is forwarding, and before what runs already is taken over.
+        let rules = Rules::open(links.clone(), wanted(config)).await?;
+        sysctl::allow_forwarding().map_err(NetworkError::io("switching net.ipv4.ip_forward on"))?;
         let namespaces = config.run_dir.join("netns");
         std::fs::create_dir_all(&namespaces).map_err(NetworkError::io(format!("creating {}", namespaces.display())))?;
         Ok(Self {
@@ -81,7 +99,18 @@ impl Network {
             subnet: config.subnet,
             namespaces,
             links,
+            rules,
         })
+    }
+
+    /// Whether the rules hold.
+    pub(crate) fn rules(&self) -> RulesStatus {
+        self.rules.status()
+    }
+
+    /// Puts the rules back when somebody takes them away, for as long as it is polled.
+    pub(crate) async fn watch_rules(&self) {
+        self.rules.watch().await;
     }
 
     /// Where the namespace of a sandbox is.
@@ -100,6 +129,8 @@ impl Network {
 
     /// Connects a namespace to the bridge: after this the sandbox of `slot` can be reached at `address`.
     pub(crate) async fn attach(&self, sandbox: &str, slot: u32, address: Ipv4Addr) -> Result<(), NetworkError> {
+        // First: until the bridge knows its port, nothing it sends is passed on.
+        self.rules.renew(slot).await?;
         let port = links::Port {
             name: names::veth(&self.node, slot),
             bridge: self.bridge_index,
@@ -142,11 +173,34 @@ impl Network {
 
     /// Removes what [`Network::open`] made. Forwarding stays on: others may rely on it by now.
     pub(crate) async fn remove(&self) -> Result<(), NetworkError> {
-        masquerade::remove(&self.node).await?;
+        nft::remove(&self.node).await?;
         self.links.delete_backstop(&self.subnet).await?;
         self.links.delete(&self.bridge).await?;
         crate::files::remove_dir_if_there(&self.namespaces)
             .map_err(NetworkError::io(format!("removing {}", self.namespaces.display())))
+    }
+}
+
+/// What the operator's settings make of the rules.
+fn wanted(config: &NodeConfig) -> ruleset::Wanted {
+    let listeners = config.ingress.iter().filter_map(|listener| match listener {
+        SocketAddr::V4(listener) => Some(*listener),
+        // It takes IPv4 as well.
+        SocketAddr::V6(listener) if listener.ip().is_unspecified() => {
+            Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, listener.port()))
+        }
+        SocketAddr::V6(_) => None,
+    });
+    ruleset::Wanted {
+        node: config.name.clone(),
+        bridge: config.bridge.clone(),
+        subnet: config.subnet,
+        ports: 0,
+        egress: config.egress,
+        allow: config.allow.clone(),
+        ingress: listeners.collect(),
+        tracking: config.tracking,
+        around: surroundings::Surroundings::default(),
     }
 }
 

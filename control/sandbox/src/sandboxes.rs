@@ -8,7 +8,7 @@ use crate::containerd::Containerd;
 use crate::embedded::Embedded;
 use crate::exec::{self, Exec, ExecError};
 use crate::lifecycle::{Command, Sandbox};
-use crate::network::{Network, NetworkError};
+use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
 use crate::outlet::Outlet;
@@ -69,7 +69,7 @@ impl From<NetworkError> for OpenError {
 }
 
 impl Sandboxes {
-    /// Makes the node's bridge, masquerading and cgroup, and puts the packet hook on the bridge.
+    /// Makes the node's bridge, network rules and cgroup, and puts the packet hook on the bridge.
     ///
     /// Every state a sandbox reaches is sent to `changes`. Nothing that runs already is touched before [`Sandboxes::adopt`].
     pub async fn open(
@@ -98,6 +98,7 @@ impl Sandboxes {
         };
         let node = Node::new(config, parts);
         node.watch_exits(events);
+        node.watch_network();
         Ok(Self(Arc::new(Owner(node))))
     }
 
@@ -148,6 +149,11 @@ impl Sandboxes {
         &self.node().volumes
     }
 
+    /// Whether the rules of the network hold.
+    pub fn network_rules(&self) -> RulesStatus {
+        self.node().network.rules()
+    }
+
     /// A network and a cgroup for something that is no sandbox.
     ///
     /// # Errors
@@ -175,7 +181,7 @@ impl Sandboxes {
         self.node().registry.empty().await;
     }
 
-    /// Removes the bridge, the nftables table, the cgroup and the run files of the node. For after [`Sandboxes::drained`];
+    /// Removes the bridge, the nftables tables, the cgroup and the run files of the node. For after [`Sandboxes::drained`];
     /// outlets are waited for.
     pub async fn remove_node(&self) -> Result<(), OpenError> {
         let node = self.node();

@@ -1,6 +1,7 @@
 //! `control.toml` is read strictly.
 
 use super::*;
+use miren_sandbox::Egress;
 
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(Path::new("control.toml"), text)
@@ -48,4 +49,41 @@ fn the_reference_names_every_key_once() {
     paths.dedup();
     assert_eq!(paths.len(), count);
     assert!(paths.contains(&"fast_path.pin_dir".to_owned()));
+}
+
+#[test]
+fn f3_egress_and_what_is_allowed_are_read_strictly() {
+    let config = parse("[network]\negress = \"deny\"\nallow = [\"10.0.0.0/8:5432\", \"192.0.2.7:53/udp\"]\n").unwrap();
+    assert_eq!(config.network.egress, Egress::Deny);
+    let allowed: Vec<String> = config.network.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.0.0.0/8:5432", "192.0.2.7:53/udp"]);
+    let wrong =
+        "[network]\negress = \"all\"\nallow = [\"10.0.0.0/8\", \"10.0.0.1/8\", \"db:5432\"]\ningress = [\"80\"]\n";
+    let problems = parse(wrong).unwrap_err();
+    let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "network.egress",
+            "network.allow[1]",
+            "network.allow[2]",
+            "network.ingress[0]"
+        ]
+    );
+    let text = problems.to_string();
+    assert!(
+        text.contains("control.toml:3") && text.contains("write 10.0.0.0/8"),
+        "{text}"
+    );
+}
+
+#[test]
+fn f3_the_ingress_is_where_urls_lead_unless_set() {
+    let ports =
+        |text: &str| -> Vec<String> { parse(text).unwrap().ingress().iter().map(ToString::to_string).collect() };
+    assert_eq!(ports(""), ["0.0.0.0:80"]);
+    assert_eq!(ports("[ingress]\nscheme = \"https\"\n"), ["0.0.0.0:80", "0.0.0.0:443"]);
+    assert_eq!(ports("[ingress]\nport = 8080\n"), ["0.0.0.0:8080"]);
+    let set = "[network]\ningress = [\"203.0.113.1:80\"]\n[ingress]\nport = 8080\n";
+    assert_eq!(ports(set), ["203.0.113.1:80"]);
 }

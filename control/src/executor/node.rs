@@ -12,7 +12,7 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,10 @@ impl Node {
         let log_dir = config.log_dir();
         let network = &config.network;
         let mut node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
+        node.egress = network.egress;
+        node.allow = network.allow.clone();
+        node.ingress = config.ingress();
+        node.tracking = network.tracking;
         node.runtime = config.runtime.clone();
         node.images = Some(images);
         node.disk_dir = config.disk_dir();
@@ -145,6 +149,10 @@ impl Executor for Node {
 
     async fn outlet(&self) -> Result<Option<Outlet>, String> {
         self.sandboxes.outlet().await.map(Some)
+    }
+
+    fn network_rules(&self) -> RulesStatus {
+        self.sandboxes.network_rules()
     }
 
     fn disks(&self) -> &dyn Disks {

@@ -7,6 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -59,6 +60,22 @@ fn measure(control: &Control) {
     metrics.refused_connects.set(number(fast_path.refused_connects));
     metrics.reset_packets.set(number(fast_path.reset_packets));
     metrics.dropped_events.set(number(fast_path.dropped_events));
+    measure_network(control);
+}
+
+fn measure_network(control: &Control) {
+    let metrics = &control.apps.world.metrics;
+    let rules = control.apps.world.executor.network_rules();
+    metrics.network_rules.set(i64::from(rules.applied));
+    metrics.network_rules_restored.set(number(rules.restored));
+    metrics.conntrack_entries.set(tracked("nf_conntrack_count"));
+    metrics.conntrack_entries_max.set(tracked("nf_conntrack_max"));
+}
+
+/// A number of the kernel's connection tracking; 0 while it does not track.
+fn tracked(name: &str) -> i64 {
+    let read = std::fs::read_to_string(Path::new("/proc/sys/net/netfilter").join(name));
+    read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn number(count: impl TryInto<i64>) -> i64 {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use miren_blackbox::{AppFolder, ContainerImage, Node, Registry, wait_until};
+use miren_blackbox::{AppFolder, ContainerImage, Node, NodeOptions, Registry, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ fn knock(address: Ipv4Addr, port: u16) -> String {
 
 #[test]
 fn a_build_sees_nothing_of_the_host_and_reaches_no_sandbox() {
-    let (node, registry) = (Node::start(), Registry::start());
+    let (node, registry) = (NodeOptions::unique().http("0.0.0.0:0").start(), Registry::start());
     let base = tools(&registry);
     node.deploy_at(&AppFolder::rust("other").fixed(1), "other.example.com");
     let other = node.wait_running("other", 1).remove(0);
@@ -123,7 +123,7 @@ fn a_build_sees_nothing_of_the_host_and_reaches_no_sandbox() {
     let IpAddr::V4(address) = address else {
         panic!("{address} is no IPv4 address")
     };
-    // The first address of a node's subnet is the node's own; that it is reached shows that knocking works.
+    // The first address of a node's subnet is the node's own; that the ingress is reached shows that knocking works.
     let gateway = Ipv4Addr::from((u32::from(address) & !0xff) | 1);
     let [on_loopback, on_bridge] = [Ipv4Addr::LOCALHOST, gateway].map(|at| TcpListener::bind((at, 0)).expect("a port"));
     let port_of = |listener: &TcpListener| listener.local_addr().expect("an address").port();
@@ -131,6 +131,7 @@ fn a_build_sees_nothing_of_the_host_and_reaches_no_sandbox() {
         format!("RUN {}", knock(address, port)),
         format!("RUN {}", knock(Ipv4Addr::LOCALHOST, port_of(&on_loopback))),
         format!("RUN {}", knock(gateway, port_of(&on_bridge))),
+        format!("RUN {}", knock(gateway, node.http.port())),
         "RUN echo first process: $(cat /proc/1/comm)".to_owned(),
         format!(
             "RUN [[ -e {} ]] && echo the node is there || echo no node",
@@ -145,6 +146,7 @@ fn a_build_sees_nothing_of_the_host_and_reaches_no_sandbox() {
     for told in [
         &format!("no way to {address}"),
         "no way to 127.0.0.1",
+        &format!("no way to {gateway}"),
         &format!("reached {gateway}"),
         "first process: bash",
         "no node",

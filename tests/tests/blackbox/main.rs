@@ -9,6 +9,7 @@ mod deploy_steps;
 mod deploys;
 mod disk_story;
 mod disks;
+mod egress;
 mod exec;
 mod images;
 mod isolation;

@@ -1,9 +1,9 @@
 //! Decides which netlink messages make a bridge and connect a namespace to it.
 
-use super::{NetworkError, Subnet, blocking, names, namespace};
+use super::{NetworkError, Subnet, blocking, names, namespace, sysctl};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{
@@ -21,7 +21,7 @@ const BACKSTOP_METRIC: u32 = 9999;
 const INSIDE: &str = "eth0";
 
 /// A netlink socket in the namespace of the thread that opened it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Links(Handle);
 
 /// One port of the bridge, and what is at its other end.
@@ -57,6 +57,8 @@ impl Links {
                 made.ok_or_else(|| doing()(Error::RequestFailed))?
             }
         };
+        // Before it is up: an interface that was never up without has no link-local address.
+        sysctl::without_ipv6(name).map_err(NetworkError::io(format!("switching IPv6 off on the bridge {name}")))?;
         match self.first_address(index).await.map_err(doing())? {
             None => {
                 let gateway = IpAddr::V4(subnet.gateway());
@@ -171,17 +173,38 @@ impl Links {
     }
 
     pub(super) async fn names_with_prefix(&self, prefix: &str) -> Result<Vec<String>, NetworkError> {
+        let mut found = self.all().await?;
+        found.retain(|(name, _)| name.starts_with(prefix));
+        Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Names of the bridges of this machine, whoever made them.
+    pub(super) async fn bridges(&self) -> Result<Vec<String>, NetworkError> {
+        let mut found = self.all().await?;
+        found.retain(|(_, link)| is_bridge(link));
+        Ok(found.into_iter().map(|(name, _)| name).collect())
+    }
+
+    async fn all(&self) -> Result<Vec<(String, LinkMessage)>, NetworkError> {
         let doing = || NetworkError::netlink("listing network interfaces");
         let mut found = Vec::new();
         let mut links = self.0.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(doing())? {
-            found.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) if name.starts_with(prefix) => Some(name),
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
                 _ => None,
-            }));
+            });
+            found.extend(name.map(|name| (name, link)));
         }
         Ok(found)
     }
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
+        _ => false,
+    })
 }
 
 fn backstop(subnet: &Subnet) -> RouteMessage {
@@ -217,6 +240,7 @@ fn errno(error: &Error) -> i32 {
 
 /// Runs inside the namespace, on a thread of its own with a runtime of its own: its socket belongs to that namespace.
 fn configure(address: Ipv4Addr, subnet: Subnet) -> io::Result<()> {
+    sysctl::only_loopback_has_ipv6()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let (connection, handle, _) = rtnetlink::new_connection()?;

@@ -1,17 +1,16 @@
 //! Decides that a sandbox sees and can do what it needs, and nothing else.
 
 use crate::client::ask;
-use crate::node::{contents, status_field, with_node};
+use crate::node::{contents, status_field, with_config, with_node};
+use crate::outside::Outside;
+use crate::probes::{self, Outcome};
 use miren_api::id::AppName;
 use miren_api::resource::SandboxState;
-use nix::sched::{CloneFlags, setns};
-use std::fs::File;
-use std::net::{IpAddr, TcpListener};
+use miren_sandbox::NodeConfig;
+use std::cell::OnceCell;
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::process::{Child, Command};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 /// EPERM and ENOSYS.
 const REFUSED: &str = "1";
@@ -134,8 +133,13 @@ fn dangerous_system_calls_are_refused() {
 }
 
 #[test]
-fn sandboxes_reach_the_host_but_not_each_other() {
-    with_node(async |node| {
+fn sandboxes_reach_the_ingress_but_neither_the_host_nor_each_other() {
+    let ingress = OnceCell::new();
+    let configure = |config: &mut NodeConfig| {
+        let listener = ingress.get_or_init(|| TcpListener::bind("0.0.0.0:0").expect("a listener"));
+        config.ingress = vec![listener.local_addr().expect("an address")];
+    };
+    with_config(configure, async |node| {
         let (one, mut two) = (node.order("listen 0.0.0.0"), node.order("listen 0.0.0.0"));
         two.app = AppName::parse("other").expect("a name");
         let first = node.run(&one).await;
@@ -145,10 +149,14 @@ fn sandboxes_reach_the_host_but_not_each_other() {
         let answer = ask(&first, &format!("connect/{other}:3000"));
         assert!(answer.starts_with("error"), "one sandbox reached another: {answer}");
         let gateway = node.config.subnet.gateway();
+        let ingress = ingress.get().expect("a listener").try_clone().expect("a listener");
+        let port = ingress.local_addr().expect("an address").port();
+        std::thread::spawn(move || drop(ingress.accept()));
+        assert_eq!(ask(&first, &format!("connect/{gateway}:{port}")), "ok");
         let host = TcpListener::bind((gateway, 0)).expect("a listener on the bridge");
         let port = host.local_addr().expect("an address").port();
-        std::thread::spawn(move || drop(host.accept()));
-        assert_eq!(ask(&first, &format!("connect/{gateway}:{port}")), "ok");
+        let answer = ask(&first, &format!("connect/{gateway}:{port}"));
+        assert!(answer.contains("refused"), "a sandbox reached the host: {answer}");
         stop(node, &one).await;
         stop(node, &two).await;
     });
@@ -190,76 +198,21 @@ fn it_can_neither_take_ports_of_the_host_nor_reach_its_sockets() {
 #[test]
 fn other_networks_are_reached_under_the_address_of_the_node() {
     with_node(async |node| {
-        let mut outside = Outside::new();
+        let outside = Outside::new("up", &["192.0.2.1/24"], &["192.0.2.2/24"]);
+        let listeners = outside.listen(0);
         let order = node.order("listen 0.0.0.0");
         let running = node.run(&order).await;
-        let (port, peer) = outside.accept_one();
-        assert_eq!(ask(&running, &format!("connect/192.0.2.2:{port}")), "ok");
-        let seen = peer.join().expect("a connection");
+        let namespace = node.config.run_dir.join("netns").join(running.id.as_str());
+        let reached = probes::tcp(&namespace, listeners.at("192.0.2.2").into());
+        assert_eq!(reached, Outcome::Reached);
+        let (_, peer) = listeners.tcp.accept().expect("a connection");
         assert_eq!(
-            seen.to_string(),
+            peer.ip().to_string(),
             "192.0.2.1",
             "the address of the sandbox was not rewritten"
         );
         stop(node, &order).await;
     });
-}
-
-/// Another network behind the node: a namespace that knows nothing of the sandboxes' subnet.
-struct Outside(Child);
-
-impl Outside {
-    fn new() -> Self {
-        let child = Command::new("unshare")
-            .args(["--net", "sleep", "60"])
-            .spawn()
-            .expect("unshare");
-        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
-        let path = format!("/proc/{}/ns/net", child.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_link(&path).expect("a namespace") == own {
-            assert!(Instant::now() < deadline, "unshare did not make a namespace");
-            std::thread::yield_now();
-        }
-        let outside = Self(child);
-        outside.run("ip link add up0 type veth peer name up1 netns PID");
-        outside.run("ip addr add 192.0.2.1/24 dev up0");
-        outside.run("ip link set up0 up");
-        outside.run("nsenter --net=/proc/PID/ns/net ip addr add 192.0.2.2/24 dev up1");
-        outside.run("nsenter --net=/proc/PID/ns/net ip link set up1 up");
-        outside
-    }
-
-    fn run(&self, command: &str) {
-        let command = command.replace("PID", &self.0.id().to_string());
-        let mut words = command.split(' ');
-        let status = Command::new(words.next().expect("a program"))
-            .args(words)
-            .status()
-            .expect("a program");
-        assert!(status.success(), "{command}");
-    }
-
-    /// Listens there for one connection; says on which port, and who came.
-    fn accept_one(&mut self) -> (u16, JoinHandle<IpAddr>) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.0.id())).expect("a namespace");
-        let listener = std::thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace");
-            TcpListener::bind("192.0.2.2:0").expect("a listener")
-        });
-        let listener = listener.join().expect("a listener");
-        let port = listener.local_addr().expect("an address").port();
-        (
-            port,
-            std::thread::spawn(move || listener.accept().expect("a connection").1.ip()),
-        )
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-    }
 }
 
 #[test]

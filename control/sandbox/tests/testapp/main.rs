@@ -192,6 +192,8 @@ fn call(name: &str) -> String {
             "keyctl" => libc::syscall(libc::SYS_keyctl, 0, 0, 0, 0, 0),
             "userfaultfd" => libc::syscall(libc::SYS_userfaultfd, 0),
             "clone3" => libc::syscall(libc::SYS_clone3, nothing, 0),
+            "raw-socket" => libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP).into(),
+            "packet-socket" => libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).into(),
             "mknod" => libc::mknod(c"/tmp/mem".as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(1, 1)).into(),
             _ => panic!("unknown call {name}"),
         }
