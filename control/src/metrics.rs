@@ -23,6 +23,8 @@ pub struct Metrics {
     pub refused_connects: IntGauge,
     pub reset_packets: IntGauge,
     pub dropped_events: IntGauge,
+    pub log_lines_dropped: IntCounter,
+    pub panics: IntCounter,
 }
 
 /// Name and help of each metric, for the generated reference.
@@ -74,6 +76,14 @@ impl Metrics {
                 "Segments that the packet hook answered with RST.",
             ),
             dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
+            log_lines_dropped: make.counter(
+                "miren_log_lines_dropped_total",
+                "Lines of control's own log that could not be written.",
+            ),
+            panics: make.counter(
+                "miren_panics_total",
+                "Faults of control that cost a request or a deploy; others end the process.",
+            ),
             registry: registry.clone(),
         };
         for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {

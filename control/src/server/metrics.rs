@@ -59,6 +59,9 @@ fn measure(control: &Control) {
     metrics.refused_connects.set(number(fast_path.refused_connects));
     metrics.reset_packets.set(number(fast_path.reset_packets));
     metrics.dropped_events.set(number(fast_path.dropped_events));
+    let raise = |counter: &prometheus::IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+    raise(&metrics.log_lines_dropped, miren_log::dropped());
+    raise(&metrics.panics, miren_log::panics());
 }
 
 fn number(count: impl TryInto<i64>) -> i64 {

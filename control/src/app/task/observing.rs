@@ -147,7 +147,7 @@ impl Task {
     /// Tells itself when every live proxy serves `generation`; after `grace`, in which proxies may come back.
     pub(super) fn await_acknowledgement(&self, seq: u64, generation: u64, grace: std::time::Duration) {
         let (desk, events) = (self.world.desk.clone(), self.events.clone());
-        tokio::spawn(async move {
+        miren_log::spawn("an acknowledgement", async move {
             tokio::time::sleep(grace).await;
             desk.acknowledged(generation).await;
             // The task may have ended meanwhile: then nobody needs to know.

@@ -79,7 +79,7 @@ impl Task {
         self.making.unrouted.insert(id.clone(), false);
         let generation = self.world.routing.now().generation;
         let (desk, events, version) = (self.world.desk.clone(), self.events.clone(), id.clone());
-        tokio::spawn(async move {
+        miren_log::spawn("an acknowledgement", async move {
             tokio::time::sleep(grace).await;
             desk.acknowledged(generation).await;
             // The task may have ended meanwhile: then nobody needs to know.
