@@ -212,6 +212,7 @@ async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
                 state.deploys.insert(deploy.deploy.seq, deploy);
             }
         }
+        state.clamp(world.clock.now());
     }
     Ok(apps.into_values().collect())
 }

@@ -49,7 +49,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             config.images.at_once,
             open_builds(&config)?,
         ),
-        clock: Clock::wall(),
+        clock: Clock::system(),
         node: config.name.clone(),
         policy: config.policy.clone(),
     };
@@ -127,7 +127,9 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         body_limit: config.api.body_limit,
     };
     let mut services = Services::new();
-    services.spawn(miren_log::supervised("the API", async move { ("the API", api.serve(listener).await) }));
+    services.spawn(miren_log::supervised("the API", async move {
+        ("the API", api.serve(listener).await)
+    }));
     let of_metrics = Arc::clone(control);
     let metrics = async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) };
     services.spawn(miren_log::supervised("the metrics", metrics));
@@ -185,7 +187,10 @@ async fn drain_node(config: &Config, control: &Control) {
         Duration::ZERO => (graceful, None),
         timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),
     };
-    if tokio::time::timeout(limit, control.apps.stop_all(at_most)).await.is_err() {
+    if tokio::time::timeout(limit, control.apps.stop_all(at_most))
+        .await
+        .is_err()
+    {
         tracing::error!("some apps did not answer within {limit:?}");
     }
     let drained = control.apps.world.executor.drained();

@@ -57,9 +57,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             miren_log::say(&miren_api::reference::metrics(&miren_control::metrics_reference()))?
         }
         Some(Command::Config { command }) => match command {
-            ConfigCommand::Reference => {
-                miren_log::say(&miren_api::reference::settings(&miren_control::reference()))?
-            }
+            ConfigCommand::Reference => miren_log::say(&miren_api::reference::settings(&miren_control::reference()))?,
             ConfigCommand::Check => {
                 Config::read(&arguments.config)?;
                 miren_log::say(&format!("{} is fine\n", arguments.config.display()))?;

@@ -163,7 +163,10 @@ async fn remove_unknown(node: &Arc<Node>) {
         Ok(more) => found.extend(more),
         Err(error) => {
             tracing::error!(error, "cannot ask the runtime what an earlier life left; trying again");
-            node.spawn("looking for what an earlier life left", remove_unknown_later(Arc::clone(node)));
+            node.spawn(
+                "looking for what an earlier life left",
+                remove_unknown_later(Arc::clone(node)),
+            );
         }
     }
     for name in found.into_iter().filter(|name| !known.contains(name)) {

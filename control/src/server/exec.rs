@@ -67,7 +67,10 @@ pub async fn run(
         }
     };
     // One that panics costs its client the connection.
-    miren_log::spawn("a command's client", miren_log::caught("a command's client", conversation));
+    miren_log::spawn(
+        "a command's client",
+        miren_log::caught("a command's client", conversation),
+    );
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

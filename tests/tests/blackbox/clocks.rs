@@ -78,7 +78,11 @@ fn drains_unhurt_by(step: &str) {
     });
     set(&node, step);
     let response = held.join().expect("the thread that waits for the answer");
-    assert_eq!((response.status, response.field("release")), (200, "before".to_owned()), "{response:?}");
+    assert_eq!(
+        (response.status, response.field("release")),
+        (200, "before".to_owned()),
+        "{response:?}"
+    );
     node.stop();
 }
 

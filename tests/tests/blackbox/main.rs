@@ -4,6 +4,7 @@ mod apps;
 mod bad_input;
 mod bad_requests;
 mod builds;
+mod clocks;
 mod control_killed;
 mod deploy_steps;
 mod deploys;
