@@ -43,22 +43,13 @@ impl SmallDisk {
         self.path().join("filler")
     }
 
-    /// Until not one byte more can be written.
+    /// Until not one byte more can be written, nor added to a file that is there: what is left of its last block is used.
     #[track_caller]
     pub fn fill(&self) {
-        let mut filler = File::options()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .expect("making a file");
-        for piece in [1 << 20, 4096, 1] {
-            let bytes = vec![0; piece];
-            loop {
-                match filler.write_all(&bytes) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("filling {}: {error}", self.path().display()),
-                }
+        fill(&self.filler());
+        for entry in fs::read_dir(self.path()).expect("listing the disk").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                fill(&entry.path());
             }
         }
     }
@@ -66,6 +57,22 @@ impl SmallDisk {
     #[track_caller]
     pub fn make_room(&self) {
         fs::remove_file(self.filler()).expect("removing what filled the disk");
+    }
+}
+
+#[track_caller]
+fn fill(path: &Path) {
+    let mut file = File::options().create(true).append(true).open(path);
+    let file = file.as_mut().expect("opening a file to fill the disk with");
+    for piece in [1 << 20, 4096, 1] {
+        let bytes = vec![b'\n'; piece];
+        loop {
+            match file.write_all(&bytes) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("filling {}: {error}", path.display()),
+            }
+        }
     }
 }
 

@@ -42,10 +42,15 @@ fn set(node: &Node, by: &str) {
     let (file, new) = (clock(node.folder()), node.folder().join("wall-clock.new"));
     fs::write(&new, by).expect("writing the clock");
     fs::rename(new, file).expect("setting the clock");
-    wait_until("control to see that its wall clock was set", PATIENCE, || {
+}
+
+/// Else nothing was tested.
+#[track_caller]
+fn was_set(node: &Node) {
+    wait_until("control to say that its wall clock was set", PATIENCE, || {
         match node.log().contains("the wall clock was set") {
             true => Ok(()),
-            false => Err("it has not said so"),
+            false => Err(node.log()),
         }
     });
 }
@@ -83,6 +88,7 @@ fn drains_unhurt_by(step: &str) {
         (200, "before".to_owned()),
         "{response:?}"
     );
+    was_set(&node);
     node.stop();
 }
 
@@ -114,5 +120,6 @@ fn f8_an_hour_back_makes_no_cool_down_longer() {
         pool => Err(format!("{pool:?}")),
     });
     assert_eq!(node.get(HOST, "/info").status, 200);
+    was_set(&node);
     node.stop();
 }
