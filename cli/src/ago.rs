@@ -16,12 +16,9 @@ const UNITS: [(i64, &str); 7] = [
 /// Units of what is left, each from two of it on: what ends should not seem to have more time than it has.
 const UNTIL: [(i64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
 
-/// `5m ago`; `-` for a time that lies in the future.
+/// `5m ago`. A time that lies in the future is of a clock that was set back since: it has only just been.
 pub fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second() - at.as_second();
-    if seconds < 0 {
-        return "-".to_owned();
-    }
     match UNITS.iter().find(|(unit, _)| seconds >= *unit) {
         Some((unit, name)) => format!("{}{name} ago", seconds / unit),
         None => "0s ago".to_owned(),
@@ -84,7 +81,8 @@ mod tests {
             (604_800, "1w ago"),
             (2_592_000, "1mo ago"),
             (31_536_000, "1y ago"),
-            (-1, "-"),
+            (-1, "0s ago"),
+            (-3_600, "0s ago"),
         ];
         for (seconds, text) in table {
             let at = Timestamp::from_second(100_000_000 - seconds).unwrap();

@@ -20,7 +20,8 @@ impl Notes {
     /// One or more whole lines. There is nobody to tell when stderr is closed.
     pub fn line(&self, text: &str) {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(sink, "{text}");
+        // In one piece: what is dropped is dropped whole.
+        let _ = sink.write_all(format!("{text}\n").as_bytes());
         let _ = sink.flush();
     }
 
@@ -40,6 +41,8 @@ pub struct Console {
     pub format: Format,
     color: bool,
     verbose: u8,
+    /// Its notes go to stderr itself.
+    is_standard: bool,
     /// Whether progress may be drawn on stderr.
     pub progress: bool,
 }
@@ -63,6 +66,7 @@ impl Console {
             format: global.format,
             color: color(io::stdout().is_terminal()),
             verbose: global.verbose,
+            is_standard: true,
             progress: err_terminal,
         }
     }
@@ -79,6 +83,7 @@ impl Console {
             format,
             color: false,
             verbose: 0,
+            is_standard: false,
             progress: false,
         }
     }
@@ -94,6 +99,15 @@ impl Console {
 
     pub fn notes(&self) -> Notes {
         self.notes.clone()
+    }
+
+    /// For what goes on for long: whoever reads stderr and stands still holds nobody up from now on.
+    pub fn never_wait_for_notes(&self) -> io::Result<()> {
+        if self.is_standard {
+            let patient = miren_log::stderr_on_thread("miren")?;
+            *self.notes.sink.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(patient);
+        }
+        Ok(())
     }
 
     /// Something worth knowing that is not the result.

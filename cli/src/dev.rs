@@ -70,6 +70,7 @@ impl FastPath {
 /// Runs until Ctrl-C or SIGTERM. Nothing of it is left running afterwards.
 pub async fn run(options: DevOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let stop = stop::listen()?;
+    context.console.never_wait_for_notes()?;
     let plan = Plan::make(&options, context.console).await?;
     let mut control = Daemon::prepare(plan.control(), context.console.notes())?;
     let mut proxy = Daemon::prepare(plan.proxy(), context.console.notes())?;

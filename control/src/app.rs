@@ -29,6 +29,7 @@ pub mod pool;
 pub mod preview;
 pub mod retention;
 pub mod spec;
+pub mod stamps;
 pub mod state;
 mod task;
 pub mod turn;

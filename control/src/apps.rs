@@ -62,7 +62,7 @@ impl Apps {
                 .send(Event::Adopted(by_app.remove(app).unwrap_or_default()));
         }
         let apps = Arc::clone(self);
-        tokio::spawn(async move {
+        miren_log::spawn("the news of sandboxes", async move {
             while let Some(Some(change)) = apps.closed.run_until_cancelled(news.recv()).await {
                 apps.forward(change);
             }
@@ -88,7 +88,8 @@ impl Apps {
         self.handles.write().insert(name.clone(), handle.clone());
         let apps = Arc::clone(self);
         let events = handle.events.clone();
-        self.tasks.spawn(async move {
+        let label = format!("app {name}");
+        let work = async move {
             task.run(inbox).await;
             let mut handles = apps.handles.write();
             if handles
@@ -97,7 +98,8 @@ impl Apps {
             {
                 handles.remove(&name);
             }
-        });
+        };
+        self.tasks.spawn(miren_log::supervised(label, work));
         handle
     }
 
@@ -210,6 +212,7 @@ async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
                 state.deploys.insert(deploy.deploy.seq, deploy);
             }
         }
+        state.clamp(world.clock.now());
     }
     Ok(apps.into_values().collect())
 }

@@ -3,7 +3,7 @@
 use crate::app::{Hint, World};
 use crate::apps::Apps;
 use crate::artifact::Artifacts;
-use crate::clock::{Clock, later};
+use crate::clock::{Clock, later, since};
 use crate::collector::{self, UPLOAD_GRACE};
 use crate::executor::Executor;
 use crate::images::Fetcher;
@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 const HINTS: usize = 1024;
 /// How often folders and images are collected: a deploy an hour would leave a few behind for this long.
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
+/// How often it is looked whether the wall clock was set: two reads without a system call.
+const LOOK_AT_CLOCK: Duration = Duration::from_millis(500);
 /// What a proxy gets to renew after it came back, on top of its interval.
 const RENEW_SLACK: Duration = Duration::from_secs(1);
 
@@ -96,7 +98,7 @@ impl Control {
         if !known.is_empty() {
             world
                 .desk
-                .trust_from(later(world.clock.now(), RENEW_INTERVAL + RENEW_SLACK));
+                .trust_from(later(world.clock.steady(), RENEW_INTERVAL + RENEW_SLACK));
         }
         let count = known.len();
         let adopted = world.executor.adopt(known).await;
@@ -111,6 +113,7 @@ impl Control {
         let transitions = world.executor.transitions();
         tokio::select! {
             () = world.desk.sweep() => {}
+            () = watch_clock(&world.clock) => {}
             () = pass_on(transitions, &world.hints) => {}
             () = self.collect_forever() => {}
             () = self.ending.cancelled() => {}
@@ -121,8 +124,20 @@ impl Control {
     async fn collect_forever(&self) {
         let mut phase = self.phase.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Active).await;
+        let clock = &self.apps.world.clock;
+        let (mut told, mut set) = (clock.reading().offset, None);
         loop {
             self.apps.collect();
+            clock.look();
+            if clock.reading().offset != told {
+                (told, set) = (clock.reading().offset, Some(clock.steady()));
+            }
+            // Uploads are as old as the wall clock says: one that was set makes young ones look old.
+            let in_doubt = set.is_some_and(|set| since(clock.steady(), set) < UPLOAD_GRACE);
+            if in_doubt {
+                tokio::time::sleep(COLLECT_EVERY).await;
+                continue;
+            }
             if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, UPLOAD_GRACE).await {
                 tracing::warn!(%error, "collecting folders and images failed; trying again");
             }
@@ -133,6 +148,14 @@ impl Control {
     /// Takes no more changes.
     pub fn quiesce(&self) {
         self.phase.send_replace(Phase::Quiescing);
+    }
+}
+
+/// Looks whether somebody has set the wall clock. No event tells of all ways in which that is done.
+async fn watch_clock(clock: &Clock) {
+    loop {
+        clock.look();
+        tokio::time::sleep(LOOK_AT_CLOCK).await;
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             config.images.at_once,
             open_builds(&config)?,
         ),
-        clock: Clock::wall(),
+        clock: Clock::system(),
         node: config.name.clone(),
         policy: config.policy.clone(),
     };
@@ -57,17 +57,24 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let (mut services, metrics) = serve(&config, &control).await?;
     control.activate(known, changes).await;
     report_ready(&config, &node, metrics)?;
-    let outcome = tokio::select! {
-        () = shutdown.triggered() => Ok(()),
-        ended = services.join_next() => Err(unexpected(ended)),
-    };
-    stop(&config, &control).await;
-    services.shutdown().await;
-    drop((control, services));
-    if config.on_stop == OnStop::Remove {
-        remove(&config, &node).await?;
+    tokio::select! {
+        () = shutdown.triggered() => {}
+        // Nobody asked for an end: what runs is left to the next daemon, as after any crash.
+        ended = services.join_next() => return Err(unexpected(ended)),
     }
-    outcome
+    let end = async {
+        stop(&config, &control).await;
+        services.shutdown().await;
+        drop((control, services));
+        match config.on_stop {
+            OnStop::Remove => remove(&config, &node).await,
+            OnStop::Keep => Ok(()),
+        }
+    };
+    tokio::select! {
+        ended = end => ended,
+        () = shutdown.insisted() => bail!("told twice to stop: what was still to be done is left to the next start"),
+    }
 }
 
 async fn open_images(config: &Config) -> anyhow::Result<Images> {
@@ -120,14 +127,18 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         body_limit: config.api.body_limit,
     };
     let mut services = Services::new();
-    services.spawn(async move { ("the API", api.serve(listener).await) });
+    services.spawn(miren_log::supervised("the API", async move {
+        ("the API", api.serve(listener).await)
+    }));
     let of_metrics = Arc::clone(control);
-    services.spawn(async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) });
+    let metrics = async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) };
+    services.spawn(miren_log::supervised("the metrics", metrics));
     let background = Arc::clone(control).background();
-    services.spawn(async move {
+    let background = async move {
         background.await;
         ("the lease sweep", Ok(()))
-    });
+    };
+    services.spawn(miren_log::supervised("the lease sweep", background));
     Ok((services, address))
 }
 
@@ -176,7 +187,12 @@ async fn drain_node(config: &Config, control: &Control) {
         Duration::ZERO => (graceful, None),
         timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),
     };
-    control.apps.stop_all(at_most).await;
+    if tokio::time::timeout(limit, control.apps.stop_all(at_most))
+        .await
+        .is_err()
+    {
+        tracing::error!("some apps did not answer within {limit:?}");
+    }
     let drained = control.apps.world.executor.drained();
     let mut drained = std::pin::pin!(drained);
     if tokio::time::timeout(limit, &mut drained).await.is_ok() {

@@ -1,5 +1,6 @@
 //! Decides what a proxy that asks for leases gets: its share of every RUNNING sandbox, a wait for the first one, or a reason.
 
+use crate::app::crash::LONGEST_BACKOFF;
 use crate::app::view::{PoolView, PreviewView};
 use crate::app::{AppHandle, AppView, Command};
 use crate::apps::Apps;
@@ -75,7 +76,7 @@ fn is_over(apps: &Apps, view: &AppView, version: &VersionId) -> bool {
     let expired = |preview: &PreviewView| {
         let routed = world.routing.now();
         let route = routed.table.label_of(&view.name, preview.label.as_str());
-        route.is_some_and(|route| route.version == *version && world.clock.now() >= route.expires_at)
+        route.is_some_and(|route| route.version == *version && world.clock.wall() >= route.expires_at)
     };
     view.previews.get(version).is_some_and(expired)
 }
@@ -253,7 +254,8 @@ fn crashed(apps: &Apps, pool: &PoolView, waited: bool) -> ApiError {
     let why = pool.last_failure.as_deref().unwrap_or("it ended too early");
     let now = apps.world.clock.now();
     let left = pool.pool.cooldown_until.map(|until| crate::clock::since(until, now));
-    let seconds = left.unwrap_or_default().as_secs() + 1;
+    // Between a step of the wall clock and the next picture of the app the two are told by different clocks.
+    let seconds = left.unwrap_or_default().min(LONGEST_BACKOFF).as_secs() + 1;
     let (code, what) = match waited {
         true => (ErrorCode::BootFailed, "the sandbox did not start"),
         false => (ErrorCode::Cooldown, "waiting after crashes"),

@@ -6,7 +6,6 @@ use miren_api::error::one_line;
 use miren_control::{Config, Shutdown};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
 #[global_allocator]
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("miren-control: {}", one_line(error.as_ref()));
+            miren_log::complain(&format!("miren-control: {}", one_line(error.as_ref())));
             ExitCode::FAILURE
         }
     }
@@ -57,15 +56,15 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
-        Some(Command::Openapi) => print!("{}", miren_control::server::openapi()),
+        Some(Command::Openapi) => miren_log::say(&miren_control::server::openapi())?,
         Some(Command::MetricsReference) => {
-            print!("{}", miren_api::reference::metrics(&miren_control::metrics_reference()))
+            miren_log::say(&miren_api::reference::metrics(&miren_control::metrics_reference()))?
         }
         Some(Command::Config { command }) => match command {
-            ConfigCommand::Reference => print!("{}", miren_api::reference::settings(&miren_control::reference())),
+            ConfigCommand::Reference => miren_log::say(&miren_api::reference::settings(&miren_control::reference()))?,
             ConfigCommand::Check => {
                 Config::read(&arguments.config)?;
-                println!("{} is fine", arguments.config.display());
+                miren_log::say(&format!("{} is fine\n", arguments.config.display()))?;
             }
         },
         None => return serve(&arguments),
@@ -76,17 +75,17 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
 /// Runs the daemon until a signal stops it.
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let log = miren_log::start("miren-control");
+    log.on_thread().context("starting the thread that writes the log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().context("listening for signals")?;
         miren_control::run(config, shutdown).await
-    })
+    });
+    // What hangs in a call to the kernel is not waited for: nothing may hold up the end.
+    runtime.shutdown_background();
+    outcome
 }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub conntrack_entries_max: IntGauge,
     pub network_rules: IntGauge,
     pub network_rules_restored: IntGauge,
+    pub log_lines_dropped: IntCounter,
+    pub panics: IntCounter,
 }
 
 /// Name and help of each metric, for the generated reference.
@@ -93,6 +95,14 @@ impl Metrics {
             network_rules_restored: make.gauge(
                 "miren_network_rules_restored",
                 "How often somebody removed or changed those rules since control started; they were put back.",
+            ),
+            log_lines_dropped: make.counter(
+                "miren_log_lines_dropped_total",
+                "Lines of control's own log that could not be written.",
+            ),
+            panics: make.counter(
+                "miren_panics_total",
+                "Faults of control that cost a request or a deploy; others end the process.",
             ),
             registry: registry.clone(),
         };

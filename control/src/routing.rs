@@ -123,7 +123,7 @@ impl Routing {
             changes,
             routed: routed.subscribe(),
         };
-        tokio::spawn(serve(ledger, routed, queue));
+        miren_log::spawn("the routing table", serve(ledger, routed, queue));
         Ok(routing)
     }
 

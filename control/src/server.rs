@@ -68,6 +68,7 @@ impl Server {
             .fallback(refusal::no_such_endpoint)
             .method_not_allowed_fallback(refusal::no_such_method)
             .layer(middleware::from_fn_with_state(self.clone(), gate::admit))
+            .layer(middleware::from_fn(refusal::unless_panicked))
             .with_state(self.clone())
     }
 

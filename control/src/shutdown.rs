@@ -1,4 +1,4 @@
-//! Decides how a running daemon is told to stop.
+//! Decides how a running daemon is told to stop: once, to end well; twice, to end at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 /// Asks [`crate::run`] to stop. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    token: CancellationToken,
+    asked: CancellationToken,
+    insisted: CancellationToken,
 }
 
 impl Shutdown {
@@ -18,24 +19,35 @@ impl Shutdown {
     /// Stops at SIGTERM and SIGINT, too.
     pub fn on_signals() -> std::io::Result<Self> {
         let shutdown = Self::new();
-        let token = shutdown.token.clone();
+        let told = shutdown.clone();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+        miren_log::spawn("signals", async move {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                told.trigger();
             }
-            token.cancel();
         });
         Ok(shutdown)
     }
 
+    /// The second time, whatever holds up the end is left to the next daemon.
     pub fn trigger(&self) {
-        self.token.cancel();
+        match self.asked.is_cancelled() {
+            false => self.asked.cancel(),
+            true => self.insisted.cancel(),
+        }
     }
 
     /// Resolves once it was triggered.
     pub async fn triggered(&self) {
-        self.token.cancelled().await;
+        self.asked.cancelled().await;
+    }
+
+    /// Resolves once it was triggered twice.
+    pub async fn insisted(&self) {
+        self.insisted.cancelled().await;
     }
 }

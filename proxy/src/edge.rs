@@ -79,7 +79,10 @@ pub fn serve(
         inherited.add(address, listener.into_raw_fd());
     }
     let inherited = Arc::new(Mutex::new(inherited));
-    Ok(tokio::spawn(async move {
-        service.start_service(Some(inherited), stop, 1).await
+    Ok(miren_log::spawn("the listeners", async move {
+        let told = stop.clone();
+        service.start_service(Some(inherited), stop, 1).await;
+        let is_asked = *told.borrow() || told.has_changed().is_err();
+        assert!(is_asked, "they ended although nothing asked them to");
     }))
 }

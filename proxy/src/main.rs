@@ -4,13 +4,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use miren_api::error::one_line;
 use miren_api::reference;
+use miren_log::Log;
 use miren_proxy::{Addresses, Config, Prepared, Stop, privileges};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 /// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
 #[global_allocator]
@@ -49,38 +48,39 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
-    match run(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("miren-proxy: {}", one_line(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    let log = miren_log::start("miren-proxy");
+    let outcome = run(arguments, &log);
+    drop(log);
+    outcome.unwrap_or_else(|error| {
+        miren_log::complain(&format!("miren-proxy: {}", one_line(error.as_ref())));
+        ExitCode::FAILURE
+    })
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        None => return serve_until_stopped(Config::read(&arguments.config)?),
-        Some(Command::MetricsReference) => print!("{}", reference::metrics(&miren_proxy::metrics_reference()?)),
+        None => return serve_until_stopped(Config::read(&arguments.config)?, log),
+        Some(Command::MetricsReference) => miren_log::say(&reference::metrics(&miren_proxy::metrics_reference()?))?,
         Some(Command::Config {
             command: ConfigCommand::Reference,
         }) => {
-            print!("{}", reference::settings(&miren_proxy::reference()));
+            miren_log::say(&reference::settings(&miren_proxy::reference()))?;
         }
         Some(Command::Config {
             command: ConfigCommand::Check,
         }) => {
             Config::read(&arguments.config)?;
-            println!("{}: ok", arguments.config.display());
+            miren_log::say(&format!("{}: ok\n", arguments.config.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve_until_stopped(config: Config) -> anyhow::Result<ExitCode> {
+fn serve_until_stopped(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::open(config)?;
     privileges::settle(&prepared.config().user, &prepared.config().data_dir)?;
+    // Privileges are each thread's own: the first one is begun without any.
+    log.on_thread().context("cannot start the thread that writes the log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(prepared.config().threads)
         .enable_all()
@@ -97,7 +97,7 @@ async fn serve(prepared: Prepared) -> anyhow::Result<bool> {
     let (order, stop) = watch::channel(Stop::No);
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::spawn(async move {
+    miren_log::spawn("signals", async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -122,12 +122,4 @@ fn announce(addresses: &Addresses) {
     if let Err(error) = sd_notify::notify(&state) {
         tracing::warn!(%error, "the supervisor could not be told");
     }
-}
-
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    log.with_ansi(std::io::stderr().is_terminal()).init();
 }

@@ -133,15 +133,21 @@ impl Prepared {
         let edge = edge::serve(&self.config, parts, self.http, closed)?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(keeper.run(self.events, kept));
-        tasks.spawn(follower.run(begun));
-        tasks.spawn(tell_when_ready(Arc::clone(&routing), ready));
+        tasks.spawn(miren_log::endless(
+            "the keeper of leases",
+            keeper.run(self.events, kept),
+        ));
+        tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
+        tasks.spawn(miren_log::supervised(
+            "readiness",
+            tell_when_ready(Arc::clone(&routing), ready),
+        ));
         let admin = Admin {
             metrics,
             routing,
             gate: Arc::clone(&gate),
         };
-        tasks.spawn(serve_admin(admin, self.admin));
+        tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, self.admin)));
 
         let patience = self.config.request_timeout;
         let finished = finish(stop, async move {

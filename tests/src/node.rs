@@ -44,6 +44,12 @@ struct Ready {
     server: String,
     http: SocketAddr,
     fast_path: String,
+    metrics: Metrics,
+}
+
+#[derive(Deserialize)]
+struct Metrics {
+    control: SocketAddr,
 }
 
 /// A running node. Dropping it ends it and removes what it made.
@@ -54,6 +60,7 @@ pub struct Node {
     pub http: SocketAddr,
     /// What is in use: `kernel` or `off`.
     pub fast_path: String,
+    metrics: SocketAddr,
     child: Child,
     /// None once the folder has been handed on.
     options: Option<NodeOptions>,
@@ -95,6 +102,7 @@ impl Node {
             cli: Cli::new(binaries, String::new()),
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             fast_path: String::new(),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             child,
             options: Some(options),
         };
@@ -137,6 +145,7 @@ impl Node {
         self.cli.server = ready.server;
         self.http = ready.http;
         self.fast_path = ready.fast_path;
+        self.metrics = ready.metrics.control;
     }
 
     /// Number of the running control daemon: who listens on its socket.
@@ -212,6 +221,16 @@ impl Node {
     #[track_caller]
     pub fn get(&self, host: &str, path: &str) -> Response {
         http::get(self.http, host, path).unwrap_or_else(|error| panic!("GET http://{host}{path}: {error}"))
+    }
+
+    /// What control counts. Its address is a new one with each process of it.
+    #[track_caller]
+    pub fn control_metrics(&self) -> String {
+        let address = self.metrics;
+        let response = http::get(address, "localhost", "/metrics");
+        response
+            .unwrap_or_else(|error| panic!("the metrics at {address}: {error}"))
+            .text()
     }
 
     #[track_caller]

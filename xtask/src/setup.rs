@@ -73,6 +73,10 @@ const PACKAGES: &[Package] = &[
         reason: "disks with btrfs",
     },
     Package {
+        name: "faketime",
+        reason: "sets the wall clock of some processes, in the tests",
+    },
+    Package {
         name: "python3",
         reason: "a sample app of the tests",
     },

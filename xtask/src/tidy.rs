@@ -1,6 +1,7 @@
 //! The rules of the house that no compiler knows: who may import what, how long things may be, what must be fresh.
 
 mod files;
+mod homes;
 mod imports;
 
 use crate::command::{output, root};
@@ -20,6 +21,7 @@ pub fn run_sources() -> Result<()> {
     let sources = Sources::read()?;
     let mut found = files::check(&sources);
     found.extend(imports::check(&sources)?);
+    found.extend(homes::check(&sources));
     report("tidy", &found)?;
     println!("tidy: {} source files follow the rules", sources.rust.len());
     Ok(())

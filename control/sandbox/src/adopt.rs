@@ -88,7 +88,7 @@ async fn adopt(node: &Arc<Node>, known: Known) -> Option<SandboxChange> {
         }),
         _ => Stage::Stop { at_once: false },
     };
-    node.spawn(sandbox.run_from(stage));
+    node.spawn("a sandbox that was adopted", sandbox.run_from(stage));
     change
 }
 
@@ -104,7 +104,7 @@ async fn bury(node: &Arc<Node>, mut sandbox: Sandbox) -> SandboxChange {
     }
     sandbox.end_word();
     let change = sandbox.end().await;
-    node.spawn(sandbox.clean_up(ended));
+    node.spawn("the clean-up of a sandbox", sandbox.clean_up(ended));
     change
 }
 
@@ -163,7 +163,10 @@ async fn remove_unknown(node: &Arc<Node>) {
         Ok(more) => found.extend(more),
         Err(error) => {
             tracing::error!(error, "cannot ask the runtime what an earlier life left; trying again");
-            node.spawn(remove_unknown_later(Arc::clone(node)));
+            node.spawn(
+                "looking for what an earlier life left",
+                remove_unknown_later(Arc::clone(node)),
+            );
         }
     }
     for name in found.into_iter().filter(|name| !known.contains(name)) {
@@ -200,7 +203,7 @@ fn try_again(node: &Arc<Node>, id: &SandboxId) {
         return;
     }
     let (owner, id) = (Arc::clone(node), id.clone());
-    node.spawn(async move {
+    node.spawn("the clean-up of what an earlier life left", async move {
         until_clean(&owner, &id, None).await;
         owner.registry.remove(&id);
     });

@@ -90,7 +90,7 @@ impl ExecEnd {
 impl Drop for ExecEnd {
     fn drop(&mut self) {
         if let Some(running) = self.0.take() {
-            tokio::spawn(end(running));
+            miren_log::spawn("the end of a command", end(running));
         }
     }
 }

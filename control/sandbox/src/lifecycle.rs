@@ -6,7 +6,6 @@ use crate::node::Node;
 use crate::order::{Facts, SandboxChange, StartOrder};
 use crate::process::Process;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use miren_api::resource::SandboxState;
 use miren_image::Image;
 use miren_loader::{FastPath, State};
@@ -232,7 +231,6 @@ impl Sandbox {
             id: self.order.id.clone(),
             state,
             reason,
-            at: Timestamp::now(),
             facts: self.facts.clone(),
         }
     }

@@ -82,9 +82,9 @@ impl Node {
     }
 
     /// Runs a task until it or the node ends.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, name: impl Into<Arc<str>> + 'static, task: impl Future<Output = ()> + Send + 'static) {
         let stopped = self.stopped.clone();
-        tokio::spawn(async move {
+        miren_log::spawn(name, async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = task => {}
@@ -100,7 +100,7 @@ impl Node {
     /// Passes exits on to the tasks of the sandboxes.
     pub(crate) fn watch_exits(self: &Arc<Self>, mut events: Events) {
         let node = Arc::clone(self);
-        self.spawn(async move {
+        self.spawn("the exits of sandboxes", async move {
             while let Some(transition) = events.next().await {
                 node.registry.wake_slot(transition.slot);
             }
@@ -150,7 +150,7 @@ impl Node {
         let until = ended + self.config.quarantine;
         self.places.lock().rest(slot, until);
         let node = Arc::clone(self);
-        self.spawn(async move {
+        self.spawn("the rest of a place", async move {
             tokio::time::sleep_until(until.into()).await;
             // Refused if the slot has begun its next life by now, which ends this one as well.
             let _ = node.fast_path.release(slot, generation);

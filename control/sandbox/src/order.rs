@@ -1,6 +1,5 @@
 //! Decides what is asked for when a sandbox is started, and what is said back about it.
 
-use jiff::Timestamp;
 use miren_api::app_file::Service;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
@@ -64,7 +63,6 @@ pub struct SandboxChange {
     pub state: SandboxState,
     /// Why it is draining or has ended.
     pub reason: Option<String>,
-    pub at: Timestamp,
     pub facts: Facts,
 }
 

@@ -64,7 +64,8 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             let runtime = held.runtime.clone();
-            runtime.spawn(held.give_back());
+            let _entered = runtime.enter();
+            miren_log::spawn("what a build used", held.give_back());
         }
     }
 }

@@ -122,7 +122,10 @@ impl Sandboxes {
     pub fn start(&self, order: StartOrder) {
         let node = self.node();
         match node.registry.add(&order.id) {
-            Some(commands) => node.spawn(Sandbox::new(Arc::clone(node), order, commands).run()),
+            Some(commands) => {
+                let name = format!("sandbox {}", order.id);
+                node.spawn(name, Sandbox::new(Arc::clone(node), order, commands).run());
+            }
             None => tracing::error!(sandbox = %order.id, "a sandbox of this id exists; the order is ignored"),
         }
     }
@@ -167,8 +170,13 @@ impl Sandboxes {
     pub async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
         let (node, id) = (Arc::clone(self.node()), id.clone());
         // A caller that is dropped meanwhile leaves nothing half made: what was started is killed when it is there.
-        let started = tokio::spawn(async move { exec::start(&node, &id, command, has_input).await });
-        started.await.map_err(io::Error::other)?
+        let start = async move { exec::start(&node, &id, command, has_input).await };
+        let started = miren_log::spawn(
+            "the start of a command",
+            miren_log::caught("the start of a command", start),
+        );
+        let started = started.await.map_err(io::Error::other)?;
+        started.map_err(|panicked| io::Error::other(panicked.to_string()))?
     }
 
     /// Clean-ups that failed and are being tried again.

@@ -55,6 +55,10 @@ impl AppState {
         self.sandboxes.get_mut(id)
     }
 
+    pub fn sandboxes_mut(&mut self) -> impl Iterator<Item = &mut SandboxRecord> {
+        self.sandboxes.values_mut()
+    }
+
     pub fn sandboxes(&self) -> impl Iterator<Item = &SandboxRecord> {
         self.sandboxes.values()
     }

@@ -1,6 +1,7 @@
 //! Decides in which order an app's affairs are settled: one thing is taken in, then everything is planned, saved and done.
 
 use super::pool::earliest;
+use super::stamps::Stamps;
 use super::state::AppState;
 use super::view::AppView;
 use super::{AppHandle, Command, Event, World};
@@ -8,7 +9,7 @@ use crate::clock::{later, since};
 use crate::ledger::Ledger;
 use crate::record::{AppRecord, Stored};
 use fetching::Fetches;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use miren_api::ApiError;
 use miren_api::id::{AppName, DeployId, SandboxId};
 use miren_api::resource::App;
@@ -55,6 +56,8 @@ pub struct Task {
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
     fetches: Fetches,
     making: Making,
+    /// How far it believes the wall clock to be ahead: what all times in its records are told by.
+    offset: SignedDuration,
 }
 
 /// A deploy that was asked for with an idempotency key.
@@ -75,7 +78,8 @@ impl Task {
     pub fn new(world: Arc<World>, state: AppState, ledger: Ledger, exists: bool) -> (Self, Inbox, AppHandle) {
         let (commands, command_inbox) = mpsc::channel(QUEUE);
         let (events, event_inbox) = mpsc::unbounded_channel();
-        let first = AppView::of(&state, exists, &world.node, world.clock.now());
+        let offset = world.clock.reading().offset;
+        let first = AppView::of(&state, exists, &world.node, world.clock.told(offset));
         let (view, seen) = watch::channel(Arc::new(first));
         let handle = AppHandle {
             commands,
@@ -100,6 +104,7 @@ impl Task {
             deletions: Vec::new(),
             fetches: Fetches::default(),
             making: Making::default(),
+            offset,
         };
         (task, inbox, handle)
     }
@@ -125,6 +130,8 @@ impl Task {
                 return;
             }
         }
+        let mut readings = self.world.clock.readings();
+        self.tell_times_by(readings.borrow_and_update().offset);
         loop {
             let mut wake = self.step().await;
             self.publish();
@@ -134,7 +141,7 @@ impl Task {
                     self.publish();
                     return;
                 }
-                wake = earliest(wake, Some(later(self.world.clock.now(), WRITE_AGAIN)));
+                wake = earliest(wake, Some(later(self.now(), WRITE_AGAIN)));
             }
             tokio::select! {
                 biased;
@@ -149,9 +156,32 @@ impl Task {
                     None | Some(Command::Close) => return self.close().await,
                     Some(command) => self.obey(command).await,
                 },
-                () = self.world.clock.sleep_until(wake) => {}
+                () = self.sleep_until(wake) => {}
+                // Set, or the machine slept: then what was waited for may be over.
+                Ok(()) = readings.changed() => self.tell_times_by(readings.borrow_and_update().offset),
             }
         }
+    }
+
+    /// What all times in its records are told by: no step of the wall clock comes between two of them.
+    fn now(&self) -> Timestamp {
+        self.world.clock.told(self.offset)
+    }
+
+    /// Sleeps until `at`; for ever when there is no such moment.
+    async fn sleep_until(&self, at: Option<Timestamp>) {
+        match at {
+            Some(at) => tokio::time::sleep(since(at, self.now())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The wall clock was set: what was measured goes on from where it is.
+    fn tell_times_by(&mut self, offset: SignedDuration) {
+        let by = offset - self.offset;
+        self.offset = offset;
+        self.state.shift(by);
+        self.making.shift(by);
     }
 
     fn take_in(&mut self, event: Event) {
@@ -203,7 +233,7 @@ impl Task {
 
     /// Plans and executes until nothing is left to do now; returns when to look again.
     async fn step(&mut self) -> Option<Timestamp> {
-        let now = self.world.clock.now();
+        let now = self.now();
         let mut wake = None;
         if self.stopping.is_none() {
             let seqs: Vec<u64> = self.state.deploys.keys().copied().collect();
@@ -275,7 +305,7 @@ impl Task {
     }
 
     fn publish(&self) {
-        let next = AppView::of(&self.state, self.exists, &self.world.node, self.world.clock.now());
+        let next = AppView::of(&self.state, self.exists, &self.world.node, self.now());
         self.view.send_if_modified(|view| {
             let is_new = **view != next;
             if is_new {

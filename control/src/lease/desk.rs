@@ -96,9 +96,10 @@ impl Desk {
 
     /// As [`Desk::change`], for what nobody waits for unless it frees a share.
     fn apply<T>(&self, change: impl FnOnce(&mut Tables, Timestamp) -> T) -> T {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let (outcome, freed, tells) = {
             let mut tables = self.tables.lock();
+            let _whole = miren_log::Whole("the lease desk");
             let absent = tables.proxies.absent(now);
             tables.leases.set_absent(absent);
             let outcome = change(&mut tables, now);
@@ -253,7 +254,7 @@ impl Desk {
     /// What all proxies together need of a pool.
     pub fn total_demand(&self, pool: &PoolId) -> Demand {
         let tables = self.tables.lock();
-        let told = tables.demand_of(pool, self.clock.now());
+        let told = tables.demand_of(pool, self.clock.steady());
         told.fold(Demand::default(), |sum, (demand, _)| Demand {
             in_flight: sum.in_flight.saturating_add(demand.in_flight),
             queued: sum.queued.saturating_add(demand.queued),
@@ -263,7 +264,7 @@ impl Desk {
     /// When the first of them will be over unless it is told again.
     pub fn demand_until(&self, pool: &PoolId) -> Option<Timestamp> {
         let tables = self.tables.lock();
-        let told = tables.demand_of(pool, self.clock.now());
+        let told = tables.demand_of(pool, self.clock.steady());
         let needed = told.filter(|(demand, _)| demand.total() > 0);
         needed.map(|(_, at)| later(at, LEASE_TTL)).min()
     }
@@ -283,7 +284,7 @@ impl Desk {
 
     /// Resolves when every live proxy serves `generation`. A proxy silent meanwhile loses its leases first.
     pub async fn acknowledged(&self, generation: u64) {
-        let published = self.clock.now();
+        let published = self.clock.steady();
         self.wait(|tables, now| {
             let (waited_for, silent) = tables.proxies.lagging(generation, published, now);
             for proxy in silent {

@@ -92,7 +92,7 @@ pub async fn versions(
 ) -> Result<Json<Page<Version>>, Refusal> {
     let name = server.control.apps.get(&app)?.view.borrow().name.clone();
     let world = &server.control.apps.world;
-    let (routed, now) = (world.routing.now(), world.clock.now());
+    let (routed, now) = (world.routing.now(), world.clock.wall());
     let records: Vec<VersionRecord> = ledger::list(&*world.store, Selection::Index(BY_APP, app)).await?;
     let version = |record: VersionRecord| {
         let label = record.preview.map(|preview| preview.label);

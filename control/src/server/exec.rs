@@ -58,14 +58,19 @@ pub async fn run(
     let exec = executor.exec(&sandbox.id, wanted.command, wanted.stdin).await;
     let exec = exec.map_err(refused)?;
     let ending = server.control.ending.clone();
-    tokio::spawn(async move {
+    let conversation = async move {
         let Ok(connection) = upgrade.await else { return };
         tokio::select! {
             () = ending.cancelled() => {}
             // A client that is gone has nobody to be told.
             _ = speak(exec, TokioIo::new(connection)) => {}
         }
-    });
+    };
+    // One that panics costs its client the connection.
+    miren_log::spawn(
+        "a command's client",
+        miren_log::caught("a command's client", conversation),
+    );
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

@@ -44,7 +44,7 @@ fn measure(control: &Control) {
         .pools
         .set(number(views.iter().map(|view| view.pools.len()).sum::<usize>()));
     let routed = world.routing.now();
-    let now = world.clock.now();
+    let now = world.clock.wall();
     let labels = views.iter().flat_map(|view| routed.table.labels_of(&view.name));
     let live = labels.filter(|route| now < route.expires_at);
     metrics.previews_live.set(number(live.count()));
@@ -61,6 +61,13 @@ fn measure(control: &Control) {
     metrics.reset_packets.set(number(fast_path.reset_packets));
     metrics.dropped_events.set(number(fast_path.dropped_events));
     measure_network(control);
+    // Counted where no registry is.
+    let raise = |counter: &prometheus::IntCounter, to: u64| {
+        counter.reset();
+        counter.inc_by(to);
+    };
+    raise(&metrics.log_lines_dropped, miren_log::dropped());
+    raise(&metrics.panics, miren_log::panics());
 }
 
 fn measure_network(control: &Control) {

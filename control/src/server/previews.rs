@@ -87,7 +87,7 @@ pub async fn list(
 fn live(server: &Server, app: &str) -> Result<Vec<Ephemeral>, ApiError> {
     let view = server.control.apps.get(app)?.view.borrow().clone();
     let world = &server.control.apps.world;
-    let (table, now) = (world.routing.now().table, world.clock.now());
+    let (table, now) = (world.routing.now().table, world.clock.wall());
     let live = table.labels_of(&view.name).filter(|route| now < route.expires_at);
     Ok(live
         .filter_map(|route| view.ephemeral(route, &table, &world.policy.urls))

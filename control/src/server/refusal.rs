@@ -1,8 +1,10 @@
 //! Decides how a refusal becomes an HTTP answer: the one place that maps errors to statuses.
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use miren_api::error::ErrorBody;
 use miren_api::{ApiError, ErrorCode};
@@ -30,6 +32,15 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// A fault of ours that one request meets is that request's end, and nobody else's.
+pub async fn unless_panicked(request: Request, next: Next) -> Response {
+    let name = format!("{} {}", request.method(), request.uri().path());
+    match miren_log::caught(name, next.run(request)).await {
+        Ok(response) => response,
+        Err(panicked) => Refusal(ApiError::new(ErrorCode::Internal, panicked.to_string())).into_response(),
     }
 }
 

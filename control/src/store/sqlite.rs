@@ -31,8 +31,7 @@ impl Sqlite {
         let path = path.to_owned();
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, opened) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("store".into());
-        let spawned = thread.spawn(move || {
+        let spawned = miren_log::thread("store", move || {
             let connection = schema::open(&path).and_then(|mut connection| {
                 let start = take_epoch(&mut connection).map_err(failed("taking over the store"))?;
                 Ok((connection, start))

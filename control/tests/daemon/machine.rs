@@ -156,7 +156,6 @@ impl Machine {
             id: known.order.id,
             state,
             reason,
-            at: self.clock.now(),
             facts,
         }
     }
@@ -201,7 +200,6 @@ impl Machine {
             id: id.clone(),
             state,
             reason,
-            at: self.clock.now(),
             facts,
         };
         if let Some(news) = &*self.news.lock().unwrap() {

@@ -1,6 +1,7 @@
 //! The daemon over its real API and its real stores, on a simulated machine.
 
 mod api;
+mod clocks;
 mod clockwork;
 mod collecting;
 mod crashes;

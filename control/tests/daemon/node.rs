@@ -37,7 +37,7 @@ impl Node {
     pub async fn start() -> Self {
         let place = Place {
             folder: tempfile::tempdir().unwrap(),
-            machine: Machine::new(Clock::wall()),
+            machine: Machine::new(Clock::system()),
         };
         Self::on(Arc::new(place)).await
     }
@@ -51,7 +51,7 @@ impl Node {
             executor: Arc::new(place.machine.clone()),
             artifacts: Artifacts::open(&folder.join("artifacts"), 1 << 20).unwrap(),
             images: images(folder),
-            clock: Clock::wall(),
+            clock: Clock::system(),
             node: "test".into(),
             policy: Policy::default(),
         };

@@ -138,7 +138,7 @@ fn route(host: &str, app: &AppName) -> Route {
 async fn place(apps: usize) -> Arc<Place> {
     let place = Place {
         folder: tempfile::tempdir().unwrap(),
-        machine: Machine::new(Clock::wall()),
+        machine: Machine::new(Clock::system()),
     };
     let store = Sqlite::open(&place.folder.path().join("control.db")).await.unwrap();
     let mut ledger = Ledger::new(Arc::new(store));

@@ -71,7 +71,7 @@ impl Watch {
             dropped: AtomicU64::new(0),
         });
         shared.adopt()?;
-        let thread = std::thread::Builder::new().name("miren-exits".into()).spawn({
+        let thread = miren_log::thread("miren-exits", {
             let shared = Arc::clone(&shared);
             move || shared.run()
         })?;
@@ -160,10 +160,8 @@ impl Shared {
             let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(nix::Error::EINTR) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "cannot watch processes any more; sandboxes that exit will not leave routing");
-                    return;
-                }
+                // Sandboxes that exit would not leave routing.
+                Err(error) => panic!("cannot watch processes any more: {error}"),
             };
             for event in &ready[..count] {
                 if event.data() == STOP {

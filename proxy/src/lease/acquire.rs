@@ -23,7 +23,7 @@ impl Pool {
     /// Makes sure that somebody asks control.
     pub(super) fn start_acquiring(self: &Arc<Self>) {
         if !self.acquiring.swap(true, Ordering::SeqCst) {
-            tokio::spawn(Arc::clone(self).acquire());
+            miren_log::spawn("asking for leases", Arc::clone(self).acquire());
         } else if self.queue.len() == 1 {
             // The first to wait ends the pause that follows an answer.
             self.nudge.notify_one();

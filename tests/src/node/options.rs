@@ -46,6 +46,7 @@ pub struct NodeOptions {
     fast_path: String,
     runtime: NodeRuntime,
     bpf: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl NodeOptions {
@@ -64,6 +65,7 @@ impl NodeOptions {
             fast_path: fast_path(),
             runtime: NodeRuntime::under_test(),
             bpf: true,
+            environment: Vec::new(),
         }
     }
 
@@ -82,6 +84,24 @@ impl NodeOptions {
     /// As on a machine that forbids the system call bpf(2).
     pub fn without_bpf(mut self) -> Self {
         self.bpf = false;
+        self
+    }
+
+    /// For `miren dev` and the daemons it starts.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has a file or folder of the node somewhere else. `place` is its name in the node's folder; a name with a dot is a
+    /// file's.
+    #[track_caller]
+    pub fn place(self, place: &str, at: &Path) -> Self {
+        match place.contains('.') {
+            true => std::fs::write(at, "").expect("making a file"),
+            false => std::fs::create_dir(at).expect("making a folder"),
+        }
+        std::os::unix::fs::symlink(at, self.folder().join(place)).expect("linking to a place");
         self
     }
 
@@ -123,6 +143,7 @@ impl NodeOptions {
                 .args(["--runtime", "containerd", "--containerd-socket"])
                 .arg(socket);
         }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         if !self.bpf {
             forbid::bpf(&mut command);
         }

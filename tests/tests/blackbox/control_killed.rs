@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use miren_api::resource::{FastPathStatus, Sandbox};
+use miren_api::resource::{FastPathStatus, Sandbox, SandboxState};
 use miren_bench::load::{Load, Options};
-use miren_blackbox::{AppFolder, Node, process, wait_until};
+use miren_blackbox::{AppFolder, Node, http, process, request_lines, wait_until};
 use nix::sys::signal::Signal;
 
 const HOST: &str = "orphan.example.com";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn load(node: &Node) -> Load {
     let mut options = Options::get(&format!("http://{}/info", node.http), 200.0).expect("the address of a node is one");
@@ -129,5 +130,38 @@ fn i7_control_killed_again_and_again_fails_no_request_and_duplicates_nothing() {
     assert_eq!(node.get(HOST, "/info").field("release"), "after");
     let report = load.stop().expect("a load ends");
     assert_eq!(report.failed, 0, "{report}");
+    node.stop();
+}
+
+#[test]
+fn f4b_control_that_is_told_twice_to_stop_ends_at_once_and_the_next_one_goes_on() {
+    let node = Node::start();
+    let app = AppFolder::rust("orphan").fixed(1);
+    node.deploy_at(&app, HOST);
+    let control = node.control_pid().expect("control runs");
+    let address = node.http;
+    // What control waits for when it is told to stop: less than it would wait, and more than the rest takes.
+    let held = std::thread::spawn(move || http::get(address, HOST, "/sleep?ms=20000").expect("an answer"));
+    wait_until("the request to be in flight", PATIENCE, || {
+        let lines = request_lines(&node.cli, &app.name);
+        match lines.iter().any(|line| line.request.contains("/sleep")) {
+            true => Ok(()),
+            false => Err(format!("{lines:?}")),
+        }
+    });
+    process::signal(control, Signal::SIGTERM);
+    wait_until("the sandbox to drain", PATIENCE, || {
+        let sandboxes = node.sandboxes(&app.name);
+        match sandboxes.iter().any(|one| one.state == SandboxState::Draining) {
+            true => Ok(()),
+            false => Err(format!("{sandboxes:?}")),
+        }
+    });
+    process::signal(control, Signal::SIGTERM);
+    control_is_back(&node, control);
+    assert!(node.log().contains("told twice to stop"), "it waited for the request");
+    assert_eq!(held.join().expect("whoever waits for the answer").status, 200);
+    node.wait_running(&app.name, 1);
+    assert_eq!(node.get(HOST, "/info").status, 200);
     node.stop();
 }

@@ -56,7 +56,8 @@ const VENDORS: &[Vendor] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("miren-abi", &[]),
     ("miren-programs", &["miren-abi"]),
-    ("miren-loader", &["miren-abi"]),
+    ("miren-log", &[]),
+    ("miren-loader", &["miren-abi", "miren-log"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
     ("miren-build", &["miren-api"]),
@@ -64,7 +65,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-image", &[]),
     (
         "miren-sandbox",
-        &["miren-api", "miren-disk", "miren-image", "miren-loader"],
+        &["miren-api", "miren-disk", "miren-image", "miren-loader", "miren-log"],
     ),
     (
         "miren-control",
@@ -74,11 +75,12 @@ const CRATES: &[(&str, &[&str])] = &[
             "miren-disk",
             "miren-image",
             "miren-loader",
+            "miren-log",
             "miren-sandbox",
         ],
     ),
-    ("miren-proxy", &["miren-api", "miren-loader"]),
-    ("miren-cli", &["miren-api"]),
+    ("miren-proxy", &["miren-api", "miren-loader", "miren-log"]),
+    ("miren-cli", &["miren-api", "miren-log"]),
     ("miren-bench", &["miren-api", "miren-loader", "miren-abi"]),
     ("miren-blackbox", &["miren-api", "miren-bench"]),
     ("hello-rust", &[]),

@@ -32,7 +32,7 @@ impl Joined {
             return Err(refused(error));
         }
         let (client, sandbox, name) = (client.clone(), sandbox.to_owned(), exec.name.clone());
-        let ended = tokio::spawn({
+        let ended = miren_log::spawn("waiting for a command", {
             let (client, sandbox, name) = (client.clone(), sandbox.clone(), name.clone());
             async move { client.wait_exec(&sandbox, &name).await }
         });

@@ -56,7 +56,7 @@ pub(crate) fn main_if_asked() {
         None => Err("the folder of the sandbox is missing".into()),
     };
     if let Err(error) = ended {
-        eprintln!("{error}");
+        miren_log::complain(&error.to_string());
         std::process::exit(1);
     }
     std::process::exit(0);

@@ -78,7 +78,7 @@ pub(crate) fn main_if_asked() {
         _ => Err("the folder of the sandbox and the name of the command are missing".into()),
     };
     if let Err(error) = ended {
-        eprintln!("{}", chain(&*error));
+        miren_log::complain(&chain(&*error));
         std::process::exit(1);
     }
     std::process::exit(0);

@@ -28,7 +28,7 @@ impl Executor for Command {
         // SAFETY: no handler of ours is installed, and no other thread exists.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(failed)?;
         let Err(error) = execvp(command, &strings);
-        eprintln!("cannot execute {}: {}", arguments[0], error.desc());
+        miren_log::complain(&format!("cannot execute {}: {}", arguments[0], error.desc()));
         Err(failed(error))
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn main_if_asked() {
     match ended {
         Ok(()) => std::process::exit(0),
         Err(error) => {
-            eprintln!("{}", chain(&*error));
+            miren_log::complain(&chain(&*error));
             std::process::exit(1)
         }
     }

@@ -88,7 +88,7 @@ fn spawn(
     let child = spawned.map_err(|source| LaunchError::Spawn { program, source })?;
     let helper = Process::open(child.id())?;
     // Only its end is taken there; the helper may well outlive this daemon.
-    tokio::spawn(reap(Process::open(child.id())?, child));
+    miren_log::spawn("reaping a helper", reap(Process::open(child.id())?, child));
     Ok(helper)
 }
 

@@ -38,12 +38,16 @@ pub struct LogQuery {
 pub fn read(log_dir: &Path, query: LogQuery) -> impl Stream<Item = io::Result<LogLine>> + Send + 'static {
     let (lines, receiver) = mpsc::channel(WAITING);
     let log_dir = log_dir.to_owned();
-    tokio::spawn(async move {
-        if let Err(error) = answer(log_dir, query, &lines).await {
-            // A reader that is gone does not want to know.
-            let _ = lines.send(Err(error)).await;
-        }
-    });
+    // One that panics ends its reader's stream, and nothing else.
+    miren_log::spawn(
+        "reading logs",
+        miren_log::caught("reading logs", async move {
+            if let Err(error) = answer(log_dir, query, &lines).await {
+                // A reader that is gone does not want to know.
+                let _ = lines.send(Err(error)).await;
+            }
+        }),
+    );
     futures_util::stream::unfold(receiver, |mut receiver| async {
         let line = receiver.recv().await?;
         Some((line, receiver))

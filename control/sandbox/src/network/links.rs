@@ -36,7 +36,7 @@ impl Links {
     pub(super) fn open() -> Result<Self, NetworkError> {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(NetworkError::io("opening a netlink socket"))?;
-        tokio::spawn(connection);
+        miren_log::spawn("the netlink socket", connection);
         Ok(Self(handle))
     }
 
@@ -244,7 +244,7 @@ fn configure(address: Ipv4Addr, subnet: Subnet) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = tokio::spawn(connection);
+        let connection = miren_log::spawn("the netlink socket of a sandbox", connection);
         let configured = configure_links(&handle, address, subnet).await;
         connection.abort();
         configured.map_err(io::Error::other)

@@ -34,7 +34,7 @@ impl Task {
         }
         let source = self.source(&request).await?;
         let seq = self.state.app.next_seq;
-        let now = self.world.clock.now();
+        let now = self.now();
         let deploy = Deploy {
             id: DeployId::generate(),
             app: self.state.app.name.clone(),
@@ -117,7 +117,7 @@ impl Task {
     /// Takes a deploy as far as it goes now; returns when to look again.
     pub(super) async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(record) = self.state.deploys.get(&seq) {
-            let now = self.world.clock.now();
+            let now = self.now();
             match deploy::next(record, &self.seen(record), now) {
                 Step::Wait(until) => return until,
                 Step::Fetch => self.fetch(seq),
@@ -175,7 +175,7 @@ impl Task {
 
     /// Adds a step to a deploy's story.
     pub(super) fn note(&mut self, seq: u64, status: DeployStatus, message: String) {
-        let now = self.world.clock.now();
+        let now = self.now();
         let Some(record) = self.state.deploys.get_mut(&seq) else {
             return;
         };
@@ -226,7 +226,7 @@ impl Task {
     }
 
     fn record_version(&mut self, seq: u64, version: &VersionRecord, reused: &[PoolId]) {
-        let now = self.world.clock.now();
+        let now = self.now();
         let main = view::main_pool(&version.pools).cloned();
         let Some(record) = self.state.deploys.get_mut(&seq) else {
             return;
@@ -262,7 +262,7 @@ impl Task {
             image: spec.image,
             label: label.cloned(),
             references: Vec::new(),
-            created_at: self.world.clock.now(),
+            created_at: self.now(),
             desired: 0,
             low_since: None,
             crash: Default::default(),
@@ -355,7 +355,7 @@ impl Task {
             self.put_pools(&changed);
         }
         self.world.metrics.deploys.with_label_values(&[status.as_str()]).inc();
-        let now = self.world.clock.now();
+        let now = self.now();
         if let Some(record) = self.state.deploys.get_mut(&seq) {
             record.deploy.error.clone_from(&error);
             record.deploy.finished_at = Some(now);

@@ -73,10 +73,14 @@ impl Task {
     pub(super) fn begin_to_fetch(&mut self, seq: u64, content: Content, key: &str) {
         let output = self.world.outputs.open(key);
         let (world, events) = (Arc::clone(&self.world), self.events.clone());
-        let fetching = tokio::spawn(async move {
+        let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
             let fetched = world.images.fetch(&content, &world.artifacts, &*world.executor, &tell);
-            let result = fetched.await.map_err(|error| error.to_string());
+            // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
+            let result = match miren_log::caught("the images of a deploy", fetched).await {
+                Ok(fetched) => fetched.map_err(|error| error.to_string()),
+                Err(panicked) => Err(panicked.to_string()),
+            };
             // A task that is gone needs to know nothing.
             let _ = events.send(Event::Fetched { seq, result });
         });

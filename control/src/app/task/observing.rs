@@ -52,6 +52,7 @@ impl Task {
 
     /// Takes in a state that a sandbox has reached. Ends are final, and no state is left upwards.
     pub(super) fn observe(&mut self, change: SandboxChange, may_be_crash: bool) {
+        let now = self.now();
         let Some(sandbox) = self.state.sandbox_mut(&change.id) else {
             tracing::warn!(sandbox = %change.id, "news of a sandbox this app does not know");
             return;
@@ -64,8 +65,8 @@ impl Task {
         sandbox.facts = change.facts;
         sandbox.reason = change.reason.or(sandbox.reason.take());
         match change.state {
-            SandboxState::Running => sandbox.running_at = sandbox.running_at.or(Some(change.at)),
-            SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(change.at),
+            SandboxState::Running => sandbox.running_at = sandbox.running_at.or(Some(now)),
+            SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(now),
             SandboxState::Pending | SandboxState::Draining | SandboxState::Stopping => {}
         }
         sandbox.unseen |= change.state.is_terminal() && !may_be_crash;
@@ -117,7 +118,7 @@ impl Task {
     /// R3: a death counts only in a pool that some version wants.
     fn note_death(&mut self, sandbox: &SandboxRecord) {
         let survived = self.state.ready(&sandbox.pool) > 0;
-        let now = self.world.clock.now();
+        let now = self.now();
         let Some(pool) = self.state.pools.get_mut(&sandbox.pool) else {
             return;
         };
@@ -147,7 +148,7 @@ impl Task {
     /// Tells itself when every live proxy serves `generation`; after `grace`, in which proxies may come back.
     pub(super) fn await_acknowledgement(&self, seq: u64, generation: u64, grace: std::time::Duration) {
         let (desk, events) = (self.world.desk.clone(), self.events.clone());
-        tokio::spawn(async move {
+        miren_log::spawn("an acknowledgement", async move {
             tokio::time::sleep(grace).await;
             desk.acknowledged(generation).await;
             // The task may have ended meanwhile: then nobody needs to know.

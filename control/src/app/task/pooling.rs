@@ -4,7 +4,7 @@ use super::{Task, WRITE_AGAIN};
 use crate::app::pool::{self, Action, Member, Plan, Wanted, earliest};
 use crate::app::spec;
 use crate::app::turn::{self, Rival, Turn};
-use crate::clock::later;
+use crate::clock::{later, shifted};
 use crate::record::{PoolRecord, SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -18,10 +18,15 @@ use std::time::Duration;
 impl Task {
     /// Plans one pool and does it; returns when to plan it again.
     pub(super) async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
-        let now = self.world.clock.now();
+        let now = self.now();
         let mut plan = self.plan_pool(id, now)?;
         // Who told of a demand may never tell of its end.
-        plan.wake = earliest(plan.wake, self.world.desk.demand_until(id));
+        let until = self
+            .world
+            .desk
+            .demand_until(id)
+            .map(|steady| shifted(steady, self.offset));
+        plan.wake = earliest(plan.wake, until);
         let mut started = Vec::new();
         for action in &plan.actions {
             match action {

@@ -4,10 +4,10 @@ use super::{Task, WRITE_AGAIN};
 use crate::app::deploy::{self, PoolSeen};
 use crate::app::preview::{self, Seen, Stage, Step};
 use crate::app::spec::Spec;
-use crate::clock::later;
+use crate::clock::{later, shifted};
 use crate::record::{PoolRecord, Preview, Reference, Source, VersionRecord};
 use crate::routing::Change;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use miren_api::ephemeral::{EphemeralDeployed, EphemeralRequest};
 use miren_api::id::{Label, PoolId, VersionId};
 use miren_api::routing::EphemeralRoute;
@@ -66,6 +66,15 @@ impl Making {
         self.last
     }
 
+    /// The wall clock was set by so much.
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        for preparation in self.of.values_mut() {
+            if let Stage::Starting { since } = &mut preparation.stage {
+                *since = shifted(*since, by);
+            }
+        }
+    }
+
     /// Whether sandboxes of this number are waited for.
     pub(super) fn is_starting(&self, seq: u64) -> bool {
         matches!(self.stage(seq), Some(Stage::Starting { .. }))
@@ -98,7 +107,7 @@ impl Task {
     /// Takes a preview as far as it goes now; returns when to look again.
     pub(super) async fn advance_preview(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(preparation) = self.making.of.get(&seq) {
-            let now = self.world.clock.now();
+            let now = self.now();
             match preview::next(&preparation.stage, &self.preview_seen(seq, preparation), now) {
                 Step::Wait(until) => return until,
                 Step::Fetch => self.fetch_for_preview(seq),
@@ -173,7 +182,7 @@ impl Task {
             id: VersionId::generate(&self.state.app.name),
             app: self.state.app.name.clone(),
             seq,
-            created_at: self.world.clock.now(),
+            created_at: self.now(),
             content: source.content,
             variables: source.variables,
             pools: BTreeMap::new(),
@@ -185,7 +194,7 @@ impl Task {
         };
         let served = self.served_under(&label);
         let (version, reused) = self.claim_for(version, &served);
-        let since = self.world.clock.now();
+        let since = self.now();
         if let Some(preparation) = self.making.of.get_mut(&seq) {
             preparation.stage = Stage::Starting { since };
             preparation.patience = deploy::patience(patience.unwrap_or_default());
@@ -246,7 +255,7 @@ impl Task {
         let Some(version) = preparation.version.clone() else {
             return;
         };
-        let (app, now) = (self.state.app.name.clone(), self.world.clock.now());
+        let (app, now) = (self.state.app.name.clone(), self.world.clock.wall());
         let table = self.world.routing.now().table;
         let label = preparation.order.label.as_str();
         let most = self.world.policy.previews.per_app;

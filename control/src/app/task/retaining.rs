@@ -30,7 +30,7 @@ impl Task {
     }
 
     async fn removable(&mut self) -> Result<Vec<crate::store::Key>, LoadError> {
-        let (policy, now) = (self.world.policy.retention.clone(), self.world.clock.now());
+        let (policy, now) = (self.world.policy.retention.clone(), self.now());
         let of_app = || Selection::Index(BY_APP, self.state.app.name.to_string());
         let (versions, deploys) = (of_app(), of_app());
         let versions: Vec<VersionRecord> = self.ledger.load(versions).await?;

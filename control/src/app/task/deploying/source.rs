@@ -145,7 +145,7 @@ impl Task {
             id: VersionId::generate(&self.state.app.name),
             app: self.state.app.name.clone(),
             seq,
-            created_at: self.world.clock.now(),
+            created_at: self.now(),
             content: source.content.clone(),
             variables: source.variables.clone(),
             pools: BTreeMap::new(),

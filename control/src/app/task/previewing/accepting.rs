@@ -115,7 +115,7 @@ impl Task {
                 return drop(reply.send(Err(ApiError::new(ErrorCode::Internal, message))));
             }
         }
-        let seq = self.making.number(self.world.clock.now());
+        let seq = self.making.number(self.now());
         self.exists = true;
         let same = |preparation: &&Preparation| {
             preparation.order.label == order.label && preparation.stage != Stage::Announced

@@ -25,7 +25,7 @@ impl Task {
 
     async fn keep_preview(&mut self, id: &VersionId) -> Option<Timestamp> {
         loop {
-            let now = self.world.clock.now();
+            let now = self.world.clock.wall();
             let record = self.state.previews.get(id)?;
             match self.upkeep(record, now) {
                 Upkeep::Keep(until) => return Some(until),
@@ -58,7 +58,7 @@ impl Task {
 
     /// Lets labels go whose time is long over. What fails is tried again at the next turn.
     pub(in crate::app::task) async fn forget_labels(&self) {
-        let (app, now) = (&self.state.app.name, self.world.clock.now());
+        let (app, now) = (&self.state.app.name, self.world.clock.wall());
         let table = self.world.routing.now().table;
         let most = self.world.policy.previews.per_app;
         for route in preview::forgotten(table.labels_of(app), most, now) {
@@ -79,7 +79,7 @@ impl Task {
         self.making.unrouted.insert(id.clone(), false);
         let generation = self.world.routing.now().generation;
         let (desk, events, version) = (self.world.desk.clone(), self.events.clone(), id.clone());
-        tokio::spawn(async move {
+        miren_log::spawn("an acknowledgement", async move {
             tokio::time::sleep(grace).await;
             desk.acknowledged(generation).await;
             // The task may have ended meanwhile: then nobody needs to know.
@@ -116,7 +116,7 @@ impl Task {
         let record = self.state.previews.get(id)?;
         self.ledger.delete(record.key());
         if !self.commit().await {
-            return Some(later(self.world.clock.now(), WRITE_AGAIN));
+            return Some(later(self.now(), WRITE_AGAIN));
         }
         self.state.previews.remove(id);
         self.making.unrouted.remove(id);

@@ -14,7 +14,7 @@ use std::time::Duration;
 impl Task {
     /// What has a label now. One whose time is over is as good as none.
     fn live(&self, label: &Label) -> Result<EphemeralRoute, ApiError> {
-        let (app, now) = (&self.state.app.name, self.world.clock.now());
+        let (app, now) = (&self.state.app.name, self.world.clock.wall());
         let routed = self.world.routing.now();
         let found = routed.table.label_of(app, label.as_str());
         let live = found.filter(|route| now < route.expires_at).cloned();
@@ -31,7 +31,7 @@ impl Task {
 
     pub(in crate::app::task) async fn extend(&mut self, label: &Label, ttl: Duration) -> Result<Ephemeral, ApiError> {
         let route = self.live(label)?;
-        let expires_at = later(self.world.clock.now(), ttl);
+        let expires_at = later(self.world.clock.wall(), ttl);
         if expires_at < route.expires_at {
             let message = format!(
                 "preview {label} lives longer than that already, until {}",
