@@ -54,6 +54,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
                 leases: found.leases,
                 ttl_ms: millis(LEASE_TTL),
                 answer: found.answer,
+                identity: Some(apps.world.identity()),
             });
         }
         if pool.pool.state == PoolState::Cooldown {
@@ -227,6 +228,7 @@ pub fn renew(apps: &Apps, request: &RenewRequest) -> RenewResponse {
         renewed,
         lost,
         ttl_ms: millis(LEASE_TTL),
+        identity: Some(apps.world.identity()),
     }
 }
 

@@ -10,6 +10,7 @@ mod deploys;
 mod disk_story;
 mod disks;
 mod exec;
+mod identities;
 mod images;
 mod isolation;
 mod kills;

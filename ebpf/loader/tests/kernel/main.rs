@@ -2,6 +2,7 @@
 //!
 //! Every test has a pin folder and, where it sends packets, network namespaces of its own, so they run side by side.
 
+mod f10_identity;
 mod k1_exit;
 mod k1_status;
 mod k2_alone;
