@@ -9,12 +9,12 @@ use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
-use miren_api::ApiError;
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
 use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::{App, Sandbox};
 use miren_api::routing::SandboxHint;
+use miren_api::{ApiError, Identity};
 use miren_sandbox::SandboxChange;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -56,6 +56,17 @@ pub struct World {
     pub outputs: Outputs,
     pub node: String,
     pub policy: Policy,
+}
+
+impl World {
+    /// What a proxy has to know before it believes a number.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            slot_table: self.executor.slot_table(),
+            lineage: self.routing.now().lineage.to_string(),
+            epoch: self.store.epoch(),
+        }
+    }
 }
 
 /// Which app each living sandbox belongs to.
@@ -128,8 +139,9 @@ pub enum Command {
 /// What an app's task is told without asking.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What became of its sandboxes while control was away. The first thing a task waits for.
-    Adopted(Vec<SandboxChange>),
+    /// What became of its sandboxes while control was away. The first thing a task waits for; whoever waits for all tasks to
+    /// have taken it over is told by the drop of the sender.
+    Adopted(Vec<SandboxChange>, Option<mpsc::Sender<()>>),
     Sandbox(SandboxChange),
     /// Every live proxy serves the snapshot of this deploy.
     Acknowledged(u64),

@@ -48,25 +48,33 @@ impl Apps {
         Ok((apps, known))
     }
 
-    /// Tells every task what was adopted, which lets it begin; from now on news go to the tasks.
-    pub fn adopted(self: &Arc<Self>, changes: Vec<SandboxChange>, mut news: mpsc::UnboundedReceiver<SandboxChange>) {
+    /// Tells every task what was adopted, which lets it begin; from now on news go to the tasks. Returns when each has taken it
+    /// over: whoever asks about a lease from then on is asked about a sandbox that is known.
+    pub async fn adopted(
+        self: &Arc<Self>,
+        changes: Vec<SandboxChange>,
+        mut news: mpsc::UnboundedReceiver<SandboxChange>,
+    ) {
         let mut by_app: HashMap<AppName, Vec<SandboxChange>> = HashMap::new();
         for change in changes {
             if let Some(app) = self.owner(&change.id) {
                 by_app.entry(app).or_default().push(change);
             }
         }
+        let (waits, mut all) = mpsc::channel(1);
         for (app, handle) in self.handles.read().iter() {
-            let _ = handle
-                .events
-                .send(Event::Adopted(by_app.remove(app).unwrap_or_default()));
+            let changes = by_app.remove(app).unwrap_or_default();
+            let _ = handle.events.send(Event::Adopted(changes, Some(waits.clone())));
         }
+        drop(waits);
         let apps = Arc::clone(self);
         miren_log::spawn("the news of sandboxes", async move {
             while let Some(Some(change)) = apps.closed.run_until_cancelled(news.recv()).await {
                 apps.forward(change);
             }
         });
+        // Nothing is sent: it ends when the last of them has been dropped, by a task that died too.
+        let _: Option<()> = all.recv().await;
     }
 
     fn owner(&self, sandbox: &SandboxId) -> Option<AppName> {
@@ -131,7 +139,7 @@ impl Apps {
         }
         let (state, ledger) = Task::fresh(&self.world, name.clone());
         let handle = self.spawn(state, ledger, false);
-        let _ = handle.events.send(Event::Adopted(Vec::new()));
+        let _ = handle.events.send(Event::Adopted(Vec::new(), None));
         Ok(handle)
     }
 

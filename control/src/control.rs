@@ -95,15 +95,16 @@ impl Control {
     /// Lets the runtime take over what runs, then lets the planners begin. `changes` is what the runtime reports on.
     pub async fn activate(&self, known: Vec<Known>, changes: mpsc::UnboundedReceiver<SandboxChange>) {
         let world = &self.apps.world;
-        if !known.is_empty() {
+        let count = known.len();
+        let adopted = world.executor.adopt(known).await;
+        if count > 0 {
+            // Renewals are taken from now on, however long it took to get here.
             world
                 .desk
                 .trust_from(later(world.clock.steady(), RENEW_INTERVAL + RENEW_SLACK));
         }
-        let count = known.len();
-        let adopted = world.executor.adopt(known).await;
         tracing::info!(known = count, changed = adopted.len(), "took over what runs");
-        self.apps.adopted(adopted, changes);
+        self.apps.adopted(adopted, changes).await;
         self.phase.send_replace(Phase::Active);
     }
 

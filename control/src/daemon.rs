@@ -8,7 +8,7 @@ use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
 use crate::server::{self, Peers, Server};
 use crate::shutdown::Shutdown;
-use crate::store::{Lock, Sqlite};
+use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
 use miren_build::Builds;
 use miren_image::{Auths, Images};

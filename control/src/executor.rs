@@ -36,6 +36,9 @@ pub trait Executor: Send + Sync + 'static {
     /// What the slot's word says now.
     fn is_running(&self, key: LeaseKey) -> bool;
 
+    /// Which slot table the words are in: no other one is ever called the same.
+    fn slot_table(&self) -> String;
+
     /// Every change of a word from now on: hints.
     fn transitions(&self) -> broadcast::Receiver<Transition>;
 

@@ -55,6 +55,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
                 leases: found.leases,
                 ttl_ms: millis(LEASE_TTL),
                 answer: found.answer,
+                identity: Some(apps.world.identity()),
             });
         }
         if pool.pool.state == PoolState::Cooldown {
@@ -228,6 +229,7 @@ pub fn renew(apps: &Apps, request: &RenewRequest) -> RenewResponse {
         renewed,
         lost,
         ttl_ms: millis(LEASE_TTL),
+        identity: Some(apps.world.identity()),
     }
 }
 

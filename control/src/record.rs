@@ -227,6 +227,9 @@ pub struct ActiveRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRecord {
     pub generation: u64,
+    /// Drawn by the daemon that made this generation; empty in what an earlier release wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lineage: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_host: Option<String>,
 }

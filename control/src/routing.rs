@@ -70,6 +70,8 @@ pub enum Setting {
 #[derive(Clone, Debug, Default)]
 pub struct Routed {
     pub generation: u64,
+    /// Drawn by the daemon that made this generation: where a store was put back, numbers come again, and this does not.
+    pub lineage: Arc<str>,
     pub table: Table,
 }
 
@@ -84,14 +86,19 @@ impl Routed {
     }
 
     pub fn snapshot(&self) -> RoutingSnapshot {
-        self.table.snapshot(self.generation)
+        RoutingSnapshot {
+            lineage: self.lineage.to_string(),
+            ..self.table.snapshot(self.generation)
+        }
     }
 
     /// What turns the snapshot of `before` into this one's, however many changes lie between them.
     pub fn since(&self, before: &Self) -> RoutingDelta {
         RoutingDelta {
             from: before.generation,
+            from_lineage: before.lineage.to_string(),
             generation: self.generation,
+            lineage: self.lineage.to_string(),
             ..self.table.delta(&before.table).unwrap_or_default()
         }
     }
@@ -104,6 +111,17 @@ type Submitted = (Change, oneshot::Sender<Result<u64, RoutingError>>);
 pub struct Routing {
     changes: mpsc::Sender<Submitted>,
     routed: watch::Receiver<Routed>,
+    /// Of the generations that this daemon makes.
+    own: Arc<str>,
+    /// What it found.
+    found: Point,
+}
+
+/// A generation of one history.
+#[derive(Clone, Debug)]
+struct Point {
+    lineage: Arc<str>,
+    generation: u64,
 }
 
 impl Routing {
@@ -116,14 +134,21 @@ impl Routing {
             ledger.load::<LabelRecord>(Selection::All).await?,
         );
         let table = table.under(cluster_host);
-        let generation = number(&mut ledger, cluster_host).await?;
-        let routed = watch::Sender::new(Routed { generation, table });
+        let own: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let found = number(&mut ledger, cluster_host, &own).await?;
+        let routed = watch::Sender::new(Routed {
+            generation: found.generation,
+            lineage: Arc::clone(&found.lineage),
+            table,
+        });
         let (changes, queue) = mpsc::channel(QUEUE);
         let routing = Self {
             changes,
             routed: routed.subscribe(),
+            own: Arc::clone(&own),
+            found,
         };
-        miren_log::spawn("the routing table", serve(ledger, routed, queue));
+        miren_log::spawn("the routing table", serve(ledger, routed, queue, own));
         Ok(routing)
     }
 
@@ -137,6 +162,14 @@ impl Routing {
         answer.await.map_err(|_| RoutingError::Stopped)?
     }
 
+    /// Whether this is a generation that there was in the history of what is routed now. What a proxy serves of another history
+    /// says nothing about this one, whatever its number. One of an earlier release names none, and is believed.
+    pub fn has_had(&self, lineage: &str, generation: u64) -> bool {
+        let of_found = *lineage == *self.found.lineage && generation <= self.found.generation;
+        let of_own = *lineage == *self.own && generation <= self.routed.borrow().generation;
+        lineage.is_empty() || of_found || of_own
+    }
+
     pub fn now(&self) -> Routed {
         self.routed.borrow().clone()
     }
@@ -148,27 +181,34 @@ impl Routing {
 }
 
 /// The generation to begin with. Another name of the ingress makes another snapshot.
-async fn number(ledger: &mut Ledger, cluster_host: Option<&str>) -> Result<u64, LoadError> {
+async fn number(ledger: &mut Ledger, cluster_host: Option<&str>, own: &Arc<str>) -> Result<Point, LoadError> {
+    let point = |lineage: &str, generation| Point {
+        lineage: lineage.into(),
+        generation,
+    };
     let last: Vec<SnapshotRecord> = ledger.load(Selection::All).await?;
     let Some(last) = last.into_iter().next() else {
-        return Ok(1);
+        return Ok(point(own, 1));
     };
     if last.cluster_host.as_deref() == cluster_host {
-        return Ok(last.generation);
+        // An earlier release drew nothing: then nobody serves the same for certain.
+        let lineage = Some(&*last.lineage).filter(|lineage| !lineage.is_empty());
+        return Ok(point(lineage.unwrap_or(own), last.generation));
     }
     let generation = last.generation + 1;
     ledger.put(&SnapshotRecord {
         generation,
+        lineage: own.to_string(),
         cluster_host: cluster_host.map(str::to_owned),
     });
     ledger.flush().await?;
-    Ok(generation)
+    Ok(point(own, generation))
 }
 
-async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>) {
+async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>, own: Arc<str>) {
     while let Some((change, reply)) = queue.recv().await {
         let before = routed.borrow().clone();
-        let outcome = apply(&mut ledger, &before, change).await;
+        let outcome = apply(&mut ledger, &before, change, &own).await;
         if outcome.is_err() {
             ledger.discard();
         }
@@ -185,7 +225,7 @@ async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mps
     }
 }
 
-async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<Routed, RoutingError> {
+async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<str>) -> Result<Routed, RoutingError> {
     let mut table = before.table.clone();
     match change {
         Change::SetRoute(route) => set_route(ledger, &mut table, route),
@@ -222,16 +262,22 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change) -> Result<R
             ledger.delete(Key::new(Kind::Active, app.as_str()));
         }
     }
-    let mut generation = before.generation;
+    let (mut generation, mut lineage) = (before.generation, &before.lineage);
     if table.delta(&before.table).is_some() {
-        generation += 1;
+        (generation, lineage) = (generation + 1, own);
         ledger.put(&SnapshotRecord {
             generation,
+            lineage: lineage.to_string(),
             cluster_host: table.cluster_host(),
         });
     }
     ledger.flush().await?;
-    Ok(Routed { generation, table })
+    let lineage = Arc::clone(lineage);
+    Ok(Routed {
+        generation,
+        lineage,
+        table,
+    })
 }
 
 /// What was settled of the host stays: one that is down is not up again because it leads elsewhere.

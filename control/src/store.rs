@@ -11,7 +11,7 @@ mod sqlite;
 mod watching;
 
 pub use lock::{Lock, LockError};
-pub use sqlite::Sqlite;
+pub use sqlite::{History, Sqlite};
 pub use watching::Watch;
 
 /// Counts writes. Each written record gets its own, greater than every one before.
@@ -173,11 +173,15 @@ pub trait Store: Send + Sync + 'static {
     /// return `r` have the revisions `r-n+1 ..= r`. At least one write.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 
-    /// At most `limit` changes with a revision greater than `after`, in order.
+    /// At most `limit` changes with a revision greater than `after`, in order. What is kept of them is bounded in number and in
+    /// bytes.
     ///
     /// # Errors
     /// [`StoreError::Compacted`] when some of them are no longer kept.
     async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Counts the daemons that have opened this store, this one included. One that was put back counts on from its copy.
+    fn epoch(&self) -> u64;
 
     /// The newest revision; changes after each commit.
     fn revision(&self) -> watch::Receiver<Revision>;

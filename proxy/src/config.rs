@@ -15,6 +15,8 @@ pub use network::Network;
 
 /// Where the packages put the file.
 pub const DEFAULT_PATH: &str = "/etc/miren/proxy.toml";
+/// Where control's packages put the table: with the kernel, and without.
+const AUTO_SLOTS: &str = "pinned:/sys/fs/bpf/miren,file:/run/miren/slots";
 
 /// Everything an operator can set.
 #[derive(Clone, Debug)]
@@ -23,7 +25,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whom the proxy becomes after it has opened what only root may open.
     pub user: String,
-    pub slots: Slots,
+    /// Where the slot table may be: the first place that has one.
+    pub slots: Vec<SlotSource>,
     /// Threads that serve requests.
     pub threads: usize,
     pub http: Vec<SocketAddr>,
@@ -34,14 +37,6 @@ pub struct Config {
     pub trusted: Vec<Network>,
     /// How long requests in flight may take after the proxy was told to stop.
     pub request_timeout: Duration,
-}
-
-/// Which slot table to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// The pins if their folder exists, else the file.
-    Auto,
-    Named(SlotSource),
 }
 
 /// How long each step of a request may take.
@@ -155,12 +150,12 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
     }
 }
 
-fn slots(root: &mut Table<'_, '_, '_>) -> Slots {
+fn slots(root: &mut Table<'_, '_, '_>) -> Vec<SlotSource> {
     root.parsed(
         "slots",
         "auto",
-        "The slot table: `pinned:FOLDER` on a bpffs, `file:PATH` where control runs with fast_path.mode = \"off\", or \
-         `auto`: pinned:/sys/fs/bpf/miren if it exists, else file:/run/miren/slots.",
+        "The slot table: `pinned:FOLDER` on a bpffs, `file:PATH` where control runs with fast_path.mode = \"off\", or several \
+         of these with commas between: the first place that has one. `auto` is pinned:/sys/fs/bpf/miren,file:/run/miren/slots.",
         parse_slots,
     )
 }
@@ -230,11 +225,17 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not ADDRESS:PORT"))
 }
 
-fn parse_slots(text: &str) -> Result<Slots, String> {
+fn parse_slots(text: &str) -> Result<Vec<SlotSource>, String> {
+    let text = if text == "auto" { AUTO_SLOTS } else { text };
+    // A comma in a path is part of it, unless it is followed by another place.
+    let marked = text.replace(",pinned:/", "\npinned:/").replace(",file:/", "\nfile:/");
+    marked.split('\n').map(parse_place).collect()
+}
+
+fn parse_place(text: &str) -> Result<SlotSource, String> {
     match text.split_once(':') {
-        None if text == "auto" => Ok(Slots::Auto),
-        Some(("pinned", path)) if path.starts_with('/') => Ok(Slots::Named(SlotSource::Pinned(path.into()))),
-        Some(("file", path)) if path.starts_with('/') => Ok(Slots::Named(SlotSource::File(path.into()))),
+        Some(("pinned", path)) if path.starts_with('/') => Ok(SlotSource::Pinned(path.into())),
+        Some(("file", path)) if path.starts_with('/') => Ok(SlotSource::File(path.into())),
         _ => Err(format!(
             "{text:?} is not \"auto\", \"pinned:/FOLDER\" or \"file:/PATH\""
         )),

@@ -1,5 +1,6 @@
 //! What the proxy asks of control, and how long it waits between attempts.
 
+use crate::routing::Served;
 use futures_util::Stream;
 use miren_api::client::Event;
 use miren_api::lease::{
@@ -73,11 +74,12 @@ impl Control {
             .map(|_: IgnoredAny| ())
     }
 
-    /// Says that requests are routed by this generation from now on.
-    pub async fn acknowledge(&self, generation: u64) -> Result<(), ClientError> {
+    /// Says that requests are routed by this from now on.
+    pub async fn acknowledge(&self, served: &Served) -> Result<(), ClientError> {
         let request = ProxyAck {
             proxy: self.proxy.clone(),
-            generation,
+            generation: served.generation,
+            lineage: served.lineage.to_string(),
         };
         within(ANSWER, self.client.post("/v1/proxy/ack", &request))
             .await

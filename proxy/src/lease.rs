@@ -6,16 +6,18 @@
 //! kept on disk by the process before this one. How many requests a lease is for is control's word alone: the proxies of a
 //! node share each sandbox.
 
+use crate::binding::Binding;
 use crate::control::Control;
 use crate::metrics::Metrics;
 use crate::routing::{RouteTable, Target};
 use crate::slots::Slots;
 use arc_swap::ArcSwap;
-use miren_api::lease::LeaseKey;
+use miren_api::lease::{Demand, LeaseKey, PoolDemand};
 use miren_api::{AppName, PoolId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::Kept;
 use tokio::sync::{Notify, mpsc};
@@ -31,12 +33,16 @@ mod stall;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use conns::{Conn, ConnSet};
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
 pub use pool::{Pool, Tried, Waited, Waiter};
 pub use store::LeaseStore;
+
+/// How often the demand is counted again when requests moved meanwhile.
+const COUNTS: usize = 16;
 
 /// How much may wait, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +59,7 @@ pub struct WaitLimits {
 #[derive(Debug)]
 pub(crate) struct Shared {
     slots: Slots,
+    binding: Binding,
     control: Control,
     limits: WaitLimits,
     metrics: Arc<Metrics>,
@@ -60,6 +67,8 @@ pub(crate) struct Shared {
     held: Mutex<Vec<Arc<Lease>>>,
     /// Leases nobody uses any more, on their way back to control.
     finished: mpsc::UnboundedSender<Arc<Lease>>,
+    /// Counts requests that went on from one target to another.
+    moved: AtomicU64,
     /// Leases that may be used came, went or changed: what is kept on disk is out of date.
     changed: Notify,
     /// Control has to be told what is held, now.
@@ -78,12 +87,14 @@ impl Leases {
     pub fn new(slots: Slots, control: Control, limits: WaitLimits, metrics: Arc<Metrics>) -> (Self, Keeper) {
         let (finished, to_release) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
+            binding: Binding::new(slots.table().clone()),
             slots,
             control,
             limits,
             metrics,
             held: Mutex::default(),
             finished,
+            moved: AtomicU64::new(0),
             changed: Notify::new(),
             renew_now: Notify::new(),
         });
@@ -167,17 +178,43 @@ impl Leases {
         }
     }
 
+    /// Whether the slot table is control's.
+    pub fn binding(&self) -> &Binding {
+        &self.shared.binding
+    }
+
+    /// Control writes another slot table: no request is let in by this one any more. Those in flight go on.
+    pub fn let_go(&self) {
+        self.pools.load().values().for_each(|pool| pool.let_go());
+    }
+
     /// Gives every lease back: this process sends nothing more. Control then need not wait for it.
     pub async fn give_back(&self) {
+        if !self.shared.binding.holds() {
+            // What control calls the same is something else.
+            return;
+        }
         let keys = self.shared.held().iter().map(|lease| lease.released()).collect();
         if let Err(error) = self.shared.control.release(keys).await {
             tracing::debug!(%error, "leases could not be given back; they expire");
         }
     }
 
-    /// Requests in flight and waiting, per pool that control knows.
-    fn demand(&self) -> Vec<miren_api::lease::PoolDemand> {
-        let mut demand: HashMap<PoolId, miren_api::lease::Demand> = HashMap::new();
+    /// Requests in flight and waiting, per pool that control knows. None while so many go from one target to another that some
+    /// would be counted at both: what was told before holds a little longer.
+    fn demand(&self) -> Vec<PoolDemand> {
+        for _ in 0..COUNTS {
+            let moved = self.shared.moved.load(Ordering::SeqCst);
+            let demand = self.counted();
+            if self.shared.moved.load(Ordering::SeqCst) == moved {
+                return demand;
+            }
+        }
+        Vec::new()
+    }
+
+    fn counted(&self) -> Vec<PoolDemand> {
+        let mut demand: HashMap<PoolId, Demand> = HashMap::new();
         for pool in self.pools.load().values() {
             let Some(id) = pool.id() else { continue };
             let (of_pool, more) = (demand.entry(id).or_default(), pool.demand());
@@ -186,12 +223,17 @@ impl Leases {
         }
         demand
             .into_iter()
-            .map(|(pool, demand)| miren_api::lease::PoolDemand { pool, demand })
+            .map(|(pool, demand)| PoolDemand { pool, demand })
             .collect()
     }
 }
 
 impl Shared {
+    /// A request leaves its target to look for room again, where its host leads now.
+    fn moves(&self) {
+        self.moved.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn held(&self) -> Vec<Arc<Lease>> {
         self.held.lock().clone()
     }

@@ -1,6 +1,7 @@
 //! The ingress of miren: takes HTTP from clients and sends it to sandboxes that are RUNNING, and to no other.
 
 mod admin;
+mod binding;
 pub mod config;
 mod control;
 mod edge;
@@ -20,4 +21,4 @@ pub use config::{Config, reference};
 pub use error::StartError;
 pub use metrics::reference as metrics_reference;
 pub use routing::{Found, Miss, RouteTable, SnapshotStore, SnapshotWriter, Target};
-pub use run::{Addresses, Prepared, Stop};
+pub use run::{Addresses, Ended, Prepared, Stop};

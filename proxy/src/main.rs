@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use miren_api::error::one_line;
 use miren_api::reference;
 use miren_log::Log;
-use miren_proxy::{Addresses, Config, Prepared, Stop, privileges};
+use miren_proxy::{Addresses, Config, Ended, Prepared, Stop, privileges};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +14,9 @@ use tokio::sync::watch;
 /// The system's gives memory back and faults it in again for each large answer (docs/adr/0025-allocator.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code when control writes another slot table: `EX_TEMPFAIL`, a successor with privileges will do.
+const OTHER_TABLE: u8 = 75;
 
 /// The ingress of miren.
 #[derive(Debug, Parser)]
@@ -86,13 +89,23 @@ fn serve_until_stopped(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let finished = runtime.block_on(serve(prepared))?;
+    let ended = runtime.block_on(serve(prepared))?;
     // What was cut is not waited for.
     runtime.shutdown_background();
-    Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match ended {
+        Ended::Finished => ExitCode::SUCCESS,
+        Ended::Cut => ExitCode::FAILURE,
+        Ended::OtherTable { own, controls } => {
+            miren_log::complain(&format!(
+                "miren-proxy: control writes slot table {controls}, this process can only read {own}: ended for a successor; \
+                 if that ends too, set slots in proxy.toml to the table of control"
+            ));
+            ExitCode::from(OTHER_TABLE)
+        }
+    })
 }
 
-async fn serve(prepared: Prepared) -> anyhow::Result<bool> {
+async fn serve(prepared: Prepared) -> anyhow::Result<Ended> {
     let addresses = prepared.addresses().context("cannot tell the addresses")?;
     let (order, stop) = watch::channel(Stop::No);
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;

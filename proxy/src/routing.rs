@@ -11,39 +11,32 @@ mod follow;
 mod hosts;
 mod index;
 mod keep;
+mod served;
 mod serving;
 mod store;
 
 pub use follow::Follower;
 pub use index::{Found, Miss, RouteTable, Target};
+pub use served::Served;
 pub use store::{SnapshotStore, SnapshotWriter};
 
 /// A delta that does not begin where the table in use is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a delta from generation {from} does not fit on {at}")]
 pub struct Gap {
-    pub at: u64,
-    pub from: u64,
+    pub at: Served,
+    pub from: Served,
 }
 
 /// The current table. Reading it takes no lock; replacing it never touches a connection.
 #[derive(Debug, Default)]
 pub struct Routing {
     table: ArcSwapOption<RouteTable>,
-    /// Generation of the table, 0 before the first.
-    generation: watch::Sender<u64>,
+    /// Of the table; tells of each new one.
+    served: watch::Sender<Served>,
 }
 
 impl Routing {
-    /// Serves from `snapshot` from now on, unless it is older than the one in use; says whether it does.
-    pub fn install(&self, snapshot: &RoutingSnapshot) -> bool {
-        let is_newer = snapshot.generation > self.generation();
-        if is_newer {
-            self.replace(snapshot);
-        }
-        is_newer
-    }
-
     /// Serves from `snapshot` from now on, whatever was before.
     pub fn replace(&self, snapshot: &RoutingSnapshot) {
         self.put(RouteTable::new(snapshot));
@@ -56,23 +49,23 @@ impl Routing {
     pub fn advance(&self, delta: &RoutingDelta) -> Result<(), Gap> {
         let next = self.table.load().as_ref().and_then(|table| table.after(delta));
         self.put(next.ok_or(Gap {
-            at: self.generation(),
-            from: delta.from,
+            at: self.served(),
+            from: Served::before(delta),
         })?);
         Ok(())
     }
 
     /// Serves from `table` from now on, whatever was before.
     fn put(&self, table: RouteTable) {
-        let generation = table.generation();
+        let served = table.served().clone();
         self.table.store(Some(Arc::new(table)));
         // The table first: whoever is told of the change finds the new table.
-        self.generation.send_replace(generation);
+        self.served.send_replace(served);
     }
 
-    /// Generation of the table in use; 0 before the first.
-    pub fn generation(&self) -> u64 {
-        *self.generation.borrow()
+    /// What the table in use is.
+    pub fn served(&self) -> Served {
+        self.served.borrow().clone()
     }
 
     /// The table in use; none before the first snapshot was loaded.
@@ -81,8 +74,8 @@ impl Routing {
     }
 
     /// Tells of every change from now on.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    pub fn changes(&self) -> watch::Receiver<Served> {
+        self.served.subscribe()
     }
 
     /// Which version of which service serves `host`.

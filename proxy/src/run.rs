@@ -9,7 +9,7 @@ use crate::gate::{Class, Gate};
 use crate::lease::{LeaseStore, Leases, WaitLimits};
 use crate::metrics::Metrics;
 use crate::routing::{Follower, Routing, SnapshotStore};
-use crate::slots::{self, Slots};
+use crate::slots::Slots;
 use crate::sockets;
 use miren_loader::{OpenError, ProxyEvents};
 use std::net::{SocketAddr, TcpListener};
@@ -34,6 +34,17 @@ pub enum Stop {
     Finish,
     /// Go at once.
     Now,
+}
+
+/// How serving came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything under way was finished.
+    Finished,
+    /// Something was cut.
+    Cut,
+    /// Control writes another slot table than the one this process could open: a successor has to begin with privileges.
+    OtherTable { own: String, controls: String },
 }
 
 /// Where a proxy listens.
@@ -88,8 +99,8 @@ impl Prepared {
         })
     }
 
-    /// Serves until told to stop; calls `ready` once the first routing snapshot is there. Says whether everything under
-    /// way was finished.
+    /// Serves until told to stop, or until the slot table is not control's any more; calls `ready` once the first routing
+    /// snapshot is there.
     ///
     /// # Errors
     /// When something cannot be set up.
@@ -97,7 +108,7 @@ impl Prepared {
         self,
         stop: watch::Receiver<Stop>,
         ready: impl FnOnce() + Send + 'static,
-    ) -> Result<bool, StartError> {
+    ) -> Result<Ended, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         let server = self.config.control.to_string();
         let control = Control::new(&self.config.control).map_err(|source| StartError::Control { server, source })?;
@@ -116,7 +127,7 @@ impl Prepared {
             store,
             metrics: Arc::clone(&metrics),
         };
-        let kept = LeaseStore::new(&self.config.data_dir);
+        let kept = LeaseStore::new(&self.config.data_dir, leases.binding().own());
         let begun = follower.begin().await;
         if let (None, Some(table)) = (&begun, &*routing.table()) {
             leases.restore(&kept, table);
@@ -150,7 +161,7 @@ impl Prepared {
         tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, self.admin)));
 
         let patience = self.config.request_timeout;
-        let finished = finish(stop, async move {
+        let ended = finish(stop, &leases, async move {
             gate.close();
             close.send_replace(true);
             drained(edge, &gate, patience).await
@@ -159,14 +170,33 @@ impl Prepared {
         if tokio::time::timeout(GIVE_BACK, leases.give_back()).await.is_err() {
             tracing::debug!("control did not take the leases back in time; they expire");
         }
-        Ok(finished)
+        Ok(ended)
     }
 }
 
-/// Waits for the order to stop, then for `end`; a second order ends it at once.
-async fn finish(mut stop: watch::Receiver<Stop>, end: impl Future<Output = bool>) -> bool {
-    // A sender that is gone can give no order any more.
-    let _ = stop.wait_for(|order| *order >= Stop::Finish).await;
+/// Waits for the order to stop, or until the slot table says nothing any more; then for `end`. A second order ends it at once.
+async fn finish(mut stop: watch::Receiver<Stop>, leases: &Leases, end: impl Future<Output = bool>) -> Ended {
+    let other = tokio::select! {
+        // A sender that is gone can give no order any more.
+        _ = stop.wait_for(|order| *order >= Stop::Finish) => None,
+        other = leases.binding().ended() => Some(other),
+    };
+    if let Some(other) = &other {
+        tracing::error!(own = %leases.binding().own(), controls = other, "control writes another slot table: taking no more requests");
+        leases.let_go();
+    }
+    let finished = finish_or_stop(stop, end).await;
+    match other {
+        Some(controls) => Ended::OtherTable {
+            own: leases.binding().own().to_string(),
+            controls,
+        },
+        None if finished => Ended::Finished,
+        None => Ended::Cut,
+    }
+}
+
+async fn finish_or_stop(mut stop: watch::Receiver<Stop>, end: impl Future<Output = bool>) -> bool {
     let now = async {
         if stop.wait_for(|order| *order >= Stop::Now).await.is_err() {
             std::future::pending::<()>().await;
@@ -214,7 +244,7 @@ fn open_slots(config: &Config) -> Result<(Slots, Option<ProxyEvents>), OpenError
     let begun = Instant::now();
     let mut said = false;
     loop {
-        match Slots::open(&slots::source(&config.slots)) {
+        match Slots::open(&config.slots) {
             Err(OpenError::NoTable(place)) if begun.elapsed() < TABLE_WAIT => {
                 if !said {
                     tracing::info!(table = %place.display(), "waiting for miren-control to make the slot table");

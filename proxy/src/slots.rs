@@ -1,14 +1,7 @@
 //! The proxy's one question to the slot table: is this generation RUNNING now?
 
-use crate::config;
 use miren_api::lease::LeaseKey;
-use miren_loader::{OpenError, ProxyEvents, SlotReader, SlotSource, State};
-use std::path::Path;
-
-/// Where `auto` looks first.
-const PINS: &str = "/sys/fs/bpf/miren";
-/// Where `auto` looks when there are no pins.
-const TABLE_FILE: &str = "/run/miren/slots";
+use miren_loader::{OpenError, ProxyEvents, SlotReader, SlotSource, State, TableId};
 
 /// The mapped slot table, and the hints that go with it. Opened before privileges are dropped.
 #[derive(Debug)]
@@ -17,10 +10,21 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Maps the table. The second part is `None` where the kernel keeps no table.
-    pub fn open(source: &SlotSource) -> Result<(Self, Option<ProxyEvents>), OpenError> {
-        let reader = SlotReader::open(source)?;
-        Ok((Self { reader }, ProxyEvents::open(source)?))
+    /// Maps the first table there is. The second part is `None` where the kernel keeps no table.
+    pub fn open(sources: &[SlotSource]) -> Result<(Self, Option<ProxyEvents>), OpenError> {
+        let mut missing = None;
+        for source in sources {
+            match open_one(source) {
+                Err(error @ OpenError::NoTable(_)) => drop(missing.get_or_insert(error)),
+                opened => return opened,
+            }
+        }
+        Err(missing.unwrap_or_else(|| OpenError::NoTable("".into())))
+    }
+
+    /// Which table it is.
+    pub fn table(&self) -> &TableId {
+        self.reader.table()
     }
 
     /// Whether a request may be sent to this generation: one load.
@@ -35,11 +39,12 @@ impl Slots {
     }
 }
 
-/// The table the settings mean, at this moment.
-pub fn source(setting: &config::Slots) -> SlotSource {
-    match setting {
-        config::Slots::Named(source) => source.clone(),
-        config::Slots::Auto if Path::new(PINS).is_dir() => SlotSource::Pinned(PINS.into()),
-        config::Slots::Auto => SlotSource::File(TABLE_FILE.into()),
+fn open_one(source: &SlotSource) -> Result<(Slots, Option<ProxyEvents>), OpenError> {
+    match source {
+        // Whoever may not ask the kernel can still see that there is nothing to ask it for.
+        SlotSource::Pinned(folder) if !folder.is_dir() => return Err(OpenError::NoTable(folder.clone())),
+        SlotSource::Pinned(_) | SlotSource::File(_) => {}
     }
+    let reader = SlotReader::open(source)?;
+    Ok((Slots { reader }, ProxyEvents::open(source)?))
 }

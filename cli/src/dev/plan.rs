@@ -126,9 +126,9 @@ impl Plan {
         write(&self.layout.control_toml(), config::control(&self.layout, &settings))
     }
 
-    /// Writes `proxy.toml`, once control has said where its slot table is.
+    /// Writes `proxy.toml`, once control has said where it listens.
     pub fn write_proxy_settings(&self, control: &ControlReady) -> Result<(), Failure> {
-        let text = config::proxy(&self.layout, &control.server, &control.fast_path, PROXY_USER, self.http);
+        let text = config::proxy(&self.layout, &control.server, PROXY_USER, self.http);
         write(&self.layout.proxy_toml(), text)
     }
 

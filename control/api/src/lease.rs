@@ -1,6 +1,7 @@
 //! Leases: a proxy's time-limited right to send requests to one sandbox generation, and the demand it reports.
 
 use crate::id::{PoolId, SandboxId, VersionId};
+use crate::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,6 +89,9 @@ pub struct AcquireResponse {
     /// Number of this answer, higher than that of every earlier one; goes with a lease that is given back.
     #[serde(default)]
     pub answer: u64,
+    /// Whose leases these are; none from a control of an earlier release.
+    #[serde(default)]
+    pub identity: Option<Identity>,
 }
 
 /// A lease a proxy holds, and what it makes of it.
@@ -155,6 +159,9 @@ pub struct RenewResponse {
     pub renewed: Vec<RenewedLease>,
     pub lost: Vec<LeaseKey>,
     pub ttl_ms: u64,
+    /// Whose answer this is; none from a control of an earlier release.
+    #[serde(default)]
+    pub identity: Option<Identity>,
 }
 
 /// A lease that is given back.

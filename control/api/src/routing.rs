@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// All routes at one generation. Two snapshots with the same generation are equal.
+/// All routes at one generation. Two snapshots with the same lineage and generation are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoutingSnapshot {
-    /// Grows by one with each change; never reused, also over restarts of control.
+    /// Grows by one with each change, also over restarts of control.
     pub generation: u64,
+    /// The history that this generation is of, drawn by the daemon that made it. Where the store was put back to an earlier
+    /// state the numbers are used again, and the lineage is another one. Empty from a control of an earlier release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lineage: String,
     /// Exact hosts and wildcards (`*.example.com`), in normal form.
     pub routes: Vec<RouteRule>,
     /// Where requests go that no route matches.
@@ -26,11 +30,15 @@ pub struct RoutingSnapshot {
 
 /// Event `delta` of the proxy's stream: what turns the snapshot of one generation into a later one's.
 ///
-/// It only fits a follower that is at `from`; any other one needs a whole snapshot, with which each stream begins.
+/// It only fits a follower that is at `from` of `from_lineage`; any other one needs a whole snapshot, with which each stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoutingDelta {
     pub from: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from_lineage: String,
     pub generation: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lineage: String,
     /// Routes that are new or lead elsewhere.
     #[serde(default)]
     pub routes: Vec<RouteRule>,
@@ -126,4 +134,7 @@ pub struct ProxyAck {
     /// The proxy's own id, new at each of its starts.
     pub proxy: String,
     pub generation: u64,
+    /// As it came with the snapshot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lineage: String,
 }

@@ -124,7 +124,11 @@ impl Task {
     /// Runs until the app is deleted or [`Command::Close`] comes. Plans nothing before it has been told what was adopted.
     pub async fn run(mut self, mut inbox: Inbox) {
         match inbox.events.recv().await {
-            Some(Event::Adopted(changes)) => self.recover(changes).await,
+            Some(Event::Adopted(changes, waits)) => {
+                self.take_over(changes);
+                drop(waits);
+                self.recover().await;
+            }
             Some(_) | None => {
                 tracing::error!(app = %self.state.app.name, "the task was told something before what was adopted");
                 return;
@@ -192,7 +196,7 @@ impl Task {
             }
             Event::Unrouted(version) => self.unrouted(version),
             Event::Fetched { seq, result } => self.fetched(seq, result),
-            Event::Adopted(changes) => changes.into_iter().for_each(|change| self.observe(change, false)),
+            Event::Adopted(changes, _) => changes.into_iter().for_each(|change| self.observe(change, false)),
         }
     }
 

@@ -103,6 +103,10 @@ impl Executor for Node {
         slot.generation == key.generation && slot.state == State::Running
     }
 
+    fn slot_table(&self) -> String {
+        self.fast_path.table().to_string()
+    }
+
     fn transitions(&self) -> broadcast::Receiver<Transition> {
         self.fast_path.transitions()
     }

@@ -50,13 +50,13 @@ impl Tables {
         self.answer
     }
 
-    /// What proxies told of a pool, and when, as far as it still holds.
-    fn demand_of(&self, pool: &PoolId, now: Timestamp) -> impl Iterator<Item = (Demand, Timestamp)> {
+    /// What proxies told of a pool, who and when, as far as it still holds.
+    fn demand_of(&self, pool: &PoolId, now: Timestamp) -> impl Iterator<Item = (&str, Demand, Timestamp)> {
         let of_pool = self.demand.range((pool.clone(), String::new())..);
         of_pool
             .take_while(move |((of, _), _)| of == pool)
-            .map(|(_, told)| *told)
-            .filter(move |(_, at)| now < later(*at, LEASE_TTL))
+            .map(|((_, proxy), (demand, at))| (&**proxy, *demand, *at))
+            .filter(move |(_, _, at)| now < later(*at, LEASE_TTL))
     }
 
     fn tells(&self, effects: Effects) -> BTreeSet<Tell> {
@@ -247,15 +247,21 @@ impl Desk {
     /// What one proxy needs of a pool; holds as long as a lease would.
     pub fn demand(&self, proxy: &str, pool: &PoolId, demand: Demand) {
         self.change(|tables, now| {
+            tables.proxies.sign(proxy, now);
             tables.demand.insert((pool.clone(), proxy.to_owned()), (demand, now));
         });
     }
 
-    /// What all proxies together need of a pool.
+    /// What all proxies together need of a pool. Not those that may be gone: their requests went with them, and clients send
+    /// them again to another one, which tells of them too.
     pub fn total_demand(&self, pool: &PoolId) -> Demand {
+        let now = self.clock.steady();
         let tables = self.tables.lock();
-        let told = tables.demand_of(pool, self.clock.steady());
-        told.fold(Demand::default(), |sum, (demand, _)| Demand {
+        let present = tables.proxies.present(now);
+        let told = tables
+            .demand_of(pool, now)
+            .filter(|(proxy, ..)| present.contains(proxy));
+        told.fold(Demand::default(), |sum, (_, demand, _)| Demand {
             in_flight: sum.in_flight.saturating_add(demand.in_flight),
             queued: sum.queued.saturating_add(demand.queued),
         })
@@ -265,8 +271,8 @@ impl Desk {
     pub fn demand_until(&self, pool: &PoolId) -> Option<Timestamp> {
         let tables = self.tables.lock();
         let told = tables.demand_of(pool, self.clock.steady());
-        let needed = told.filter(|(demand, _)| demand.total() > 0);
-        needed.map(|(_, at)| later(at, LEASE_TTL)).min()
+        let needed = told.filter(|(_, demand, _)| demand.total() > 0);
+        needed.map(|(.., at)| later(at, LEASE_TTL)).min()
     }
 
     /// A proxy follows the snapshots until the returned guard is dropped; none when there are too many proxies.

@@ -15,6 +15,12 @@ struct Proxy {
     streams: usize,
 }
 
+impl Proxy {
+    fn is_absent(&self, now: Timestamp) -> bool {
+        self.streams == 0 && since(now, self.last_sign) >= ABSENCE
+    }
+}
+
 /// Every proxy heard of lately. Time is an argument.
 #[derive(Debug, Default)]
 pub struct ProxyTable {
@@ -62,9 +68,14 @@ impl ProxyTable {
 
     /// Proxies that have followed nothing and said nothing for [`ABSENCE`].
     pub fn absent(&self, now: Timestamp) -> BTreeSet<String> {
-        let quiet = |proxy: &Proxy| proxy.streams == 0 && since(now, proxy.last_sign) >= ABSENCE;
-        let absent = self.proxies.iter().filter(|(_, proxy)| quiet(proxy));
+        let absent = self.proxies.iter().filter(|(_, proxy)| proxy.is_absent(now));
         absent.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// All others.
+    pub fn present(&self, now: Timestamp) -> BTreeSet<&str> {
+        let present = self.proxies.iter().filter(|(_, proxy)| !proxy.is_absent(now));
+        present.map(|(id, _)| &**id).collect()
     }
 
     /// Removes proxies that follow nothing and have been silent; returns them.

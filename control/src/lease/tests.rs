@@ -192,6 +192,7 @@ async fn demand_is_summed_over_proxies_and_fades_with_them() {
     let desk = desk();
     let pool = PoolId::from_text("pool-1");
     let demand = |in_flight, queued| Demand { in_flight, queued };
+    let _following = ["a", "b"].map(|proxy| desk.connect(proxy));
     desk.demand("a", &pool, demand(3, 0));
     tokio::time::advance(Duration::from_secs(20)).await;
     desk.demand("b", &pool, demand(4, 5));
@@ -285,4 +286,28 @@ fn r5_a_lease_granted_again_by_an_answer_under_way_is_not_taken_back_by_an_earli
     assert_eq!(desk.holders(ONE), 1, "the drain of its sandbox would not wait for it");
     desk.give_back("a", &[ONE.released(second)]);
     assert_eq!(desk.holders(ONE), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f21_what_a_proxy_needed_that_may_be_gone_is_not_counted_beside_its_successor() {
+    let desk = desk();
+    let pool = PoolId::from_text("pool-1");
+    let demand = |queued| Demand { in_flight: 0, queued };
+    let (first, beside) = (desk.connect("first"), desk.connect("beside"));
+    desk.demand("first", &pool, demand(100));
+    desk.demand("beside", &pool, demand(7));
+    assert_eq!(desk.total_demand(&pool).total(), 107);
+    // Its clients come to the one that takes its place.
+    drop(first);
+    tokio::time::sleep(ABSENCE).await;
+    let _second = desk.connect("second");
+    desk.demand("second", &pool, demand(100));
+    assert_eq!(desk.total_demand(&pool).total(), 107);
+    assert!(desk.demand_until(&pool).is_some(), "somebody looks when it is over");
+    // It lives, and is back.
+    let _first = desk.connect("first");
+    assert_eq!(desk.total_demand(&pool).total(), 207);
+    drop(beside);
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(desk.total_demand(&pool).total(), 200);
 }

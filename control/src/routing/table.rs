@@ -154,12 +154,13 @@ impl Table {
         })
     }
 
-    /// All of it, as generation `generation`.
+    /// All of it, as generation `generation` of no lineage yet.
     pub fn snapshot(&self, generation: u64) -> RoutingSnapshot {
         let apps: BTreeSet<&AppName> = self.active.keys().chain(self.labels.keys()).collect();
         let serves = |app: &AppName| Some((app.clone(), self.serves(app)?));
         RoutingSnapshot {
             generation,
+            lineage: String::new(),
             routes: self.routes().filter(|route| !route.default).map(rule).collect(),
             default: self.default_route(),
             cluster_host: self.cluster_host(),

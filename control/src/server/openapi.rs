@@ -67,6 +67,7 @@ use utoipa::OpenApi;
         proxies::release,
     ),
     components(schemas(
+        miren_api::identity::Identity,
         miren_api::routing::RoutingDelta,
         miren_api::routing::PoolChanged,
         miren_api::routing::SandboxHint

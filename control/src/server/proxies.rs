@@ -46,7 +46,7 @@ fn check_id(proxy: &str) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::InvalidValue, message).field("proxy"))
 }
 
-/// Follows routing: event `snapshot` at once, `delta` at each change, `pool` and `sandbox` as hints between.
+/// Follows routing: events `identity` and `snapshot` at once, `delta` at each change, `pool` and `sandbox` as hints between.
 #[utoipa::path(get, path = "/v1/proxy/stream", tag = "proxies", params(Follower),
     responses((status = 200, content_type = "text/event-stream", body = RoutingSnapshot)))]
 pub async fn stream(
@@ -69,7 +69,9 @@ pub async fn stream(
         proxy: follower.proxy,
         _connected: connected,
     };
-    let events = stream::unfold(feed, Feed::next);
+    // First of all: what comes after it is to be believed by those only who read the same table.
+    let identity = Event::default().event("identity").json_data(world.identity());
+    let events = stream::iter(identity.map(Ok)).chain(stream::unfold(feed, Feed::next));
     let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
     Ok(Sse::new(until_end).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -159,12 +161,23 @@ fn event(hint: &Hint) -> Option<Event> {
     .ok()
 }
 
-/// A proxy serves this generation from now on.
+/// A proxy serves this generation from now on. What it serves of another history is not counted.
 #[utoipa::path(post, path = "/v1/proxy/ack", tag = "proxies", request_body = ProxyAck,
     responses((status = 200, body = ProxyAck)))]
 pub async fn acknowledge(State(server): State<Server>, Body(ack): Body<ProxyAck>) -> Result<Json<ProxyAck>, Refusal> {
     check_id(&ack.proxy)?;
-    server.control.apps.world.desk.acknowledge(&ack.proxy, ack.generation);
+    let world = &server.control.apps.world;
+    let counts = world.routing.has_had(&ack.lineage, ack.generation);
+    if !counts {
+        tracing::info!(
+            proxy = ack.proxy,
+            ack.generation,
+            "a proxy still serves routing of another history"
+        );
+    }
+    world
+        .desk
+        .acknowledge(&ack.proxy, if counts { ack.generation } else { 0 });
     Ok(Json(ack))
 }
 

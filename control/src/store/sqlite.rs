@@ -4,11 +4,27 @@ use super::{Change, Content, Expect, Key, Kind, Record, Revision, Selection, Sto
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use tokio::sync::{oneshot, watch};
 
-/// Changes kept for watchers.
-const HISTORY: u64 = 10_000;
+/// How much is kept for watchers: the newest changes, as far as neither is exceeded. Who is further behind reads everything
+/// again.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    pub changes: u64,
+    /// Bodies of these changes, bytes.
+    pub bytes: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            changes: 10_000,
+            bytes: 16 << 20,
+        }
+    }
+}
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -17,23 +33,25 @@ pub struct Sqlite {
     jobs: mpsc::Sender<Job>,
     epoch: u64,
     newest: watch::Sender<Revision>,
-    history: u64,
+    history: History,
+    /// Bytes of the bodies in the history. Only the store's thread changes it.
+    kept: Arc<AtomicU64>,
 }
 
 impl Sqlite {
     /// Opens or makes the file, migrates it, and takes the next epoch: any older opener is refused from now on.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with_history(path, HISTORY).await
+        Self::open_with_history(path, History::default()).await
     }
 
-    /// As [`Sqlite::open`], keeping only the last `history` changes.
-    pub async fn open_with_history(path: &Path, history: u64) -> Result<Self, StoreError> {
+    /// As [`Sqlite::open`], with another bound of the history.
+    pub async fn open_with_history(path: &Path, history: History) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, opened) = oneshot::channel();
         let spawned = miren_log::thread("store", move || {
             let connection = schema::open(&path).and_then(|mut connection| {
-                let start = take_epoch(&mut connection).map_err(failed("taking over the store"))?;
+                let start = take_over(&mut connection, history).map_err(failed("taking over the store"))?;
                 Ok((connection, start))
             });
             let mut connection = match connection {
@@ -54,18 +72,14 @@ impl Sqlite {
             doing: "starting the store's thread",
             why: error.to_string(),
         })?;
-        let (epoch, revision) = opened.await.map_err(|_| closed("opening the store"))??;
+        let (epoch, revision, kept) = opened.await.map_err(|_| closed("opening the store"))??;
         Ok(Self {
             jobs,
             epoch,
             newest: watch::Sender::new(revision),
             history,
+            kept: Arc::new(AtomicU64::new(kept)),
         })
-    }
-
-    /// Counts the daemons that have opened this store.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
     }
 
     async fn run<T: Send + 'static>(
@@ -108,14 +122,16 @@ impl Store for Sqlite {
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
         let (epoch, history) = (self.epoch, self.history);
-        let newest = self.newest.clone();
+        let (newest, kept) = (self.newest.clone(), Arc::clone(&self.kept));
         self.run("writing records", move |connection| {
             let transaction = connection
                 .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
                 .map_err(failed("writing records"))?;
             let revision = apply(&transaction, epoch, &writes)?;
-            compact(&transaction, revision.saturating_sub(history)).map_err(failed("writing records"))?;
+            let bytes = kept.load(Ordering::Relaxed) + writes.iter().map(body_bytes).sum::<u64>();
+            let bytes = compact(&transaction, revision, bytes, history).map_err(failed("writing records"))?;
             transaction.commit().map_err(failed("writing records"))?;
+            kept.store(bytes, Ordering::Relaxed);
             newest.send_replace(revision);
             Ok(revision)
         })
@@ -131,6 +147,10 @@ impl Store for Sqlite {
             history(connection, after, limit).map_err(failed("reading the history"))
         })
         .await
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     fn revision(&self) -> watch::Receiver<Revision> {
@@ -162,13 +182,17 @@ fn set_counter(connection: &Connection, name: &str, value: u64) -> rusqlite::Res
         .map(drop)
 }
 
-fn take_epoch(connection: &mut Connection) -> rusqlite::Result<(u64, Revision)> {
+/// Takes the next epoch. A history that an earlier release let grow is cut at once.
+fn take_over(connection: &mut Connection, most: History) -> rusqlite::Result<(u64, Revision, u64)> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let epoch = counter(&transaction, "epoch")? + 1;
     set_counter(&transaction, "epoch", epoch)?;
     let revision = counter(&transaction, "revision")?;
+    let sum = "SELECT coalesce(sum(octet_length(body)), 0) FROM changes";
+    let bytes = transaction.query_row(sum, [], |row| row.get(0))?;
+    let bytes = compact(&transaction, revision, bytes, most)?;
     transaction.commit()?;
-    Ok((epoch, revision))
+    Ok((epoch, revision, bytes))
 }
 
 fn apply(transaction: &Transaction<'_>, own: u64, writes: &[Write]) -> Result<Revision, StoreError> {
@@ -236,14 +260,32 @@ fn put(transaction: &Transaction<'_>, write: &Write, revision: Revision) -> rusq
     Ok(())
 }
 
-fn compact(transaction: &Transaction<'_>, upto: Revision) -> rusqlite::Result<()> {
-    if upto > counter(transaction, "compacted")? {
+fn body_bytes(write: &Write) -> u64 {
+    write.content.as_ref().map_or(0, |content| content.body.len() as u64)
+}
+
+/// Forgets the oldest of the changes up to `revision`, whose bodies are `bytes` long, until the rest is within the bounds;
+/// returns how long those are.
+fn compact(transaction: &Transaction<'_>, revision: Revision, bytes: u64, most: History) -> rusqlite::Result<u64> {
+    let compacted = counter(transaction, "compacted")?;
+    let (mut upto, mut left) = (compacted, bytes);
+    {
+        let mut oldest = transaction
+            .prepare_cached("SELECT revision, coalesce(octet_length(body), 0) FROM changes ORDER BY revision")?;
+        let mut oldest = oldest.query([])?;
+        while revision - upto > most.changes || left > most.bytes {
+            let Some(row) = oldest.next()? else { break };
+            upto = row.get(0)?;
+            left = left.saturating_sub(row.get(1)?);
+        }
+    }
+    if upto > compacted {
         transaction
             .prepare_cached("DELETE FROM changes WHERE revision <= ?1")?
             .execute([upto])?;
         set_counter(transaction, "compacted", upto)?;
     }
-    Ok(())
+    Ok(left)
 }
 
 fn record(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Record> {

@@ -156,6 +156,7 @@ async fn a_proxy_gets_the_newest_snapshot_at_once() {
         node.route(host, "shop").await;
     }
     let mut events = pin!(node.client.events("/v1/proxy/stream?proxy=p1", None).await.unwrap());
+    assert_eq!(events.next().await.unwrap().unwrap().name, "identity");
     let first = events.next().await.unwrap().unwrap();
     let snapshot: RoutingSnapshot = serde_json::from_str(&first.data).unwrap();
     assert_eq!(

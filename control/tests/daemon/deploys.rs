@@ -234,6 +234,7 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
     let ack = ProxyAck {
         proxy: "p1".into(),
         generation: second.generation,
+        lineage: String::new(),
     };
     let _: ProxyAck = node.client.post("/v1/proxy/ack", &ack).await.unwrap();
     assert_eq!(node.ended(&new).await.status, DeployStatus::Succeeded);

@@ -88,6 +88,10 @@ impl Store for Faulty {
         self.store.changes(after, limit).await
     }
 
+    fn epoch(&self) -> u64 {
+        self.store.epoch()
+    }
+
     fn revision(&self) -> watch::Receiver<Revision> {
         self.store.revision()
     }

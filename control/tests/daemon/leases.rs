@@ -1,8 +1,10 @@
 //! Several proxies on one node: they share what a sandbox takes, through crashes of theirs and restarts of control.
 
-use crate::machine::control_of_runtime;
+use crate::machine::{Machine, control_of_runtime, control_on};
+use crate::memory::Memory;
 use crate::node::{Node, PATIENCE, eventually, folder, refusal, web};
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
 use miren_api::client::Event;
 use miren_api::deploy::DeployRequest;
 use miren_api::id::{AppName, VersionId};
@@ -13,8 +15,11 @@ use miren_api::lease::{
 use miren_api::resource::Sandbox;
 use miren_api::{Client, ClientError, ErrorCode};
 use miren_control::app::Command;
+use miren_control::clock::Clock;
 use miren_control::control::Control;
 use miren_control::leasing;
+use miren_control::policy::Policy;
+use miren_control::store::Store;
 use std::io::Cursor;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,8 +63,9 @@ impl Proxy {
     async fn follow(node: &Node, name: &'static str, version: &VersionId) -> Self {
         let path = format!("/v1/proxy/stream?proxy={name}");
         let mut events = Box::pin(node.client.events(&path, None).await.unwrap());
-        let first = events.next().await.unwrap().unwrap();
-        assert_eq!(first.name, "snapshot");
+        for name in ["identity", "snapshot"] {
+            assert_eq!(events.next().await.unwrap().unwrap().name, name);
+        }
         Self {
             name,
             client: node.client.clone(),
@@ -197,11 +203,68 @@ async fn i7_after_a_restart_of_control_leases_are_renewed_as_they_were_and_stay_
     assert_eq!((first.acquire().await, second.acquire().await), (5, 5));
 }
 
+/// A proxy renews as soon as it is let: whatever the tasks of the apps have got to by then.
+#[tokio::test]
+async fn f11_a_renewal_at_the_moment_that_control_is_active_loses_no_live_lease() {
+    let (node, version, key) = node(10).await;
+    assert_eq!(Proxy::follow(&node, "first", &version).await.acquire().await, 10);
+    let node = Node::on(node.kill()).await;
+    // Nothing else has run since it was active: this is the only thread, and it has not waited.
+    let renewed = leasing::renew(&node.control.apps, &renewal("first", key, 1, 10));
+    assert_eq!((renewed.renewed.len(), renewed.lost), (1, Vec::new()));
+    let desk = &node.control.apps.world.desk;
+    assert_eq!((desk.in_flight(key), desk.holders(key)), (1, 1));
+}
+
+/// Leases that an earlier control gave are unknown until their proxies have had time to renew, which they may from the moment
+/// on that control is active.
+#[tokio::test(start_paused = true)]
+async fn f11_a_drain_waits_for_leases_that_could_not_be_renewed_while_control_took_over() {
+    let place = tempfile::tempdir().unwrap();
+    let machine = Machine::new(Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap()));
+    let records = Arc::new(Memory::new(1000));
+    let before = control_on(
+        &machine,
+        Arc::clone(&records) as Arc<dyn Store>,
+        Policy::default(),
+        place.path(),
+    )
+    .await;
+    let version = deployed(&before).await;
+    let held = leasing::acquire(&before.apps, ask("first", &version, 1, 0))
+        .await
+        .unwrap();
+    let key = held.leases[0].key;
+
+    *machine.adopts_in.lock().unwrap() = RENEW_INTERVAL * 3;
+    let control = control_on(&machine, records, Policy::default(), place.path()).await;
+    let desk = &control.apps.world.desk;
+    let mut idle = Box::pin(desk.close(key));
+    tokio::select! {
+        () = &mut idle => panic!("a request is in flight under a lease that was not renewed yet"),
+        () = tokio::time::sleep(RENEW_INTERVAL) => {}
+    }
+    let renewed = leasing::renew(&control.apps, &renewal("first", key, 1, 10));
+    assert_eq!(renewed.lost, [key], "it drains");
+    tokio::select! {
+        () = &mut idle => panic!("a request is in flight"),
+        () = tokio::time::sleep(RENEW_INTERVAL) => {}
+    }
+    desk.release("first", &[key]);
+    idle.await;
+}
+
 /// A control whose clock is the runtime's, without sockets, and the version of `shop` that runs on it.
 async fn paused() -> (Arc<Control>, VersionId, tempfile::TempDir) {
     let place = tempfile::tempdir().unwrap();
     let (_, control) = control_of_runtime(place.path()).await;
     tokio::spawn(Arc::clone(&control).background());
+    let version = deployed(&control).await;
+    (control, version, place)
+}
+
+/// Deploys `shop`, and returns its version once it runs.
+async fn deployed(control: &Control) -> VersionId {
     let request = DeployRequest {
         artifact: Some(
             control
@@ -222,15 +285,14 @@ async fn paused() -> (Arc<Control>, VersionId, tempfile::TempDir) {
     app.commands.send(deploy).await.ok().unwrap();
     answer.await.unwrap().unwrap();
     let mut view = app.view.clone();
-    let version = loop {
+    loop {
         let seen = view.borrow_and_update().clone();
         let pool = seen.pools.values().find(|pool| pool.pool.ready == 1);
         match pool.and_then(|pool| pool.pool.versions.first().cloned()) {
-            Some(version) => break version,
+            Some(version) => return version,
             None => view.changed().await.unwrap(),
         }
-    };
-    (control, version, place)
+    }
 }
 
 #[tokio::test(start_paused = true)]

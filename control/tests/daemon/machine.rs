@@ -55,6 +55,8 @@ pub struct Machine {
     transitions: broadcast::Sender<Transition>,
     clock: Clock,
     pub disks: Arc<Kept>,
+    /// How long it takes a control to take over what runs.
+    pub adopts_in: Arc<Mutex<Duration>>,
 }
 
 impl Machine {
@@ -66,6 +68,7 @@ impl Machine {
             transitions: broadcast::channel(64).0,
             clock,
             disks: Arc::default(),
+            adopts_in: Arc::default(),
         }
     }
 
@@ -238,6 +241,8 @@ impl Machine {
 #[async_trait]
 impl Executor for Machine {
     async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
+        let wait = *self.adopts_in.lock().unwrap();
+        tokio::time::sleep(wait).await;
         let expected: BTreeSet<SandboxId> = known.iter().map(|known| known.order.id.clone()).collect();
         self.tables
             .lock()
@@ -285,6 +290,10 @@ impl Executor for Machine {
                 && running.state == SandboxState::Running
         };
         !self.ids(of_key).is_empty()
+    }
+
+    fn slot_table(&self) -> String {
+        "simulated".into()
     }
 
     fn transitions(&self) -> broadcast::Receiver<Transition> {

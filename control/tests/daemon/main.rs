@@ -9,6 +9,7 @@ mod deploys;
 mod disks;
 mod faulty;
 mod followers;
+mod identities;
 mod kept;
 mod leases;
 mod machine;

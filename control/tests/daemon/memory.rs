@@ -100,6 +100,10 @@ impl Store for Memory {
         Ok(newer.take(limit).cloned().collect())
     }
 
+    fn epoch(&self) -> u64 {
+        1
+    }
+
     fn revision(&self) -> watch::Receiver<Revision> {
         self.newest.subscribe()
     }

@@ -2,7 +2,7 @@
 
 use crate::memory::Memory;
 use miren_control::store::{
-    Content, Expect, Key, Kind, Lock, LockError, Selection, Sqlite, Store, StoreError, Watch, Write,
+    Content, Expect, History, Key, Kind, Lock, LockError, Selection, Sqlite, Store, StoreError, Watch, Write,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,10 +164,86 @@ async fn the_store_in_memory_conforms() {
 #[tokio::test]
 async fn the_store_on_disk_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Sqlite::open_with_history(&folder.path().join("control.db"), HISTORY)
+    let history = History {
+        changes: HISTORY,
+        bytes: 1 << 20,
+    };
+    let store = Sqlite::open_with_history(&folder.path().join("control.db"), history)
         .await
         .unwrap();
     conforms(Arc::new(store)).await;
+}
+
+/// Bytes of the bodies that are kept of what came after `after`, and the revision of the first of them.
+async fn kept(store: &Sqlite) -> (usize, u64) {
+    let oldest = match store.changes(0, 1).await {
+        Err(StoreError::Compacted { oldest }) => oldest,
+        other => panic!("everything is kept: {other:?}"),
+    };
+    let kept = store.changes(oldest, usize::MAX).await.unwrap();
+    let bodies = kept.iter().filter_map(|change| change.body.as_ref());
+    (bodies.map(String::len).sum(), oldest + 1)
+}
+
+#[tokio::test]
+async fn f11_the_history_is_bounded_in_bytes_and_who_is_further_behind_reads_everything_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    let few = History {
+        changes: 10_000,
+        bytes: 1_000,
+    };
+    let store = Sqlite::open_with_history(&path, few).await.unwrap();
+    let body = "1".repeat(300);
+    let mut revision = store.commit(vec![put("a", Expect::Absent, &body)]).await.unwrap();
+    for _ in 0..9 {
+        let write = put("a", Expect::Revision(revision), &body);
+        revision = store.commit(vec![write]).await.unwrap();
+    }
+    assert_eq!(kept(&store).await, (900, revision - 2), "three of them fit");
+    let large = "2".repeat(5_000);
+    let last = store.commit(vec![put("b", Expect::Absent, &large)]).await.unwrap();
+    assert_eq!(
+        store.changes(last, 9).await,
+        Ok(vec![]),
+        "who knows it has missed nothing"
+    );
+    assert_eq!(
+        store.changes(last - 1, 9).await,
+        Err(StoreError::Compacted { oldest: last }),
+        "one that is larger than everything is not kept"
+    );
+    assert_eq!(
+        store.get(&key("b")).await.unwrap().unwrap().body,
+        large,
+        "the record is"
+    );
+    let small = store.commit(vec![put("c", Expect::Absent, "3")]).await.unwrap();
+    assert_eq!(store.changes(last, 9).await.unwrap().len(), 1);
+    let mut watch = Watch::new(Arc::new(store), last);
+    assert_eq!(watch.next().await.unwrap().unwrap().revision, small);
+}
+
+#[tokio::test]
+async fn f11_a_history_that_an_earlier_release_let_grow_is_cut_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    let store = Sqlite::open(&path).await.unwrap();
+    let body = "1".repeat(300);
+    for number in 0..10 {
+        let write = put(&format!("a{number}"), Expect::Absent, &body);
+        store.commit(vec![write]).await.unwrap();
+    }
+    assert_eq!(store.changes(0, 99).await.unwrap().len(), 10);
+    drop(store);
+    let few = History {
+        changes: 10_000,
+        bytes: 1_000,
+    };
+    let store = Sqlite::open_with_history(&path, few).await.unwrap();
+    assert_eq!(kept(&store).await, (900, 8));
+    store.commit(vec![put("b", Expect::Absent, &body)]).await.unwrap();
+    assert_eq!(kept(&store).await, (900, 9), "what is kept was counted");
 }
 
 #[tokio::test]

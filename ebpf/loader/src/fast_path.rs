@@ -17,6 +17,7 @@ use crate::{
     config::{ActiveMode, FastPathConfig, Mode},
     error::{AttachError, EventError, OpenError, SlotError},
     events::{Events, Transition},
+    identity::TableId,
     kernel::{Counters, Kernel},
     process,
     status::{SlotCounts, Status, TransitionCounts},
@@ -116,6 +117,11 @@ impl FastPath {
     /// Why `auto` did not get the kernel.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
+    }
+
+    /// Which table this is: the same for whoever adopts it, and for its readers.
+    pub fn table(&self) -> &TableId {
+        self.table.slots().id()
     }
 
     /// Number of slots.

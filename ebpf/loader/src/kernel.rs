@@ -12,6 +12,7 @@ use miren_abi::{AbiRecord, RING_BYTES, Slot, SlotRef, Stat, maps};
 use crate::{
     config::FastPathConfig,
     error::{AttachError, EventError, OpenError},
+    identity::TableId,
     mapping::Mapping,
     ring::Ring,
     status::ProgramStatus,
@@ -222,8 +223,10 @@ type MapSlots = fn(std::os::fd::BorrowedFd<'_>, usize, usize) -> io::Result<Mapp
 
 fn map_slots(pin_dir: &Path, capacity: u32, map: MapSlots) -> Result<Slots, OpenError> {
     let fd = open_map(pin_dir, maps::SLOTS, Slot::BYTES, capacity)?;
+    let info = sys::map_info(fd.as_fd()).map_err(|error| OpenError::from_kernel("asking about SLOTS", error))?;
+    let id = TableId::of_map(info.id, file::boot_id()?);
     map(fd.as_fd(), 0, capacity as usize * Slot::BYTES)
-        .and_then(|mapping| Slots::new(mapping, 0, capacity))
+        .and_then(|mapping| Slots::new(id, mapping, 0, capacity))
         .map_err(OpenError::io("mapping the slots in", pin_dir))
 }
 

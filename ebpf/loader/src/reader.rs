@@ -5,6 +5,7 @@ use miren_abi::{State, Word};
 use crate::{
     config::SlotSource,
     error::OpenError,
+    identity::TableId,
     kernel,
     table::{Slots, file},
 };
@@ -28,6 +29,11 @@ impl SlotReader {
             SlotSource::File(path) => file::open_read_only(path)?,
         };
         Ok(Self { slots })
+    }
+
+    /// Which table it is.
+    pub fn table(&self) -> &TableId {
+        self.slots.id()
     }
 
     /// Number of slots.

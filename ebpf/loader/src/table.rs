@@ -11,6 +11,7 @@ use miren_abi::{ChangedBy, Slot, State, Word};
 
 use crate::{
     error::SlotError,
+    identity::TableId,
     mapping::{Mapping, monotonic_ns},
 };
 
@@ -142,14 +143,15 @@ impl Cells {
 /// The slots of a table, for reading.
 #[derive(Debug)]
 pub(crate) struct Slots {
+    id: TableId,
     mapping: Mapping,
     offset: usize,
     capacity: u32,
 }
 
 impl Slots {
-    /// The `capacity` slots that begin `offset` bytes into the mapping.
-    pub(crate) fn new(mapping: Mapping, offset: usize, capacity: u32) -> io::Result<Self> {
+    /// The `capacity` slots of table `id`, which begin `offset` bytes into the mapping.
+    pub(crate) fn new(id: TableId, mapping: Mapping, offset: usize, capacity: u32) -> io::Result<Self> {
         let needed = offset + capacity as usize * Slot::BYTES;
         if mapping.bytes() < needed || !offset.is_multiple_of(Slot::BYTES) {
             return Err(io::Error::other(format!(
@@ -158,10 +160,15 @@ impl Slots {
             )));
         }
         Ok(Self {
+            id,
             mapping,
             offset,
             capacity,
         })
+    }
+
+    pub(crate) fn id(&self) -> &TableId {
+        &self.id
     }
 
     pub(crate) fn capacity(&self) -> u32 {

@@ -20,7 +20,7 @@ fn an_empty_file_means_the_defaults_of_the_contract() {
         (config.limits.waiting_requests, config.limits.waiting_bytes),
         (1000, Bytes(64 << 20))
     );
-    assert_eq!(config.slots, Slots::Auto);
+    assert_eq!(config.slots, parse_slots(AUTO_SLOTS).unwrap());
     assert!(config.threads > 0);
 }
 
@@ -43,14 +43,16 @@ fn b1_unknown_keys_and_bad_values_are_reported_together_with_their_lines() {
 #[test]
 fn the_slot_table_is_a_pin_folder_or_a_file() {
     let named = |text: &str| parse(&format!("slots = {text:?}")).unwrap().slots;
-    assert_eq!(
-        named("pinned:/sys/fs/bpf/a"),
-        Slots::Named(SlotSource::Pinned("/sys/fs/bpf/a".into()))
+    let (pins, file) = (
+        SlotSource::Pinned("/sys/fs/bpf/a".into()),
+        SlotSource::File("/run/a,b/slots".into()),
     );
-    assert_eq!(
-        named("file:/run/a/slots"),
-        Slots::Named(SlotSource::File("/run/a/slots".into()))
-    );
+    assert_eq!(named("pinned:/sys/fs/bpf/a"), [pins.clone()]);
+    assert_eq!(named("file:/run/a,b/slots"), [file.clone()]);
+    assert_eq!(named("pinned:/sys/fs/bpf/a,file:/run/a,b/slots"), [pins, file]);
+    for refused in ["", "file:here", "file:/a,pinned:here\n", "/run/slots"] {
+        assert!(parse(&format!("slots = {refused:?}")).is_err(), "{refused}");
+    }
 }
 
 #[test]

@@ -237,7 +237,9 @@ impl ProxyHttp for Ingress {
         request.attempts += 1;
         if request.attempts > 1 {
             self.parts.metrics.retries.inc();
-            request.permit = None;
+            if let Some(permit) = request.permit.take() {
+                permit.give_up();
+            }
             match self.admit_unless_gone(request).await {
                 Some(Ok(permit)) => request.permit = Some(permit),
                 Some(Err(refusal)) => {

@@ -169,7 +169,7 @@ mod tests {
             capacity: 1,
         };
         let hash = |lease: &Arc<Lease>| peer(lease, Wanted::default(), &rules).reuse_hash();
-        let (one, other) = (Arc::new(Lease::new(&granted)), Arc::new(Lease::new(&granted)));
+        let (one, other) = (Arc::new(Lease::alone(&granted)), Arc::new(Lease::alone(&granted)));
         assert_eq!(hash(&one), hash(&one), "its own connections are used again");
         assert_ne!(
             hash(&one),

@@ -71,7 +71,9 @@ impl Pool {
         self.exchanges.fetch_add(1, Ordering::SeqCst);
         let result = self.shared.control.acquire(ask).await;
         self.shared.metrics.acquires.inc();
-        let installed = result.map(|response| self.install(response));
+        let holds_for = |response: &AcquireResponse| self.shared.binding.holds_for(response.identity.as_ref());
+        // What another table says of its slots is not about those of this one.
+        let installed = result.map(|response| holds_for(&response) && self.install(response));
         self.exchanges.fetch_add(1, Ordering::SeqCst);
         match installed {
             Ok(is_new) => {
@@ -106,7 +108,7 @@ impl Pool {
                 lease.granted_by(response.answer);
                 open.push(Arc::clone(lease));
             } else if self.shared.slots.is_running(granted.key) {
-                let lease = Arc::new(Lease::new(granted));
+                let lease = Arc::new(Lease::new(granted, Arc::clone(&self.wanted)));
                 lease.granted_by(response.answer);
                 open.push(Arc::clone(&lease));
                 fresh.push(lease);
@@ -121,7 +123,7 @@ impl Pool {
             lease.close();
             self.shared.finish_if_idle(lease);
         }
-        if self.retired.load(Ordering::SeqCst) {
+        if self.retired.load(Ordering::SeqCst) || !self.shared.binding.holds() {
             self.close_leases();
         }
         self.shared.changed.notify_one();

@@ -3,6 +3,7 @@
 use super::conns::ConnSet;
 use super::pool::Pool;
 use super::stall::{self, Silence};
+use super::wanted::{Present, Wanted};
 use crate::slots::Slots;
 use miren_api::SandboxId;
 use miren_api::lease::{LeaseKey, ReleasedLease};
@@ -15,6 +16,9 @@ use std::time::Duration;
 /// Keys of kept connections: a number is never used again.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
+/// In [`Lease::uses`]: no further request is let in.
+const CLOSED: u64 = 1 << 63;
+
 /// The right to send requests to one sandbox generation.
 #[derive(Debug)]
 pub struct Lease {
@@ -24,9 +28,11 @@ pub struct Lease {
     /// Key of the connections made under this lease: no other lease ever gets one of them (I6).
     pub serial: u64,
     capacity: AtomicU32,
-    in_flight: AtomicU32,
-    closed: AtomicBool,
+    /// Requests in flight, and [`CLOSED`] if it is: one word, so that each request is counted before or after the close.
+    uses: AtomicU64,
     finished: AtomicBool,
+    /// Where the requests in flight are counted while it is open.
+    wanted: Arc<Wanted>,
     /// Highest number of an answer of control's that granted it.
     answer: AtomicU64,
     silence: Silence,
@@ -34,40 +40,58 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new(granted: &miren_api::lease::Lease) -> Self {
+    pub(super) fn new(granted: &miren_api::lease::Lease, wanted: Arc<Wanted>) -> Self {
         Self {
             key: granted.key,
             sandbox: granted.sandbox.clone(),
             endpoint: granted.endpoint,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             capacity: AtomicU32::new(granted.capacity),
-            in_flight: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
+            uses: AtomicU64::new(0),
             finished: AtomicBool::new(false),
+            wanted,
             answer: AtomicU64::new(0),
             silence: Silence::default(),
             conns: Arc::default(),
         }
     }
 
+    /// One that belongs to no pool.
+    #[cfg(test)]
+    pub(crate) fn alone(granted: &miren_api::lease::Lease) -> Self {
+        Self::new(granted, Arc::default())
+    }
+
     /// Counts one more request in, if there is room and the word says RUNNING after it was counted (I1).
     ///
-    /// The order matters: whoever closes the lease afterwards sees the count, whoever closed it before is seen here.
+    /// The order matters: whoever closes the lease afterwards sees the count, whoever closed it before is seen here. One that
+    /// finds no room is not counted for a moment: it would take the room that another one looks for.
     pub(super) fn enter(&self, slots: &Slots) -> bool {
-        if self.in_flight.fetch_add(1, Ordering::SeqCst) < self.capacity.load(Ordering::Relaxed)
-            && !self.is_closed()
-            && slots.is_running(self.key)
-        {
+        let capacity = u64::from(self.capacity.load(Ordering::Relaxed));
+        // A closed one has more in flight than any capacity.
+        let with_one_more = |uses: u64| (uses < capacity).then_some(uses + 1);
+        let counted = self
+            .uses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_one_more);
+        if counted.is_err() {
+            return false;
+        }
+        if slots.is_running(self.key) {
             return true;
         }
-        // The caller looks whether this was the last use of a lease that was closed meanwhile.
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // The caller looks whether this was the last use of a lease that was closed meanwhile. That close has counted this
+        // request out, which goes on looking.
+        if self.uses.fetch_sub(1, Ordering::SeqCst) & CLOSED != 0 {
+            self.wanted.more(1);
+        }
         false
     }
 
     /// Counts one request out.
     pub(super) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.uses.fetch_sub(1, Ordering::SeqCst) & CLOSED == 0 {
+            self.wanted.fewer(1);
+        }
     }
 
     /// A key under which no connection is kept yet: for a request that must not get a kept one again.
@@ -75,22 +99,27 @@ impl Lease {
         SERIAL.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets no further request in.
+    /// Lets no further request in; true once. What is in flight is wanted of no sandbox any more.
     pub(super) fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::SeqCst)
+        let uses = self.uses.fetch_or(CLOSED, Ordering::SeqCst);
+        let was_open = uses & CLOSED == 0;
+        if was_open {
+            self.wanted.fewer(count(uses));
+        }
+        was_open
     }
 
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.uses.load(Ordering::SeqCst) & CLOSED != 0
     }
 
     /// Whether nobody uses it any more; true once.
     pub(super) fn finish(&self) -> bool {
-        self.is_closed() && self.in_flight() == 0 && !self.finished.swap(true, Ordering::SeqCst)
+        self.uses.load(Ordering::SeqCst) == CLOSED && !self.finished.swap(true, Ordering::SeqCst)
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::SeqCst)
+        count(self.uses.load(Ordering::SeqCst))
     }
 
     /// Requests that could be let in now.
@@ -156,7 +185,9 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) fn new(lease: Arc<Lease>, pool: Arc<Pool>) -> Self {
+    /// Of a request that has entered `lease`.
+    pub(super) fn new(lease: Arc<Lease>, pool: Arc<Pool>, present: Present<'_>) -> Self {
+        present.entered();
         Self { lease, pool }
     }
 
@@ -175,6 +206,11 @@ impl Permit {
         self.pool.pace.note(took, now);
     }
 
+    /// The request goes on, to another sandbox, which may be of another target.
+    pub fn give_up(self) {
+        self.pool.moves();
+    }
+
     /// Where the sandbox is now; `None` when its slot belongs to another generation.
     pub fn state(&self) -> Option<State> {
         self.pool.state_of(&self.lease)
@@ -186,4 +222,9 @@ impl Drop for Permit {
         self.lease.leave();
         self.pool.left(&self.lease);
     }
+}
+
+/// Requests in flight, of [`Lease::uses`].
+fn count(uses: u64) -> u32 {
+    u32::try_from(uses & !CLOSED).unwrap_or(u32::MAX)
 }

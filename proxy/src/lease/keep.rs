@@ -171,7 +171,7 @@ async fn release(shared: &Shared, mut to_release: mpsc::UnboundedReceiver<Arc<Le
     while to_release.recv_many(&mut finished, 256).await > 0 {
         let released = shared.take_out(&finished);
         finished.clear();
-        if released.is_empty() {
+        if released.is_empty() || !shared.binding.holds() {
             continue;
         }
         // Not retried: control forgets a lease that is not renewed.

@@ -3,10 +3,11 @@
 use super::entry::{Lease, Permit};
 use super::queue::{Queue, Ticket};
 use super::stall::{self, Pace};
+use super::wanted::Wanted;
 use super::{LeaseKey, Shared};
 use crate::metrics::PoolMetrics;
 use crate::refusal::{Reason, Refusal};
-use crate::routing::Target;
+use crate::routing::{Served, Target};
 use arc_swap::ArcSwap;
 use miren_api::PoolId;
 use miren_api::lease::Demand;
@@ -28,6 +29,8 @@ pub struct Pool {
     pub(super) shared: Arc<Shared>,
     pub(super) open: ArcSwap<Vec<Arc<Lease>>>,
     pub(super) queue: Queue,
+    /// Requests that are there, waiting or in flight.
+    pub(super) wanted: Arc<Wanted>,
     pub(super) id: Mutex<Option<PoolId>>,
     /// Leases found to be of no use, to be told to control.
     pub(super) dropped: Mutex<Vec<LeaseKey>>,
@@ -84,6 +87,7 @@ impl Pool {
             metrics: shared.metrics.pool(target.app.as_str()),
             pace: Pace::default(),
             queue: Queue::new(shared.limits.requests, shared.limits.bytes),
+            wanted: Arc::default(),
             target,
             shared,
             open: ArcSwap::default(),
@@ -100,19 +104,23 @@ impl Pool {
 
     /// A permit at once, if a sandbox has room and nobody waits before. No lock, no I/O.
     pub fn admit(self: &Arc<Self>, tried: &Tried) -> Option<Permit> {
-        if self.queue.len() == 0 {
-            self.take(tried, &tried.refused)
-        } else {
-            None
+        if self.queue.len() > 0 {
+            return None;
         }
+        let entered = self.take(tried, &tried.refused)?;
+        Some(Permit::new(entered, Arc::clone(self), self.wanted.begin()))
     }
 
     /// Waits for a permit. `changes` tells of new routing snapshots; it must be older than the resolution that led here.
-    pub async fn wait(self: &Arc<Self>, waiter: Waiter<'_>, changes: &mut watch::Receiver<u64>) -> Waited {
+    pub async fn wait(self: &Arc<Self>, waiter: Waiter<'_>, changes: &mut watch::Receiver<Served>) -> Waited {
         let ticket = match self.queue.join(waiter.bytes) {
             Ok(ticket) => ticket,
             Err(refusal) => return Waited::Refused(refusal),
         };
+        if !self.shared.binding.holds() {
+            // After joining: who joined before was sent away with the rest.
+            return Waited::Refused(Reason::Draining.into());
+        }
         let _counted = Counted::new(&self.metrics.waiting);
         self.wait_in_queue(&ticket, &waiter, changes).await
     }
@@ -121,22 +129,30 @@ impl Pool {
         self: &Arc<Self>,
         ticket: &Ticket<'_>,
         waiter: &Waiter<'_>,
-        changes: &mut watch::Receiver<u64>,
+        changes: &mut watch::Receiver<Served>,
     ) -> Waited {
+        let present = self.wanted.begin();
         self.start_acquiring();
         let mut never = waiter.tried.refused.as_slice();
         let patience = Instant::now() + REFUSED_PATIENCE;
         loop {
             // After joining: a permit that was given back before is found here, one given back later calls.
-            if let Some(permit) = self.take(waiter.tried, never) {
-                return Waited::Admitted(permit);
+            if let Some(entered) = self.take(waiter.tried, never) {
+                return Waited::Admitted(Permit::new(entered, Arc::clone(self), present));
+            }
+            if self.has_room() {
+                // Not for this one: it was called in vain, and may have been called in another's place.
+                self.queue.pass_on();
             }
             tokio::select! {
                 biased;
                 called = ticket.called() => if let Err(refusal) = called {
                     return Waited::Refused(refusal);
                 },
-                _ = changes.changed() => return Waited::RoutesChanged,
+                _ = changes.changed() => {
+                    self.moves();
+                    return Waited::RoutesChanged;
+                }
                 () = tokio::time::sleep_until(patience), if !never.is_empty() => never = &[],
                 () = tokio::time::sleep_until(waiter.deadline) => {
                     let reason = if self.has_open() { Reason::AtCapacity } else { Reason::WaitTimeout };
@@ -146,8 +162,9 @@ impl Pool {
         }
     }
 
-    /// The less loaded of two random leases with room; one that was tried only if there is no other, and none of `never`.
-    fn take(self: &Arc<Self>, tried: &Tried, never: &[LeaseKey]) -> Option<Permit> {
+    /// Enters the less loaded of two random leases with room; one that was tried only if there is no other, and none of
+    /// `never`.
+    fn take(&self, tried: &Tried, never: &[LeaseKey]) -> Option<Arc<Lease>> {
         let open = self.open.load();
         if tried.any.is_empty() {
             return self.take_among(&open, tried.repeatable);
@@ -166,7 +183,7 @@ impl Pool {
         }
     }
 
-    fn take_among(self: &Arc<Self>, leases: &[Arc<Lease>], repeatable: bool) -> Option<Permit> {
+    fn take_among(&self, leases: &[Arc<Lease>], repeatable: bool) -> Option<Arc<Lease>> {
         let preferred = match leases {
             [] => return None,
             [only] => return self.try_lease(only),
@@ -205,9 +222,9 @@ impl Pool {
         }
     }
 
-    fn try_lease(self: &Arc<Self>, lease: &Arc<Lease>) -> Option<Permit> {
+    fn try_lease(&self, lease: &Arc<Lease>) -> Option<Arc<Lease>> {
         if lease.room() > 0 && lease.enter(&self.shared.slots) {
-            return Some(Permit::new(Arc::clone(lease), Arc::clone(self)));
+            return Some(Arc::clone(lease));
         }
         if !self.shared.slots.is_running(lease.key) {
             self.shared.look(lease);
@@ -215,6 +232,11 @@ impl Pool {
             self.shared.finish_if_idle(lease);
         }
         None
+    }
+
+    /// A request of this target is about to look for room again, here or elsewhere.
+    pub(super) fn moves(&self) {
+        self.shared.moves();
     }
 
     pub(super) fn state_of(&self, lease: &Lease) -> Option<State> {
@@ -253,12 +275,23 @@ impl Pool {
         self.close_leases();
     }
 
+    /// Control writes another slot table: nobody is let in any more, nor waits for it.
+    pub(super) fn let_go(&self) {
+        self.close_leases();
+        self.queue.refuse_all(Reason::Draining.into());
+    }
+
     pub(super) fn close_leases(&self) {
         for lease in self.open.swap(Arc::default()).iter() {
             lease.close();
             self.shared.finish_if_idle(lease);
         }
         self.shared.changed.notify_one();
+    }
+
+    /// Whether a sandbox could take another request now.
+    fn has_room(&self) -> bool {
+        self.open.load().iter().any(|lease| lease.room() > 0)
     }
 
     /// Whether a sandbox may take requests, now or when one of those it has ends.
@@ -274,11 +307,18 @@ impl Pool {
         self.id.lock().as_ref() == Some(id)
     }
 
+    /// Requests that are there. One that has got its permit may stand in the queue for a moment longer; it is one all the same.
     pub(super) fn demand(&self) -> Demand {
-        Demand {
-            in_flight: self.open.load().iter().map(|lease| lease.in_flight()).sum(),
-            queued: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
-        }
+        demand_of(&self.wanted, &self.queue)
+    }
+}
+
+pub(super) fn demand_of(wanted: &Wanted, queue: &Queue) -> Demand {
+    let all = wanted.count();
+    let queued = u32::try_from(queue.len()).unwrap_or(u32::MAX).min(all);
+    Demand {
+        in_flight: all - queued,
+        queued,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::refusal::{Reason, Refusal};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
@@ -13,6 +13,8 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     /// Length of the queue, readable without its lock.
     length: AtomicUsize,
+    /// How often there was room for somebody.
+    calls: AtomicU64,
     most_requests: usize,
     most_bytes: u64,
 }
@@ -28,6 +30,8 @@ struct Place {
     called: Notify,
     /// Called, and has not looked yet.
     woken: AtomicBool,
+    /// Calls there had been when it looked last.
+    looked: AtomicU64,
     refusal: OnceLock<Refusal>,
     bytes: u64,
 }
@@ -44,6 +48,7 @@ impl Queue {
         Self {
             waiting: Mutex::default(),
             length: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
             most_requests,
             most_bytes,
         }
@@ -61,6 +66,8 @@ impl Queue {
         }
         let place = Arc::new(Place {
             bytes,
+            // It looks once it is here.
+            looked: AtomicU64::new(self.calls.load(Ordering::SeqCst)),
             ..Place::default()
         });
         waiting.places.push_back(Arc::clone(&place));
@@ -69,12 +76,14 @@ impl Queue {
         Ok(Ticket { queue: self, place })
     }
 
-    /// Calls the first `count` that have not been called. They keep their places until they got what they wait for.
+    /// There is room: calls the first `count` that have not been called. They keep their places until they got what they wait
+    /// for.
     pub(super) fn call(&self, count: usize) {
         if self.len() == 0 || count == 0 {
             return;
         }
         let waiting = self.waiting.lock();
+        self.calls.fetch_add(1, Ordering::SeqCst);
         for place in waiting
             .places
             .iter()
@@ -82,6 +91,19 @@ impl Queue {
             .take(count)
         {
             place.called.notify_one();
+        }
+    }
+
+    /// Somebody has looked and could not use the room there is: calls the first who has not looked since there was room last.
+    /// So nobody sleeps beside room that he may use, whoever else was called for it.
+    pub(super) fn pass_on(&self) {
+        let waiting = self.waiting.lock();
+        let calls = self.calls.load(Ordering::SeqCst);
+        let has_not_looked = |place: &&Arc<Place>| {
+            place.looked.load(Ordering::SeqCst) < calls && !place.woken.swap(true, Ordering::SeqCst)
+        };
+        if let Some(next) = waiting.places.iter().find(has_not_looked) {
+            next.called.notify_one();
         }
     }
 
@@ -98,9 +120,15 @@ impl Ticket<'_> {
     /// Waits to be called; an error is a refusal.
     pub(super) async fn called(&self) -> Result<(), Refusal> {
         self.place.called.notified().await;
+        if let Some(refusal) = self.place.refusal.get() {
+            // If there was a call too, it is another's now.
+            return Err(*refusal);
+        }
         // Before looking for room: a call that comes while looking is then not lost.
         self.place.woken.store(false, Ordering::SeqCst);
-        self.place.refusal.get().map_or(Ok(()), |refusal| Err(*refusal))
+        let calls = self.queue.calls.load(Ordering::SeqCst);
+        self.place.looked.store(calls, Ordering::SeqCst);
+        Ok(())
     }
 }
 

@@ -34,12 +34,14 @@ impl Leases {
     async fn renew(&self) {
         let held = self.held();
         let demand = self.demand();
-        if held.is_empty() && demand.is_empty() {
+        let binding = &self.shared.binding;
+        if held.is_empty() && demand.is_empty() || !binding.holds() {
             return;
         }
         let pools: Vec<Arc<Pool>> = self.pools.load().values().cloned().collect();
         let before: Vec<u64> = pools.iter().map(|pool| pool.exchanges.load(Ordering::SeqCst)).collect();
         match self.shared.control.renew(held, demand).await {
+            Ok(answer) if !binding.holds_for(answer.identity.as_ref()) => {}
             Ok(answer) => {
                 self.apply(&answer, &pools);
                 // Two answers about the same leases, and no telling which is the newer one: it is asked for again.
@@ -112,6 +114,7 @@ impl Pool {
             leases: kept.leases,
             ttl_ms: 0,
             answer: 0,
+            identity: None,
         });
     }
 }

@@ -3,15 +3,14 @@
 use crate::file;
 use miren_api::lease::Lease;
 use miren_api::{PoolId, VersionId};
+use miren_loader::TableId;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a file of this layout begins with.
-const HEADER: &str = "miren-leases 1 sha256:";
-/// Where the kernel says which boot this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const HEADER: &str = "miren-leases 2 sha256:";
 
 /// The leases of one target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +23,8 @@ pub(super) struct Kept {
 
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// Generations are only told apart within one boot: the slot table begins anew with the next.
-    boot: String,
+    /// Slots and generations are those of this table: another one begins anew, with the next boot at the latest.
+    table: String,
     pools: Vec<Kept>,
 }
 
@@ -33,19 +32,19 @@ struct Content {
 #[derive(Clone, Debug)]
 pub struct LeaseStore {
     path: PathBuf,
-    boot: Option<String>,
+    table: String,
 }
 
 impl LeaseStore {
-    pub fn new(data_dir: &Path) -> Self {
-        let boot = fs::read_to_string(BOOT_ID).ok();
+    /// For leases on the slots of `table`.
+    pub fn new(data_dir: &Path, table: &TableId) -> Self {
         Self {
             path: data_dir.join("leases"),
-            boot: boot.map(|id| id.trim().to_owned()),
+            table: table.to_string(),
         }
     }
 
-    /// What was kept in this boot. A file that cannot be used is as good as none: control grants leases anew.
+    /// What was kept of this table. A file that cannot be used is as good as none: control grants leases anew.
     pub(super) fn load(&self) -> Vec<Kept> {
         let content: Result<Content, String> = match fs::read(&self.path) {
             Ok(bytes) => file::decode(HEADER, &bytes),
@@ -53,9 +52,9 @@ impl LeaseStore {
             Err(error) => Err(error.to_string()),
         };
         match content {
-            Ok(content) if Some(&content.boot) == self.boot.as_ref() => content.pools,
+            Ok(content) if content.table == self.table => content.pools,
             Ok(_) => {
-                tracing::info!("the kept leases are of an earlier boot");
+                tracing::info!("the kept leases are of another slot table");
                 Vec::new()
             }
             Err(why) => {
@@ -67,23 +66,9 @@ impl LeaseStore {
 
     /// Keeps `pools` in place of what was kept before. A crash at any point leaves one or the other.
     pub(super) fn save(&self, pools: Vec<Kept>) -> io::Result<()> {
-        let Some(boot) = self.boot.clone() else {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("{BOOT_ID} cannot be read"),
-            ));
-        };
         let new = self.path.with_extension("new");
-        file::write_new(&new, &file::encode(HEADER, &Content { boot, pools })?)?;
+        let table = self.table.clone();
+        file::write_new(&new, &file::encode(HEADER, &Content { table, pools })?)?;
         file::replace(&new, &self.path)
-    }
-}
-
-#[cfg(test)]
-impl LeaseStore {
-    /// As if the machine had been started again.
-    pub(super) fn after_boot(mut self) -> Self {
-        self.boot = Some("another".into());
-        self
     }
 }

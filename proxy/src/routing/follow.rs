@@ -1,15 +1,16 @@
-//! How the proxy follows control: apply newer snapshots, say so, keep them on disk, pass hints on.
+//! How the proxy follows control: serve what it routes by, say so, keep it on disk, pass hints on.
 
 use super::keep::{Unwritten, keep};
-use super::{Routing, SnapshotStore};
+use super::served::Verdict;
+use super::{Routing, Served, SnapshotStore};
 use crate::control::{Backoff, Control};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use futures_util::{Stream, StreamExt};
-use miren_api::ClientError;
 use miren_api::client::Event;
 use miren_api::lease::LeaseKey;
 use miren_api::routing::{PoolChanged, RoutingDelta, RoutingSnapshot, SandboxHint};
+use miren_api::{ClientError, Identity};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub struct Begun {
 
 /// Where it is told that a snapshot is in use.
 struct Outlets {
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Served>,
     unwritten: Unwritten,
 }
 
@@ -64,9 +65,13 @@ impl Follower {
         let mut events: Events = Box::pin(self.control.stream(None).await.ok()?);
         loop {
             let event = events.next().await?.ok()?;
-            if event.name == "snapshot" {
-                let snapshot = serde_json::from_str(&event.data).ok()?;
-                return Some(Begun { snapshot, events });
+            match event.name.as_str() {
+                "identity" if !self.is_bound_to(&event) => return None,
+                "snapshot" => {
+                    let snapshot = serde_json::from_str(&event.data).ok()?;
+                    return Some(Begun { snapshot, events });
+                }
+                _ => {}
             }
         }
     }
@@ -84,18 +89,35 @@ impl Follower {
         }
     }
 
-    /// Follows control until the task is dropped; `begun` is what [`Follower::begin`] returned.
+    /// Whether the slot table in use is the one that control, by this event, writes.
+    fn is_bound_to(&self, event: &Event) -> bool {
+        let told: Result<Identity, _> = serde_json::from_str(&event.data);
+        if let Ok(Identity { lineage, epoch, .. }) = &told {
+            tracing::debug!(lineage, epoch, "following control");
+        }
+        self.leases.binding().holds_for(told.ok().as_ref())
+    }
+
+    /// Follows control until the task is dropped, or control writes another slot table: then nothing is served by what it says,
+    /// and nothing acknowledged. `begun` is what [`Follower::begin`] returned.
     pub async fn run(self, begun: Option<Begun>) {
-        let (applied, to_acknowledge) = watch::channel(0);
+        let (applied, to_acknowledge) = watch::channel(Served::default());
         let outlets = Outlets {
             applied,
             unwritten: Unwritten::default(),
         };
-        tokio::join!(
-            self.follow(begun, &outlets),
-            acknowledge(self.control.clone(), to_acknowledge),
-            keep(&outlets.unwritten, &self.store, &self.metrics)
-        );
+        let following = async {
+            tokio::join!(
+                self.follow(begun, &outlets),
+                acknowledge(self.control.clone(), to_acknowledge),
+                keep(&outlets.unwritten, &self.store, &self.metrics)
+            )
+        };
+        tokio::select! {
+            biased;
+            _ = self.leases.binding().ended() => {}
+            _ = following => {}
+        }
     }
 
     async fn follow(&self, begun: Option<Begun>, outlets: &Outlets) {
@@ -104,7 +126,7 @@ impl Follower {
         let mut last = None;
         let mut open = None;
         if let Some(Begun { snapshot, events }) = begun {
-            self.take(&snapshot, &mut last, outlets);
+            self.take(&snapshot, true, &mut last, outlets);
             open = Some(events);
         }
         let mut said = false;
@@ -131,23 +153,39 @@ impl Follower {
         outlets: &Outlets,
         pause: &mut Backoff,
     ) -> Result<(), ClientError> {
+        let mut begins = open.is_none();
         let mut events = match open {
             Some(events) => events,
             None => Box::pin(self.control.stream(*last).await?),
         };
         self.metrics.control_connected.set(1);
-        // What happened while nobody listened: every pool in use asks again.
-        self.leases.refresh_all();
+        if !begins {
+            self.leases.refresh_all();
+        }
         while let Some(event) = events.next().await {
             let event = event?;
             pause.reset();
             match event.name.as_str() {
-                "snapshot" => match serde_json::from_str::<RoutingSnapshot>(&event.data) {
-                    Ok(snapshot) => self.take(&snapshot, last, outlets),
-                    Err(error) => {
-                        tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
+                "identity" => {
+                    if !self.is_bound_to(&event) {
+                        return Ok(());
                     }
-                },
+                }
+                "snapshot" => {
+                    if begins {
+                        // What happened while nobody listened: every pool in use asks again.
+                        self.leases.refresh_all();
+                    }
+                    match serde_json::from_str::<RoutingSnapshot>(&event.data) {
+                        Ok(snapshot) => {
+                            self.take(&snapshot, begins, last, outlets);
+                            begins = false;
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "control sent a snapshot this proxy cannot read; keeping the last one")
+                        }
+                    }
+                }
                 "delta" => {
                     if let Err(why) = self.advance(&event, last, outlets) {
                         self.metrics.routing_gaps.inc();
@@ -161,32 +199,31 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies what control sent, and has the generation in use acknowledged.
+    /// Applies what control sent, and has what is served from then on acknowledged.
     ///
-    /// The first one of this process replaces one from disk in any case: control knows better.
-    fn take(&self, snapshot: &RoutingSnapshot, last: &mut Option<u64>, outlets: &Outlets) {
-        let (current, is_first) = (self.routing.generation(), last.is_none());
-        if snapshot.generation < current {
-            tracing::warn!(
-                generation = snapshot.generation,
-                current,
-                applied = is_first,
-                "control sent an older snapshot"
-            );
+    /// The first one of this process replaces one from disk in any case.
+    fn take(&self, snapshot: &RoutingSnapshot, begins: bool, last: &mut Option<u64>, outlets: &Outlets) {
+        let (current, told) = (self.routing.served(), Served::of(snapshot));
+        match current.judge(&told, begins) {
+            Verdict::Take => {}
+            Verdict::Same if last.is_none() => {}
+            Verdict::Same => return outlets.applied.send_modify(|applied| *applied = current),
+            Verdict::Late => {
+                tracing::warn!(%told, %current, "control sent an older snapshot");
+                return outlets.applied.send_modify(|applied| *applied = current);
+            }
         }
-        if is_first {
-            self.routing.replace(snapshot);
-        } else if !self.routing.install(snapshot) {
-            outlets.applied.send_replace(current);
-            return;
+        if last.is_some() && current.is_put_back_by(&told) {
+            tracing::warn!(%told, %current, "control goes by another history, as after a restore of its store: routing by that");
         }
+        self.routing.replace(snapshot);
         self.applied(None, last, outlets);
     }
 
     /// Applies what changed since the generation in use; says why not when only a whole snapshot helps.
     fn advance(&self, event: &Event, last: &mut Option<u64>, outlets: &Outlets) -> Result<(), String> {
         let delta: RoutingDelta = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
-        if delta.generation > self.routing.generation() {
+        if Served::after(&delta) != self.routing.served() {
             self.routing.advance(&delta).map_err(|gap| gap.to_string())?;
             self.applied(Some(delta), last, outlets);
         }
@@ -199,14 +236,14 @@ impl Follower {
             return;
         };
         self.leases.keep_only(&table);
-        let generation = table.generation();
+        let (generation, served) = (table.generation(), table.served().clone());
         self.metrics
             .snapshot_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        tracing::debug!(generation, "routing by a new table");
+        tracing::debug!(%served, "routing by a new table");
         outlets.unwritten.put(table, change);
         *last = Some(generation);
-        outlets.applied.send_replace(generation);
+        outlets.applied.send_replace(served);
     }
 
     /// Hints only make the proxy look: at a slot word, or for new leases.
@@ -227,13 +264,13 @@ impl Follower {
     }
 }
 
-/// Tells control which generation is served, until it has heard it or a newer one is.
-async fn acknowledge(control: Control, mut applied: watch::Receiver<u64>) {
+/// Tells control what is served, until it has heard it or something else is.
+async fn acknowledge(control: Control, mut applied: watch::Receiver<Served>) {
     let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     while applied.changed().await.is_ok() {
-        let generation = *applied.borrow_and_update();
-        while let Err(error) = control.acknowledge(generation).await {
-            tracing::debug!(%error, generation, "control did not take the acknowledgement");
+        let served = applied.borrow_and_update().clone();
+        while let Err(error) = control.acknowledge(&served).await {
+            tracing::debug!(%error, %served, "control did not take the acknowledgement");
             tokio::time::sleep(pause.pause()).await;
             if applied.has_changed().unwrap_or(false) {
                 break;

@@ -1,6 +1,7 @@
 //! How a host leads to a version: exact route, then wildcard, then a label before one of these, then one below the cluster's own
 //! host, then default.
 
+use super::Served;
 use super::hosts::{Hashed, HostTable};
 use super::serving::{Led, Route, Serving};
 use imbl::{HashMap, OrdMap, OrdSet};
@@ -53,7 +54,7 @@ pub enum Miss {
 /// costs what changed: the routes and apps that a delta names, and the hosts of these apps.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    generation: u64,
+    served: Served,
     exact: HostTable<Route>,
     /// Keyed by what follows `*.`: one label may stand in its place.
     wildcard: HostTable<Route>,
@@ -71,7 +72,7 @@ pub struct RouteTable {
 impl RouteTable {
     pub fn new(snapshot: &RoutingSnapshot) -> Self {
         let mut table = Self {
-            generation: snapshot.generation,
+            served: Served::of(snapshot),
             apps: snapshot.apps.clone().into(),
             ..Self::default()
         };
@@ -83,11 +84,11 @@ impl RouteTable {
 
     /// The table of a later generation; none when `delta` does not begin at this one.
     pub fn after(&self, delta: &RoutingDelta) -> Option<Self> {
-        if delta.from != self.generation {
+        if Served::before(delta) != self.served {
             return None;
         }
         let mut next = Self {
-            generation: delta.generation,
+            served: Served::after(delta),
             ..self.clone()
         };
         delta.removed_routes.iter().for_each(|host| next.remove(host));
@@ -251,7 +252,8 @@ impl RouteTable {
         routes.sort_by(|a, b| a.host.cmp(&b.host));
         let apps = self.apps.iter();
         RoutingSnapshot {
-            generation: self.generation,
+            generation: self.served.generation,
+            lineage: self.served.lineage.to_string(),
             routes,
             default: self.default.as_ref().map(Route::destination),
             cluster_host: self.cluster_host.clone(),
@@ -260,7 +262,12 @@ impl RouteTable {
     }
 
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.served.generation
+    }
+
+    /// What it is.
+    pub fn served(&self) -> &Served {
+        &self.served
     }
 
     /// Finds the target of the value of a `Host` header. Allocates only when it has upper-case letters.

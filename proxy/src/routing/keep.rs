@@ -13,8 +13,10 @@ use tokio::sync::Notify;
 #[cfg(test)]
 mod tests;
 
-/// Most changes that wait to be written; when there are more, everything is written instead.
+/// Most changes that wait to be written, and most routes, apps and labels in them together; when there are more, everything is
+/// written instead.
 const MOST_CHANGES: usize = 256;
+const MOST_CHANGED: usize = 20_000;
 /// First pause after a failed write.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between attempts to write.
@@ -51,7 +53,8 @@ impl Unwritten {
         next.changes = match (next.changes.take(), change) {
             (Some(mut changes), Some(change)) if changes.len() < MOST_CHANGES => {
                 changes.push(change);
-                Some(changes)
+                let changed: usize = changes.iter().map(changed_by).sum();
+                (changed <= MOST_CHANGED).then_some(changes)
             }
             _ => None,
         };
@@ -76,6 +79,12 @@ impl Unwritten {
         next.changes = None;
         self.more.notify_one();
     }
+}
+
+/// Routes, apps and labels that a change tells of.
+fn changed_by(change: &RoutingDelta) -> usize {
+    let labels: usize = change.apps.values().map(|app| 1 + app.ephemeral.len()).sum();
+    change.routes.len() + change.removed_routes.len() + change.removed_apps.len() + labels
 }
 
 /// Writes everything that is put in `unwritten`, until it is dropped.

@@ -6,14 +6,14 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use miren_api::error::ErrorBody;
 use miren_api::lease::{
     AcquireRequest, AcquireResponse, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
     RenewedLease,
 };
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
-use miren_api::{ApiError, ErrorCode, PoolId};
+use miren_api::{ApiError, ErrorCode, Identity, PoolId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -40,6 +40,14 @@ pub struct Inner {
     pub acquiring: HashMap<String, (usize, usize)>,
     pub released: Vec<LeaseKey>,
     pub acknowledged: Vec<u64>,
+    /// The same, with the history that each is of.
+    pub acks: Vec<(String, u64)>,
+    /// What it says of itself.
+    pub identity: Option<Identity>,
+    /// Of the leases for a version it grants one for each so many requests that it was told of, with an event for each change.
+    pub requests_per_lease: Option<u64>,
+    /// How many leases that were at most, by version.
+    pub needed: HashMap<String, usize>,
     pub lost: Vec<LeaseKey>,
     pub renewals: Vec<RenewRequest>,
     /// Whether renewals wait for their answer.
@@ -122,6 +130,21 @@ impl Control {
         changed
     }
 
+    /// It writes this slot table from now on.
+    pub fn says(&self, slot_table: &str) {
+        let identity = Identity {
+            slot_table: slot_table.into(),
+            lineage: "of its own".into(),
+            epoch: 1,
+        };
+        self.change(|inner| inner.identity = Some(identity));
+    }
+
+    /// Forgets what was published, as a control on another store has it.
+    pub fn forget(&self) {
+        self.shared.events.lock().clear();
+    }
+
     pub fn publish(&self, snapshot: &RoutingSnapshot) {
         self.send("snapshot", serde_json::to_string(snapshot).unwrap());
     }
@@ -145,7 +168,9 @@ async fn stream(State(shared): State<Arc<Shared>>) -> Sse<impl Stream<Item = Res
         .rposition(|(name, _)| name == "snapshot" || name == SKIPPED)
         .unwrap_or(0);
     let changed = shared.changed.subscribe();
-    Sse::new(futures_util::stream::unfold(
+    let identity = shared.inner.lock().identity.clone();
+    let identity = identity.map(|identity| Ok(Event::default().event("identity").json_data(identity).unwrap()));
+    let told = futures_util::stream::unfold(
         (shared, changed, begin),
         move |(shared, mut changed, mut at)| async move {
             loop {
@@ -161,11 +186,14 @@ async fn stream(State(shared): State<Arc<Shared>>) -> Sse<impl Stream<Item = Res
                 }
             }
         },
-    ))
+    );
+    Sse::new(futures_util::stream::iter(identity).chain(told))
 }
 
 async fn acknowledge(State(shared): State<Arc<Shared>>, Json(ack): Json<ProxyAck>) -> Json<()> {
-    shared.inner.lock().acknowledged.push(ack.generation);
+    let mut inner = shared.inner.lock();
+    inner.acknowledged.push(ack.generation);
+    inner.acks.push((ack.lineage, ack.generation));
     Json(())
 }
 
@@ -216,11 +244,19 @@ fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
     if let Some(refusal) = inner.refusals.get(request.version.as_str()) {
         return Some(refuse(refusal.clone()));
     }
-    let leases = inner
-        .leases
-        .get(request.version.as_str())
-        .filter(|leases| !leases.is_empty())?
-        .clone();
+    let leases = inner.leases.get(request.version.as_str()).cloned();
+    let mut leases = leases.filter(|leases| !leases.is_empty())?;
+    if let Some(requests) = inner.requests_per_lease {
+        let needed = inner.needed.entry(request.version.to_string()).or_default();
+        let now = usize::try_from(request.demand.total().div_ceil(requests)).unwrap();
+        if now > *needed {
+            *needed = now;
+            let more = format!("{{\"pool\":\"pool-{}\"}}", request.version);
+            shared.events.lock().push(("pool".into(), more));
+            shared.changed.send_modify(|count| *count += 1);
+        }
+        leases.truncate((*needed).max(1));
+    }
     let pool = PoolId::from_text(format!("pool-{}", request.version));
     Some(
         Json(AcquireResponse {
@@ -228,6 +264,7 @@ fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
             leases,
             ttl_ms: 30_000,
             answer: 1,
+            identity: inner.identity.clone(),
         })
         .into_response(),
     )
@@ -256,6 +293,7 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
             .collect(),
         lost: lost.iter().map(HeldLease::key).collect(),
         ttl_ms: 30_000,
+        identity: inner.identity.clone(),
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::client::{PATIENCE, ask, get};
 use crate::stage::{HOST, Stage, becomes};
-use miren_proxy::Stop;
+use miren_proxy::{Ended, Stop};
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn an_idle_proxy_ends_at_once() {
     idle.proxy.stop.send_replace(Stop::Finish);
     tokio::select! {
         biased;
-        finished = idle.proxy.ended() => assert!(finished),
+        ended = idle.proxy.ended() => assert_eq!(ended, Ended::Finished),
         _ = kept.proxy.ended() => panic!("it waits although there is nobody to wait for"),
     }
 }
@@ -40,7 +40,7 @@ async fn requests_in_flight_are_finished_and_new_connections_are_not_taken() {
     app.state.release.add_permits(1);
     let response = client.response().await;
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
-    assert!(stage.proxy.ended().await);
+    assert_eq!(stage.proxy.ended().await, Ended::Finished);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +52,7 @@ async fn what_takes_longer_than_request_timeout_is_cut_and_said() {
     client.send(&get(HOST, "/hold")).await;
     becomes("requests", 1, || app.requests()).await;
     stage.proxy.stop.send_replace(Stop::Finish);
-    assert!(!stage.proxy.ended().await, "not everything was finished");
+    assert_eq!(stage.proxy.ended().await, Ended::Cut, "not everything was finished");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +65,7 @@ async fn a_second_order_ends_it_at_once() {
     becomes("requests", 1, || app.requests()).await;
     stage.proxy.stop.send_replace(Stop::Finish);
     stage.proxy.stop.send_replace(Stop::Now);
-    assert!(!stage.proxy.ended().await);
+    assert_eq!(stage.proxy.ended().await, Ended::Cut);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,5 +84,5 @@ async fn a_kept_connection_may_still_send_a_request_when_the_proxy_stops() {
     }
     let response = client.ask(&get("nowhere.net", "/")).await;
     assert_eq!((response.status, response.header("connection")), (404, Some("close")));
-    assert!(stage.proxy.ended().await);
+    assert_eq!(stage.proxy.ended().await, Ended::Finished);
 }

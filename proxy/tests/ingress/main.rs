@@ -1,8 +1,10 @@
 //! The real proxy in this process, on ports of its own, between fake apps and a fake control.
 
 mod app;
+mod bursts;
 mod client;
 mod control;
+mod identities;
 mod kept;
 mod layers;
 mod leases;

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::client::{ask, get};
-use crate::stage::{HOST, Stage, becomes, pause, snapshot, with_label, with_label_until};
+use crate::stage::{HOST, LINEAGE, Stage, becomes, pause, snapshot, with_label, with_label_until};
 use jiff::{SignedDuration, Timestamp};
 use miren_api::routing::{AppRouting, RoutingDelta};
 use miren_api::{AppName, VersionId};
@@ -210,7 +210,9 @@ fn switch(from: u64, version: &str) -> String {
     };
     let delta = RoutingDelta {
         from,
+        from_lineage: LINEAGE.into(),
         generation: from + 1,
+        lineage: LINEAGE.into(),
         default: snapshot(1, version).default,
         apps: [(AppName::from_text("shop"), routing)].into(),
         ..RoutingDelta::default()
@@ -249,7 +251,9 @@ async fn e1_a_delta_brings_a_label_beside_the_active_version() {
     let labelled = with_label(snapshot(2, "shop-v1"), "pr1", "shop-pr1");
     let delta = RoutingDelta {
         from: 1,
+        from_lineage: LINEAGE.into(),
         generation: 2,
+        lineage: LINEAGE.into(),
         apps: labelled.apps,
         ..RoutingDelta::default()
     };

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::client::{ask, get};
-use crate::stage::{HOST, Stage, all, becomes, snapshot, with_label};
+use crate::stage::{HOST, LINEAGE, Stage, all, becomes, snapshot, with_label};
 use crate::waiting::{WAITING, ask_often};
 use miren_api::AppName;
 use miren_api::lease::AcquireRequest;
@@ -38,7 +38,9 @@ fn route(host: &str, to: RouteDestination) -> RouteRule {
 async fn changes(stage: &Stage, from: u64, to: RouteDestination) {
     let delta = RoutingDelta {
         from,
+        from_lineage: LINEAGE.into(),
         generation: from + 1,
+        lineage: LINEAGE.into(),
         routes: vec![route(HOST, to)],
         ..RoutingDelta::default()
     };

@@ -7,7 +7,7 @@ use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
-use miren_proxy::{Addresses, Config, Prepared, StartError, Stop};
+use miren_proxy::{Addresses, Config, Ended, Prepared, StartError, Stop};
 use std::fs::DirEntry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub const HOST: &str = "shop.example.com";
+/// The history that routing of the tests is of, unless they say otherwise.
+pub const LINEAGE: &str = "0123456789abcdef";
 
 pub struct Stage {
     pub folder: tempfile::TempDir,
@@ -32,7 +34,7 @@ pub struct Proxy {
     pub addresses: Addresses,
     pub stop: watch::Sender<Stop>,
     pub ready: oneshot::Receiver<()>,
-    pub task: JoinHandle<Result<bool, StartError>>,
+    pub task: JoinHandle<Result<Ended, StartError>>,
 }
 
 /// A sandbox generation of a test.
@@ -56,6 +58,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let table = open_table(&folder.path().join("slots"));
         let mut control = Control::new();
+        control.says(table.table().as_str());
         control.start(&folder.path().join("control.sock"));
         let proxy = Proxy::start(folder.path(), settings);
         Self {
@@ -276,8 +279,8 @@ impl Proxy {
             .expect("the proxy ended");
     }
 
-    /// Waits for the end; says whether everything was finished.
-    pub async fn ended(self) -> bool {
+    /// Waits for the end; says how it came about.
+    pub async fn ended(self) -> Ended {
         tokio::time::timeout(PATIENCE, self.task)
             .await
             .expect("the proxy does not end")
@@ -318,6 +321,7 @@ pub fn snapshot(generation: u64, active: &str) -> RoutingSnapshot {
     };
     RoutingSnapshot {
         generation,
+        lineage: LINEAGE.into(),
         routes: vec![rule(HOST, "shop"), rule("empty.example.com", "empty")],
         default: None,
         cluster_host: None,

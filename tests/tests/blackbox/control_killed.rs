@@ -22,7 +22,7 @@ fn transitions_by_kernel(node: &Node) -> u64 {
 }
 
 /// Waits until another process than `old` listens, and answers.
-fn control_is_back(node: &Node, old: u32) {
+pub fn control_is_back(node: &Node, old: u32) {
     wait_until(
         "miren dev to start control again",
         Duration::from_secs(20),

@@ -13,6 +13,7 @@ mod disks;
 mod egress;
 mod exec;
 mod full_disks;
+mod identities;
 mod images;
 mod isolation;
 mod kills;

@@ -14,8 +14,8 @@ use miren_sandbox::SandboxChange;
 const DRAINED_BEFORE: &str = "it was draining when control restarted";
 
 impl Task {
-    /// Goes on where an earlier process stopped: what was adopted first, then half-done drains, switches and deletions.
-    pub(super) async fn recover(&mut self, changes: Vec<SandboxChange>) {
+    /// Takes over what was adopted: from now on the lease desk knows every sandbox that lives.
+    pub(super) fn take_over(&mut self, changes: Vec<SandboxChange>) {
         let known: Vec<SandboxRecord> = self.state.sandboxes().cloned().collect();
         for sandbox in &known {
             self.introduce(sandbox);
@@ -23,6 +23,10 @@ impl Task {
         for change in changes {
             self.observe(change, false);
         }
+    }
+
+    /// Goes on where an earlier process stopped: half-done drains, switches and deletions.
+    pub(super) async fn recover(&mut self) {
         let half_stopped =
             |sandbox: &&SandboxRecord| matches!(sandbox.state, SandboxState::Draining | SandboxState::Stopping);
         let half_stopped: Vec<_> = self

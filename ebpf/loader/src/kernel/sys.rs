@@ -34,6 +34,8 @@ const STATS_RUN_TIME: u64 = 0;
 
 /// A map, as the kernel describes it.
 pub(crate) struct MapShape {
+    /// Number of the map; not given again in this boot.
+    pub(crate) id: u32,
     pub(crate) value_bytes: u32,
     pub(crate) entries: u32,
 }
@@ -187,6 +189,7 @@ fn halves(word: u64) -> (u32, u32) {
 pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapShape> {
     let info: [u64; 3] = object_info(map)?;
     Ok(MapShape {
+        id: halves(info[0]).1,
         value_bytes: halves(info[1]).1,
         entries: halves(info[2]).0,
     })

@@ -3,14 +3,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::{fd::AsFd, unix::fs::FileExt, unix::fs::OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
 };
 
 use miren_abi::{AbiRecord, FILE_HEADER_BYTES, Slot};
 
 use super::{Slots, Table};
-use crate::{error::OpenError, mapping::Mapping};
+use crate::{error::OpenError, identity::TableId, mapping::Mapping};
+
+/// Where in the header the id is that was drawn for the table, after the record; zero in one of an earlier release.
+const ID_AT: usize = 64;
+const _: () = assert!(AbiRecord::BYTES <= ID_AT && ID_AT + 16 <= FILE_HEADER_BYTES);
 
 /// Opens the table for control, or makes it. A table of an earlier boot is made anew: its processes are gone.
 pub(crate) fn open_or_create(path: &Path, capacity: u32) -> Result<Table, OpenError> {
@@ -63,12 +70,27 @@ pub(crate) fn check(place: &Path, wanted: &AbiRecord, found: &AbiRecord) -> Resu
 /// This boot, as 16 bytes.
 pub(crate) fn boot_id() -> Result<[u8; 16], OpenError> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(PATH).map_err(OpenError::io("reading", PATH))?;
+    uuid(PATH).map_err(OpenError::io("reading", PATH))
+}
+
+/// A UUID that the kernel tells, as 16 bytes.
+fn uuid(path: &str) -> io::Result<[u8; 16]> {
+    let text = std::fs::read_to_string(path)?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let id = u128::from_str_radix(&digits, 16)
-        .map_err(io::Error::other)
-        .map_err(OpenError::io("reading", PATH))?;
+    let id = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;
     Ok(id.to_be_bytes())
+}
+
+/// What tells this table from the one that was there before under the same name.
+fn table_id(file: &File) -> io::Result<TableId> {
+    let mut drawn = [0; 16];
+    file.read_exact_at(&mut drawn, ID_AT as u64)?;
+    match u128::from_be_bytes(drawn) {
+        0 => file
+            .metadata()
+            .map(|metadata| TableId::of_inode(metadata.dev(), metadata.ino())),
+        drawn => Ok(TableId::of_file(drawn)),
+    }
 }
 
 fn open_existing(path: &Path, write: bool) -> Result<Option<File>, OpenError> {
@@ -97,6 +119,7 @@ fn create(path: &Path, record: &AbiRecord) -> io::Result<File> {
         .mode(0o600)
         .open(&new)?;
     file.write_all(&record.to_bytes())?;
+    file.write_all_at(&uuid("/proc/sys/kernel/random/uuid")?, ID_AT as u64)?;
     file.write_all_at(&[0], (bytes(record.capacity) - 1) as u64)?;
     std::fs::rename(&new, path)?;
     Ok(file)
@@ -112,7 +135,7 @@ fn map(file: &File, path: &Path, capacity: u32, write: bool) -> Result<Slots, Op
         ))),
     });
     slots
-        .and_then(|mapping| Slots::new(mapping, FILE_HEADER_BYTES, capacity))
+        .and_then(|mapping| Slots::new(table_id(file)?, mapping, FILE_HEADER_BYTES, capacity))
         .map_err(OpenError::io("mapping the slot table", path))
 }
 

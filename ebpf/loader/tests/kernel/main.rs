@@ -2,6 +2,7 @@
 //!
 //! Every test has a pin folder and, where it sends packets, network namespaces of its own, so they run side by side.
 
+mod f10_identity;
 mod f11_nested;
 mod f18_namespaces;
 mod f18_upgrade;

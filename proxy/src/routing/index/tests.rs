@@ -34,6 +34,7 @@ fn snapshot() -> RoutingSnapshot {
     };
     RoutingSnapshot {
         generation: 7,
+        lineage: "one".into(),
         routes: vec![
             rule("shop.example.com", "shop"),
             rule("*.example.com", "wild"),
@@ -272,11 +273,21 @@ fn routes_of_one_app_share_what_it_serves_also_after_a_delta() {
     };
     let delta = RoutingDelta {
         from: 7,
+        from_lineage: "one".into(),
         generation: 8,
+        lineage: "one".into(),
         default: snapshot.default.clone(),
         apps: [(AppName::from_text("shop"), routing)].into(),
         ..RoutingDelta::default()
     };
+    let of_another_history = RoutingDelta {
+        from_lineage: "another".into(),
+        ..delta.clone()
+    };
+    assert!(
+        table.after(&of_another_history).is_none(),
+        "f10: the same number says nothing"
+    );
     let after = table.after(&delta).unwrap();
     for (table, version) in [(&table, "shop-v1"), (&after, "shop-v2")] {
         let of = |host| table.resolve(host, at(1)).unwrap().target;

@@ -53,6 +53,23 @@ async fn more_changes_than_are_remembered_are_the_whole() {
 }
 
 #[tokio::test]
+async fn f11_changes_that_tell_of_more_than_is_remembered_are_the_whole() {
+    let unwritten = Unwritten::default();
+    let large = |from| RoutingDelta {
+        removed_routes: vec![String::new(); MOST_CHANGED / 2],
+        ..change(from)
+    };
+    unwritten.put(table(2), Some(large(1)));
+    unwritten.put(table(3), Some(large(2)));
+    assert_eq!(taken(&unwritten).await, (3, Some(2)));
+    for from in 3..=5 {
+        unwritten.put(table(from + 1), Some(large(from)));
+    }
+    unwritten.put(table(7), Some(change(6)));
+    assert_eq!(taken(&unwritten).await, (7, None));
+}
+
+#[tokio::test]
 async fn what_could_not_be_written_is_written_unless_something_newer_is() {
     let unwritten = Unwritten::default();
     unwritten.give_back(table(1));

@@ -14,7 +14,9 @@ fn delta(before: &RoutingSnapshot, after: &RoutingSnapshot) -> RoutingDelta {
         .filter(|(app, new)| before.apps.get(*app) != Some(*new));
     RoutingDelta {
         from: before.generation,
+        from_lineage: before.lineage.clone(),
         generation: after.generation,
+        lineage: after.lineage.clone(),
         routes: after.routes.iter().filter(is_new).cloned().collect(),
         removed_routes: before
             .routes
@@ -60,6 +62,7 @@ fn anything(generation: u64, random: &mut StdRng) -> RoutingSnapshot {
     let app = |random: &mut StdRng| format!("app-{}", random.random_range(0..4));
     let mut snapshot = RoutingSnapshot {
         generation,
+        lineage: ["one", "another"][random.random_range(0..2)].into(),
         ..RoutingSnapshot::default()
     };
     for host in hosts {

@@ -1,0 +1,209 @@
+//! A request is counted once at every instant: in each order of the steps by which requests come, go in and end, and sandboxes go.
+
+use super::super::entry::Lease;
+use super::super::pool::demand_of;
+use super::super::queue::{Queue, Ticket};
+use super::super::wanted::{Present, Wanted};
+use super::{Table, table};
+use crate::slots::Slots;
+use miren_api::SandboxId;
+use miren_api::lease::LeaseKey;
+use miren_loader::State;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// What one of them does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Actor {
+    /// A request that waits in the queue first.
+    Waits(usize),
+    /// A request that finds room at once.
+    Enters,
+    /// The sandbox drains.
+    Closes,
+}
+
+/// Two requests that wait, one that does not, and the end of their sandbox, each at some step.
+struct World<'w> {
+    queue: &'w Queue,
+    wanted: &'w Wanted,
+    lease: Lease,
+    slots: &'w Slots,
+    waiting: [(u32, Option<(Ticket<'w>, Option<Present<'w>>)>); 2],
+    entering: u32,
+    closed: bool,
+    /// Requests in flight when the sandbox began to drain, that have not ended.
+    left_over: u32,
+}
+
+/// Steps of each: join, go in, leave the queue, end; go in, be counted, end; close.
+const STEPS: [(Actor, u32); 4] = [
+    (Actor::Waits(0), 4),
+    (Actor::Waits(1), 4),
+    (Actor::Enters, 2),
+    (Actor::Closes, 1),
+];
+
+impl World<'_> {
+    /// Requests that are there and are not about to end with a sandbox that drains.
+    fn there(&self) -> u32 {
+        let waiting = self.waiting.iter().filter(|(step, _)| (1..4).contains(step)).count();
+        u32::try_from(waiting).unwrap() + u32::from(self.entering == 1) - self.left_over
+    }
+
+    fn step(&mut self, actor: Actor) {
+        match actor {
+            Actor::Waits(which) => self.wait_step(which),
+            Actor::Enters if self.entering == 0 => {
+                let entered = self.lease.enter(self.slots);
+                assert_eq!(entered, !self.closed);
+                match entered {
+                    true => self.wanted.begin().entered(),
+                    // It is sent away: it has had its turn.
+                    false => self.entering += 1,
+                }
+                self.entering += 1;
+            }
+            Actor::Enters if self.entering == 1 => {
+                self.leave();
+                self.entering += 1;
+            }
+            Actor::Enters => {}
+            Actor::Closes => {
+                self.left_over = self.lease.in_flight();
+                self.lease.close();
+                self.closed = true;
+            }
+        }
+    }
+
+    fn wait_step(&mut self, which: usize) {
+        let (step, place) = &mut self.waiting[which];
+        match *step {
+            0 => *place = Some((self.queue.join(1).unwrap(), Some(self.wanted.begin()))),
+            1 if self.lease.enter(self.slots) => place.as_mut().unwrap().1.take().unwrap().entered(),
+            // Its client goes.
+            1 => (*step, *place) = (3, None),
+            2 => *place = None,
+            3 => self.leave(),
+            _ => {}
+        }
+        self.waiting[which].0 += 1;
+    }
+
+    fn leave(&mut self) {
+        self.lease.leave();
+        self.left_over = self.left_over.saturating_sub(u32::from(self.closed));
+    }
+}
+
+/// Every order of these steps, as far as `done` says they have been made.
+fn orders(done: &mut Vec<Actor>, visit: &mut impl FnMut(&[Actor])) {
+    let mut is_whole = true;
+    for (actor, steps) in STEPS {
+        let made = done.iter().filter(|other| **other == actor).count();
+        if made < steps as usize {
+            is_whole = false;
+            done.push(actor);
+            orders(done, visit);
+            done.pop();
+        }
+    }
+    if is_whole {
+        visit(done);
+    }
+}
+
+fn lease(table: &Table, wanted: &Arc<Wanted>, key: LeaseKey) -> Lease {
+    let granted = miren_api::lease::Lease {
+        key,
+        sandbox: SandboxId::from_text("sb-1"),
+        endpoint: "127.0.0.1:1".parse().unwrap(),
+        capacity: 10,
+    };
+    assert!(table.slots.is_running(key));
+    Lease::new(&granted, Arc::clone(wanted))
+}
+
+#[test]
+fn f21_a_request_that_goes_from_the_queue_to_a_sandbox_is_counted_once_in_every_order() {
+    let table = table();
+    let key = table.lease(1).key;
+    let (queue, mut count) = (Queue::new(10, 10), 0);
+    orders(&mut Vec::new(), &mut |order| {
+        let wanted = Arc::<Wanted>::default();
+        let mut world = World {
+            queue: &queue,
+            wanted: &wanted,
+            lease: lease(&table, &wanted, key),
+            slots: &table.slots,
+            waiting: Default::default(),
+            entering: 0,
+            closed: false,
+            left_over: 0,
+        };
+        for (at, actor) in order.iter().enumerate() {
+            world.step(*actor);
+            let counted = demand_of(&wanted, &queue).total();
+            assert_eq!(counted, u64::from(world.there()), "after {:?}", &order[..=at]);
+        }
+        count += 1;
+    });
+    assert_eq!(count, 34_650, "11! / (4! 4! 2! 1!)");
+}
+
+#[test]
+fn f21_one_that_meets_the_end_of_a_sandbox_while_it_goes_in_is_counted_once() {
+    let table = table();
+    let wanted = Arc::<Wanted>::default();
+    let key = table.lease(1).key;
+    let lease = lease(&table, &wanted, key);
+    let waiting = wanted.begin();
+    table.control.advance(0, key.generation, State::Draining).unwrap();
+    assert!(!lease.enter(&table.slots), "room, but not RUNNING");
+    assert_eq!(wanted.count(), 1, "it goes on looking");
+    lease.close();
+    assert_eq!(wanted.count(), 1, "nothing was in flight");
+    drop(waiting);
+    assert_eq!(wanted.count(), 0);
+}
+
+/// Whatever threads do, in whatever order they are run.
+#[test]
+fn f21_whoever_looks_at_any_moment_never_sees_more_requests_than_there_are() {
+    const REQUESTS: u64 = 4;
+    let table = table();
+    let wanted = Arc::<Wanted>::default();
+    let key = table.lease(1).key;
+    let (queue, lease) = (Queue::new(10, 10), lease(&table, &wanted, key));
+    let ended = AtomicBool::new(false);
+    thread::scope(|threads| {
+        let requests: Vec<_> = (0..REQUESTS)
+            .map(|_| {
+                threads.spawn(|| {
+                    for _ in 0..5_000 {
+                        let (ticket, present) = (queue.join(1).unwrap(), wanted.begin());
+                        assert!(lease.enter(&table.slots));
+                        present.entered();
+                        drop(ticket);
+                        lease.leave();
+                    }
+                })
+            })
+            .collect();
+        threads.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                let seen = demand_of(&wanted, &queue);
+                assert!(seen.total() <= REQUESTS, "{seen:?}");
+            }
+        });
+        let all_well = requests
+            .into_iter()
+            .map(|request| request.join().is_ok())
+            .collect::<Vec<_>>();
+        ended.store(true, Ordering::Relaxed);
+        assert!(all_well.into_iter().all(|well| well));
+    });
+    assert_eq!(demand_of(&wanted, &queue).total(), 0);
+}
