@@ -15,7 +15,9 @@ impl Slots {
         let mut missing = None;
         for source in sources {
             match open_one(source) {
-                Err(error @ OpenError::NoTable(_)) => drop(missing.get_or_insert(error)),
+                Err(error @ OpenError::NoTable(_)) => {
+                    missing.get_or_insert(error);
+                }
                 opened => return opened,
             }
         }

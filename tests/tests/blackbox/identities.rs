@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The store: what is written, and what has not been moved there yet.
 const STORE: [&str; 2] = ["control.db", "control.db-wal"];
 
-/// Ends control, and lets `between` happen before it is started again; returns once it answers.
+/// Ends control, and lets `between` happen before it is started again; returns once it takes changes.
 fn restart_control(node: &Node, between: impl FnOnce()) {
     let control = node.control_pid().expect("control runs");
     process::signal(node.dev_pid(), Signal::SIGSTOP);
@@ -22,6 +22,15 @@ fn restart_control(node: &Node, between: impl FnOnce()) {
     between();
     process::signal(node.dev_pid(), Signal::SIGCONT);
     control_is_back(node, control);
+    // Reads answer before: a route that says what it said changes nothing.
+    wait_until("control to take changes", LIMIT, || {
+        let output = node.cli.call(&["route", "set", HOST, "moved"]);
+        if output.code == 0 {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    });
 }
 
 /// The release that answers, once one does.

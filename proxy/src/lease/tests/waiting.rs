@@ -81,7 +81,9 @@ impl World<'_> {
                 self.story.push("all are refused".into());
                 self.queue.refuse_all(Reason::BootFailed.into());
             }
-            (_, Some(at)) => drop(self.act(at)),
+            (_, Some(at)) => {
+                self.act(at);
+            }
             (_, None) => {}
         }
     }
