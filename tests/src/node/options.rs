@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::Node;
 use crate::binaries::Binaries;
 use crate::forbid;
+use crate::image::Registry;
 use crate::leftovers::{self, Leftover, Marks};
 
 /// The fast path of every node: `MIREN_TEST_FAST_PATH`, else `auto`.
@@ -46,6 +47,7 @@ pub struct NodeOptions {
     fast_path: String,
     runtime: NodeRuntime,
     bpf: bool,
+    registries: Vec<String>,
 }
 
 impl NodeOptions {
@@ -64,6 +66,7 @@ impl NodeOptions {
             fast_path: fast_path(),
             runtime: NodeRuntime::under_test(),
             bpf: true,
+            registries: Vec::new(),
         }
     }
 
@@ -76,6 +79,12 @@ impl NodeOptions {
     /// Another runtime than the one under test, for what only that one can suffer.
     pub fn runtime(mut self, runtime: NodeRuntime) -> Self {
         self.runtime = runtime;
+        self
+    }
+
+    /// A registry of this machine that Dockerfiles may name.
+    pub fn registry(mut self, registry: &Registry) -> Self {
+        self.registries.push(registry.address().to_string());
         self
     }
 
@@ -122,6 +131,9 @@ impl NodeOptions {
             command
                 .args(["--runtime", "containerd", "--containerd-socket"])
                 .arg(socket);
+        }
+        for registry in &self.registries {
+            command.args(["--registry", registry]);
         }
         if !self.bpf {
             forbid::bpf(&mut command);

@@ -59,7 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-loader", &["miren-abi"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
-    ("miren-build", &["miren-api"]),
+    ("miren-build", &["miren-api", "miren-image"]),
     ("miren-disk", &["miren-api"]),
     ("miren-image", &[]),
     (
