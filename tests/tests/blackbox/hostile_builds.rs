@@ -3,211 +3,82 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use miren_blackbox::{AppFolder, ContainerImage, Node, NodeOptions, Output, Registry, process, wait_until};
+use host::{END, Host, TOOLS};
+use miren_blackbox::{AppFolder, ContainerImage, Output, process, wait_until};
 use serde_json::Value;
-use tempfile::TempDir;
 
-const TOOLS: [&str; 13] = [
-    "/bin/bash",
-    "/usr/bin/cat",
-    "/usr/bin/chmod",
-    "/usr/bin/cp",
-    "/usr/bin/ln",
-    "/usr/bin/ls",
-    "/usr/bin/mkdir",
-    "/usr/bin/mknod",
-    "/usr/bin/mount",
-    "/usr/bin/sleep",
-    "/usr/bin/timeout",
-    "/usr/bin/touch",
-    "/usr/bin/unshare",
-];
+mod host;
+
 const LIMIT: Duration = Duration::from_secs(60);
-/// How every attack ends, so that nothing of it is ever run as an app.
-const END: &str = "RUN echo the end of the attack; exit 9\n";
 
-/// A node, the registry that its operator named, and a folder of the host's that is nobody's business.
-struct Host {
-    node: Node,
-    registry: Registry,
-    base: String,
-    folder: TempDir,
-    secret: String,
-}
+/// Mounts that a builder is talked into, by what they are. `links` is a stage with links to the root.
+const MOUNTS: [(&str, &str); 13] = [
+    (
+        "a cache outside the caches",
+        "type=cache,id=../../../../../../../..,target=/m",
+    ),
+    (
+        "a cache at the root",
+        "type=cache,id=/../../../../../../../..,target=/m,sharing=shared",
+    ),
+    ("a cache from a link", "type=cache,from=links,source=/b,target=/m"),
+    ("a link", "type=bind,from=links,source=/b,target=/m,rw"),
+    ("a link in a folder", "type=bind,from=links,source=/d/b,target=/m,rw"),
+    (
+        "above a stage",
+        "type=bind,from=links,source=/../../../../../../..,target=/m,rw",
+    ),
+    ("above the folder", "type=bind,source=../../../../../../..,target=/m,rw"),
+    ("the folder", "type=bind,source=/,target=/m,rw"),
+    (
+        "a link over processes",
+        "type=bind,from=links,source=/b,target=/proc,rw",
+    ),
+    ("memory over processes", "type=tmpfs,target=/proc"),
+    ("a link over devices", "type=bind,from=links,source=/b,target=/dev,rw"),
+    ("a secret", "type=secret,id=../../../../etc/shadow,target=/m/etc/shadow"),
+    ("a key", "type=ssh,target=/m/agent"),
+];
 
-impl Host {
-    fn new() -> Self {
-        let registry = Registry::start();
-        let base = registry.push("tools:1", &ContainerImage::of_programs(&TOOLS));
-        // Not where memory of a builder's own is mounted: it would hide what is there.
-        let folder = tempfile::Builder::new()
-            .prefix("miren-host-")
-            .tempdir_in("/var/lib")
-            .expect("a folder");
-        let secret = format!("secret-{:x}", std::process::id());
-        fs::write(folder.path().join("secret"), &secret).expect("a file");
-        Self {
-            node: NodeOptions::unique().registry(&registry).start(),
-            registry,
-            base,
-            folder,
-            secret,
-        }
-    }
-
-    fn secret_file(&self) -> PathBuf {
-        self.folder.path().join("secret")
-    }
-
-    /// Reads and writes the folder of the host's below `at`, and what else a host has there.
-    fn attempt(&self, at: &str) -> String {
-        let folder = format!("{at}{}", self.folder.path().display());
-        let others = ["/etc/shadow", "/root/.bashrc", "/var/lib/dpkg/status"].map(|path| format!("{at}{path}"));
-        format!(
-            "cat {folder}/secret; touch {folder}/owned && echo wrote {folder}; echo owned > {folder}/secret && echo wrote the secret; \
-             for file in {} {at}{}/control.toml; do [ -e $file ] && echo sees $file; done; \
-             touch {at}/usr/bin/owned {at}/etc/owned; echo tried",
-            others.join(" "),
-            self.node.folder().display()
-        )
-    }
-
-    /// Deploys a Dockerfile that does not get as far as an image, and looks whether the host is as it was.
-    fn attack(&self, name: &str, dockerfile: &str) -> Output {
-        let app = AppFolder::rust("hostile").app_toml("name = \"hostile\"\n[build]\nbuilder = \"buildah\"\n");
-        fs::write(app.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
-        let output = self.node.cli.call(&["deploy", "-d", &app.path().to_string_lossy()]);
-        assert_ne!(output.code, 0, "{name}: {output}");
-        let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(!told.contains(&self.secret), "{name}: {output}");
-        let lines = || told.lines().map(str::trim);
-        let found = lines().find(|line| ["sees ", "wrote ", "did "].iter().any(|begin| line.starts_with(begin)));
-        assert_eq!(found, None, "{name}: {output}");
-        let left: Vec<_> = fs::read_dir(self.folder.path())
-            .expect("a folder")
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-        assert_eq!(left, ["secret"], "{name}");
-        assert_eq!(
-            fs::read_to_string(self.secret_file()).expect("a file"),
-            self.secret,
-            "{name}"
-        );
-        let end = lines().find(|line| *line == "tried" || line.starts_with("Error: "));
-        println!("{name}: {:.150}", end.unwrap_or("refused before it began"));
-        for folder in ["/usr/bin", "/etc"] {
-            assert!(!Path::new(folder).join("owned").exists(), "{name} wrote to {folder}");
-        }
-        output
-    }
-
-    /// Stages before the one that attacks: one with links that lead to the root of whoever follows them.
-    fn with_links(&self) -> String {
-        let base = &self.base;
-        let shell = "SHELL [\"/bin/bash\", \"-c\"]";
-        let links = "RUN mkdir -p /d; ln -s / /b; ln -s / /d/b";
-        format!("FROM {base} AS links\n{shell}\n{links}\nFROM {base}\n{shell}\n")
-    }
-}
-
-/// Mounts and copies that the builder is talked into.
 #[test]
-fn f1_a_folder_that_a_builder_is_talked_into_is_none_of_the_host() {
+fn f1_a_folder_that_a_builder_is_talked_into_mounting_is_none_of_the_host() {
     let host = Host::new();
-    let mounts = [
-        (
-            "a cache outside the caches",
-            "type=cache,id=../../../../../../../..,target=/m",
-        ),
-        (
-            "a cache at the root",
-            "type=cache,id=/../../../../../../../..,target=/m,sharing=shared",
-        ),
-        (
-            "a cache from a stage's link",
-            "type=cache,from=links,source=/b,target=/m",
-        ),
-        (
-            "a stage's link, writable",
-            "type=bind,from=links,source=/b,target=/m,rw",
-        ),
-        (
-            "a stage's link in a folder",
-            "type=bind,from=links,source=/d/b,target=/m,rw",
-        ),
-        (
-            "above a stage",
-            "type=bind,from=links,source=/../../../../../../..,target=/m,rw",
-        ),
-        (
-            "above an image",
-            &format!("type=bind,from={},source=/../../../../../..,target=/m,rw", host.base),
-        ),
-        ("above the folder", "type=bind,source=../../../../../../..,target=/m,rw"),
-        ("the folder", "type=bind,source=/,target=/m,rw"),
-        (
-            "a stage over the processes",
-            "type=bind,from=links,source=/b,target=/proc,rw",
-        ),
-        ("memory over the processes", "type=tmpfs,target=/proc"),
-        ("a stage over devices", "type=bind,from=links,source=/b,target=/dev,rw"),
-        ("a secret", "type=secret,id=../../../../etc/shadow,target=/m/etc/shadow"),
-        ("a key", "type=ssh,target=/m/agent"),
-    ];
-    for (name, mount) in mounts {
+    let of_image = format!("type=bind,from={},source=/../../../../../..,target=/m,rw", host.base);
+    for (name, mount) in MOUNTS.into_iter().chain([("above an image", of_image.as_str())]) {
         let tries = ["/m", "/proc", "/dev", "", "/proc/1/root"]
             .map(|at| host.attempt(at))
             .join("; ");
-        let dockerfile = format!("{}RUN --mount={mount} {tries}\n{END}", host.with_links());
-        host.attack(name, &dockerfile);
+        host.attack(
+            name,
+            &format!("{}RUN --mount={mount} {tries}\n{END}", host.with_links()),
+        );
     }
+    host.node.stop();
+}
+
+#[test]
+fn f1_a_file_that_a_builder_is_talked_into_copying_is_none_of_the_host() {
+    let host = Host::new();
     let secret = host.secret_file().display().to_string();
-    let steps = [
-        (
-            "a copy through a stage's link",
-            format!("COPY --from=links /b{secret} /stolen\nRUN cat /stolen"),
-        ),
-        (
-            "a copy from above a stage",
-            format!("COPY --from=links /../../../../../../..{secret} /stolen\nRUN cat /stolen"),
-        ),
-        (
-            "a copy from above the folder",
-            format!("COPY ../../../../../../..{secret} /stolen\nRUN cat /stolen"),
-        ),
-        (
-            "an addition from above the folder",
-            format!("ADD ../../../../../../..{secret} /stolen\nRUN cat /stolen"),
-        ),
-        (
-            "a copy onto a link",
-            format!(
-                "COPY --from=links /b /out\nCOPY Dockerfile /out{}/owned\nRUN true",
-                host.folder.path().display()
-            ),
-        ),
-        (
-            "a working folder behind a link",
-            format!(
-                "COPY --from=links /b /out\nWORKDIR /out{}\nRUN cat secret",
-                host.folder.path().display()
-            ),
-        ),
-        (
-            "an addition from a file's URL",
-            format!("ADD file://{secret} /stolen\nRUN cat /stolen"),
-        ),
-    ];
-    for (name, step) in steps {
-        host.attack(name, &format!("{}{step}\n{END}", host.with_links()));
+    let folder = host.folder.path().display().to_string();
+    let above = "/../../../../../../..";
+    let stolen = "/stolen\nRUN cat /stolen";
+    for step in [
+        format!("COPY --from=links /b{secret} {stolen}"),
+        format!("COPY --from=links {above}{secret} {stolen}"),
+        format!("COPY .{above}{secret} {stolen}"),
+        format!("ADD .{above}{secret} {stolen}"),
+        format!("ADD file://{secret} {stolen}"),
+        format!("COPY --from=links /b /out\nCOPY Dockerfile /out{folder}/owned"),
+        format!("COPY --from=links /b /out\nWORKDIR /out{folder}\nRUN cat secret"),
+    ] {
+        host.attack(&step, &format!("{}{step}\n{END}", host.with_links()));
     }
     host.node.stop();
 }
@@ -304,6 +175,15 @@ fn f1_a_dockerfile_leads_nobody_to_the_services_of_the_host() {
             assert!(refused(&output), "{text}: {output}");
         }
     }
+    assert_eq!(came.load(Ordering::SeqCst), 0, "somebody came to a service of the host");
+    host.node.stop();
+}
+
+/// What is only seen by the builder: in the network of the build, the host's services are not there.
+#[test]
+fn f1_a_builder_leads_nobody_to_the_services_of_the_host() {
+    let host = Host::new();
+    let (port, came) = service();
     let base = &host.base;
     let trigger = ContainerImage::of_programs(&TOOLS).on_build(&[&format!("ADD http://127.0.0.1:{port}/ /a")]);
     let trigger = host.registry.push("triggers:1", &trigger);
