@@ -40,6 +40,9 @@ pub struct DevOptions {
     /// Whether the kernel keeps the slot table: where it can, always, or never
     #[arg(long, value_enum, default_value = "auto")]
     pub fast_path: FastPath,
+    /// A registry of this machine or its network that Dockerfiles may have bases from; may be given again
+    #[arg(long = "registry", value_name = "HOST[:PORT]")]
+    pub registries: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

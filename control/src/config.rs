@@ -77,6 +77,8 @@ pub struct ImageSettings {
     /// Images fetched at a time.
     pub at_once: usize,
     pub limits: Limits,
+    /// Of this machine and its network, as host or host:port, that Dockerfiles may name.
+    pub registries: Vec<String>,
     pub build: BuildSettings,
 }
 
@@ -85,8 +87,12 @@ pub struct ImageSettings {
 pub struct BuildSettings {
     /// Longest build.
     pub limit: Duration,
-    /// Of one step.
+    /// Of all processes of a build together.
     pub memory: Bytes,
+    /// Most processes and threads of a build.
+    pub processes: u64,
+    /// The host's user and group that is root in builds.
+    pub first_user: u32,
     /// Layers of earlier builds.
     pub cache: Bytes,
     /// Where builders are looked for first.
@@ -240,6 +246,9 @@ fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
     let whole = images.duration("pull_timeout", "30m", "Longest pull of one image.");
     let doc = "Registries, as host or host:port, that are spoken to without TLS, besides those on loopback.";
     let plain_http = images.list("plain_http", &[], doc, |name| Ok::<_, String>(name.to_owned()));
+    let doc = "Registries of this machine and its network that Dockerfiles may have bases from, as host or host:port, besides \
+               those in `plain_http`; reached from the host's network. A host without a port stands for all its ports.";
+    let registries = images.list("registries", &[], doc, |name| Ok::<_, String>(name.to_owned()));
     ImageSettings {
         auth_file,
         at_once: usize::try_from(at_once).unwrap_or(1),
@@ -248,6 +257,7 @@ fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
             plain_http,
             ..Limits::default()
         },
+        registries,
         build: build(images),
     }
 }
@@ -255,7 +265,15 @@ fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
 fn build(images: &mut Table<'_, '_, '_>) -> BuildSettings {
     BuildSettings {
         limit: images.duration("build_timeout", "30m", "Longest build of one Dockerfile, from its turn on."),
-        memory: images.bytes("build_memory", "2GiB", "Memory of one step of a build."),
+        memory: images.bytes(
+            "build_memory",
+            "2GiB",
+            "Memory of a build: of all its processes together.",
+        ),
+        processes: images
+            .integer("build_processes", 4096, 16..=1 << 22, "Most processes and threads of a build.")
+            .unsigned_abs(),
+        first_user: first_user(images),
         cache: images.bytes(
             "build_cache",
             "10GiB",
@@ -267,6 +285,15 @@ fn build(images: &mut Table<'_, '_, '_>) -> BuildSettings {
             whole_path,
         ),
     }
+}
+
+/// Builds have users of their own: as many as images use.
+fn first_user(images: &mut Table<'_, '_, '_>) -> u32 {
+    let doc = "The host's user and group that is root in a build. It and the 65,535 after it must be nobody else's \
+               (/etc/subuid, /etc/passwd).";
+    let last = i64::from(u32::MAX) - 65_536;
+    let first = images.integer("build_first_user", 1_900_000_000, 100_000..=last, doc);
+    u32::try_from(first).unwrap_or(u32::MAX)
 }
 
 fn whole_path(text: &str) -> Result<PathBuf, String> {

@@ -88,10 +88,14 @@ fn open_builds(config: &Config) -> anyhow::Result<Builds> {
     let settings = miren_build::Settings {
         folder: config.data_dir.join("builds"),
         run_dir: config.run_dir.join("builds"),
-        auth_file: images.auth_file.clone(),
+        helper: "/proc/self/exe".into(),
+        auths: Auths::from_file(&images.auth_file),
+        registries: images.registries.clone(),
         plain_http: images.limits.plain_http.clone(),
+        first_user: images.build.first_user,
         limit: images.build.limit,
         memory: images.build.memory.0,
+        processes: images.build.processes,
         cache: images.build.cache.0,
         programs: images.build.programs.clone(),
     };

@@ -4,12 +4,14 @@ use crate::app::spec;
 use crate::executor::Executor;
 use crate::record::Content;
 use miren_api::app_file::dockerfile_of;
+use miren_api::id::AppName;
 use miren_api::settings::Bytes;
 use miren_build::{BuildError, Builds};
 use miren_image::{Auths, Digest, Image, ImageError, Images, Progress, Reference};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 mod building;
@@ -30,9 +32,18 @@ pub struct Fetcher {
     pub store: Images,
     auths: Auths,
     turns: Semaphore,
-    builds: Builds,
+    builds: Arc<Builds>,
     /// Sent lately, newest first; not yet named by any deploy, perhaps.
     sent: Mutex<VecDeque<Image>>,
+}
+
+/// What a version is made of.
+#[derive(Clone, Copy)]
+pub struct Wanted<'w> {
+    pub app: &'w AppName,
+    pub content: &'w Content,
+    /// Has the folder that a Dockerfile is in.
+    pub artifacts: &'w Path,
 }
 
 /// Why a deploy does not get its image.
@@ -64,7 +75,7 @@ impl Fetcher {
         Self {
             store,
             auths,
-            builds,
+            builds: Arc::new(builds),
             turns: Semaphore::new(at_once),
             sent: Mutex::default(),
         }
@@ -79,11 +90,14 @@ impl Fetcher {
 
     /// Every image of a version, pulled or built. One whose digest is known is taken under that digest only.
     ///
-    /// `artifacts` has the folder that a Dockerfile is in. `tell` gets what is to be read by people.
+    /// `tell` gets what is to be read by people.
     pub async fn fetch(
         &self,
-        content: &Content,
-        artifacts: &Path,
+        Wanted {
+            app,
+            content,
+            artifacts,
+        }: Wanted<'_>,
         executor: &dyn Executor,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Fetched, FetchError> {
@@ -94,7 +108,12 @@ impl Fetcher {
                 (Some(dockerfile), None) if pinned.is_some() => return Err(FetchError::Unbuilt(dockerfile.to_owned())),
                 (Some(dockerfile), None) => {
                     let folder = spec::folder(artifacts, &content.artifact);
-                    self.build(&folder, dockerfile, executor, tell).await?
+                    let wanted = building::Wanted {
+                        app,
+                        folder,
+                        dockerfile,
+                    };
+                    self.build(wanted, executor, tell).await?
                 }
                 (None, None) => self.pull(name, *pinned, tell).await?,
             };

@@ -45,6 +45,7 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     miren_sandbox::helper_main_if_asked();
+    miren_build::helper_main_if_asked();
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

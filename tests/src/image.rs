@@ -19,6 +19,7 @@ use crate::binaries::sample_app;
 pub struct ContainerImage {
     layers: Vec<Vec<u8>>,
     config: Value,
+    elsewhere: Option<String>,
 }
 
 impl ContainerImage {
@@ -36,6 +37,7 @@ impl ContainerImage {
                 "Entrypoint": ["/srv/app"], "WorkingDir": "/srv", "User": "1000:1000",
                 "Env": ["PATH=/srv"], "ExposedPorts": { "8080/tcp": {} },
             }),
+            elsewhere: None,
         }
     }
 
@@ -52,7 +54,20 @@ impl ContainerImage {
         Self {
             layers,
             config: json!({ "Env": ["PATH=/usr/bin:/bin"] }),
+            elsewhere: None,
         }
+    }
+
+    /// What every build on it does first, as `ONBUILD` says it.
+    pub fn on_build(mut self, steps: &[&str]) -> Self {
+        self.config["OnBuild"] = json!(steps);
+        self
+    }
+
+    /// The last layer is said to be elsewhere.
+    pub fn with_layer_at(mut self, url: &str) -> Self {
+        self.elsewhere = Some(url.to_owned());
+        self
     }
 
     fn config(&self) -> Vec<u8> {
@@ -91,12 +106,18 @@ impl ContainerImage {
     fn contents(&self) -> (Vec<u8>, Vec<Vec<u8>>) {
         let config = self.config();
         let layer = |layer: &Vec<u8>| described("application/vnd.oci.image.layer.v1.tar", layer);
+        let mut layers: Vec<Value> = self.layers.iter().map(layer).collect();
+        let mut blobs = self.layers.clone();
+        if let (Some(url), Some(last)) = (&self.elsewhere, layers.last_mut()) {
+            last["urls"] = json!([url]);
+            last["mediaType"] = json!("application/vnd.oci.image.layer.nondistributable.v1.tar");
+            blobs.pop();
+        }
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": described("application/vnd.oci.image.config.v1+json", &config),
-            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+            "layers": layers,
         });
-        let mut blobs = self.layers.clone();
         blobs.push(config);
         (manifest.to_string().into_bytes(), blobs)
     }
@@ -169,6 +190,10 @@ impl Registry {
             }
         });
         registry
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Has an image under a name, in place of what had it; says the whole name.

@@ -23,6 +23,7 @@ struct ControlToml<'l> {
     network: NetworkTable<'l>,
     ingress: IngressTable,
     runtime: RuntimeTable<'l>,
+    images: ImagesTable<'l>,
     drain: DrainTable,
     metrics: Listen,
 }
@@ -59,6 +60,11 @@ struct RuntimeTable<'l> {
 }
 
 #[derive(Serialize)]
+struct ImagesTable<'l> {
+    registries: &'l [String],
+}
+
+#[derive(Serialize)]
 struct DrainTable {
     node_timeout: &'static str,
 }
@@ -92,6 +98,8 @@ pub struct ControlSettings<'s> {
     pub containerd_socket: &'s Path,
     /// Where the proxy takes requests.
     pub http: SocketAddr,
+    /// Of this machine and its network, that Dockerfiles may name.
+    pub registries: &'s [String],
 }
 
 /// `control.toml`.
@@ -121,6 +129,9 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
         runtime: RuntimeTable {
             kind: settings.runtime,
             socket: settings.containerd_socket,
+        },
+        images: ImagesTable {
+            registries: settings.registries,
         },
         drain: DrainTable {
             node_timeout: NODE_TIMEOUT,
@@ -161,12 +172,14 @@ mod tests {
             runtime: "containerd",
             containerd_socket: Path::new("/run/c.sock"),
             http: "127.0.0.1:8081".parse().unwrap(),
+            registries: &["127.0.0.1:5000".into()],
         };
         let text = control(&layout(), &settings).unwrap();
         let read: Value = toml::from_str(&text).unwrap();
         assert_eq!(read["name"].as_str(), Some("dev"));
         assert_eq!(read["on_stop"].as_str(), Some("remove"));
         assert_eq!(read["runtime"]["socket"].as_str(), Some("/run/c.sock"));
+        assert_eq!(read["images"]["registries"][0].as_str(), Some("127.0.0.1:5000"));
         assert_eq!(read["run_dir"].as_str(), Some("/srv/a \"quoted\" place/run"));
         assert_eq!(read["network"]["subnet"].as_str(), Some("10.64.16.0/20"));
         assert_eq!(read["fast_path"]["pin_dir"].as_str(), Some("/sys/fs/bpf/miren-dev"));

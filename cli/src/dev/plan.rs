@@ -122,6 +122,7 @@ impl Plan {
             },
             containerd_socket: &options.containerd_socket,
             http: self.http,
+            registries: &options.registries,
         };
         write(&self.layout.control_toml(), config::control(&self.layout, &settings))
     }

@@ -1,34 +1,52 @@
 //! Decides which images a Dockerfile stands on, as far as its text says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 /// Most images that are fetched ahead for one build.
 const MOST: usize = 16;
 
-/// The images that `FROM` and `COPY --from` name, each once, in order; those that only the builder can tell are left out.
+/// The images that `FROM`, `COPY --from` and `RUN --mount` name, each once, in order; those that only the builder can tell are left out.
 pub(crate) fn of(dockerfile: &str) -> Vec<String> {
     let mut found = Found::default();
     let joined = dockerfile.replace("\\\n", " ");
-    for line in joined.lines() {
+    let mut lines = joined.lines();
+    while let Some(line) = lines.next() {
         let mut words = line.split_whitespace();
         let Some(instruction) = words.next() else { continue };
         match instruction.to_ascii_uppercase().as_str() {
             "FROM" => found.from(words),
             "ARG" if found.stages == 0 => found.argument(words),
             "COPY" => found.copy(words),
+            "RUN" => found.mounts(words),
             _ => {}
+        }
+        // What a step is given word by word has no instructions in it.
+        if let Some(end) = here_document(line) {
+            lines.by_ref().find(|line| line.trim() == end);
         }
     }
     found.images
 }
 
-/// The registry of an image, if it is on this machine's loopback.
-pub(crate) fn loopback_registry(image: &str) -> Option<&str> {
-    let (registry, _) = image.split_once('/')?;
-    let host = registry.split_once(':').map_or(registry, |(host, _)| host);
-    let is_loopback = host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    is_loopback.then_some(registry)
+/// The image that is to read the rest, where a builder does as such a line says: `# syntax=docker/dockerfile:1`.
+pub(crate) fn frontend(dockerfile: &str) -> Option<String> {
+    let directives = dockerfile
+        .lines()
+        .map_while(|line| line.trim().strip_prefix('#')?.split_once('='));
+    let mut said = directives.filter(|(name, _)| name.trim().eq_ignore_ascii_case("syntax"));
+    said.next()
+        .and_then(|(_, image)| image.split_whitespace().next().map(str::to_owned))
+}
+
+/// The word that ends what begins with this line, where `RUN <<END` or `COPY <<END /file` does.
+fn here_document(line: &str) -> Option<&str> {
+    let is_taken = ["RUN", "COPY", "ADD"].iter().any(|name| {
+        let begins = line.trim_start().get(..name.len());
+        begins.is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+    });
+    let (_, rest) = line.split_once("<<").filter(|_| is_taken)?;
+    let word = rest.trim_start_matches('-').split_whitespace().next()?;
+    Some(word.trim_matches(['"', '\''])).filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
 #[derive(Default)]
@@ -54,6 +72,18 @@ impl Found {
     fn copy<'l>(&mut self, words: impl Iterator<Item = &'l str>) {
         let options = words.take_while(|word| word.starts_with("--"));
         let from: Vec<&str> = options.filter_map(|option| option.strip_prefix("--from=")).collect();
+        for image in from.into_iter().filter(|name| name.parse::<usize>().is_err()) {
+            self.add(image);
+        }
+    }
+
+    fn mounts<'l>(&mut self, words: impl Iterator<Item = &'l str>) {
+        let options = words.take_while(|word| word.starts_with("--"));
+        let mounts = options.filter_map(|option| option.strip_prefix("--mount="));
+        let from: Vec<&str> = mounts
+            .flat_map(|mount| mount.split(','))
+            .filter_map(|part| part.strip_prefix("from="))
+            .collect();
         for image in from.into_iter().filter(|name| name.parse::<usize>().is_err()) {
             self.add(image);
         }
@@ -103,14 +133,34 @@ fn is_of_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{loopback_registry, of};
+    use super::{frontend, of};
 
     #[test]
     fn images_are_told_from_stages() {
         let text = "# FROM nothing\nFROM --platform=linux/amd64 rust:1 AS build\nRUN make\n\
                     FROM build as tested\nfrom debian:12\nCOPY --chown=1:1 --from=build /a /a\nCOPY --from=0 /b /b\n\
-                    COPY --from=busybox:1 \\\n  /bin/busybox /\nCOPY --from=busybox:1 /x /y\nFROM scratch\n";
-        assert_eq!(of(text), ["rust:1", "debian:12", "busybox:1"]);
+                    COPY --from=busybox:1 \\\n  /bin/busybox /\nCOPY --from=busybox:1 /x /y\n\
+                    RUN --network=none --mount=type=bind,from=golang:1,target=/go --mount=from=build make from=none\n\
+                    FROM scratch\n";
+        assert_eq!(of(text), ["rust:1", "debian:12", "busybox:1", "golang:1"]);
+    }
+
+    #[test]
+    fn the_frontend_is_named_before_anything_else() {
+        let said = |text| frontend(text);
+        assert_eq!(
+            said("# escape=`\n#SYNTAX = r.example/a:1 rest\nFROM a").as_deref(),
+            Some("r.example/a:1")
+        );
+        assert_eq!(said("FROM a\n# syntax=r.example/a:1"), None);
+        assert_eq!(said("# a word\n# syntax=r.example/a:1"), None);
+    }
+
+    #[test]
+    fn what_a_step_is_given_names_no_image() {
+        let text = "FROM a\nRUN <<END\nFROM inside\nEND\nCOPY <<-'EOF' /x\nFROM inside\n  EOF\nRUN echo $((1<<2))\nFROM b\n\
+                    RUN cat << x\nFROM inside";
+        assert_eq!(of(text), ["a", "b"]);
     }
 
     #[test]
@@ -123,20 +173,6 @@ mod tests {
     #[test]
     fn nothing_is_taken_for_an_option() {
         assert_eq!(of("FROM -rf\nFROM\nFROM \"quoted\"\nCOPY --from= a b"), [""; 0]);
-    }
-
-    #[test]
-    fn registries_on_loopback_are_known() {
-        assert_eq!(loopback_registry("127.0.0.1:5000/shop:1"), Some("127.0.0.1:5000"));
-        assert_eq!(loopback_registry("localhost/shop"), Some("localhost"));
-        for other in [
-            "debian:12",
-            "10.0.0.1:5000/shop",
-            "localhost.example.com/shop",
-            "library/debian",
-        ] {
-            assert_eq!(loopback_registry(other), None, "{other}");
-        }
     }
 
     #[test]

@@ -1,26 +1,31 @@
-//! Decides what buildah is told and where it runs: in process, mount and network namespaces that end with it.
+//! Decides what buildah is told, and what each of its commands is given: a root of its own with only what that one needs.
 //!
-//! It has no daemon, so its whole tree of processes is ours to end. What it stands on is fetched first, from the host's
-//! network; the build itself, and with it every `RUN` and `ADD`, only has the network it is given.
+//! It has no daemon, so its whole tree of processes is ours to end. What it stands on is fetched first, with the credentials
+//! of one registry at a time; the build itself, and with it every step, has none.
 
-use crate::base;
-use crate::builds::{Build, Outside, Settings};
+use crate::builds::{Build, Outside};
 use crate::error::BuildError;
-use crate::job;
+use crate::jail::{CONTEXT, Folder, Jail, OUT, SCRATCH, STORAGE};
+use crate::limits::{self, Limits};
 use crate::program::Programs;
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::fs;
+use crate::registry::Base;
+use crate::relay::Relay;
+use crate::scratch::{IMAGE, Scratch};
+use crate::storage::{self, Storage};
+use crate::{job, login};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Arc;
+
+mod settings;
 
 const PROGRAM: &str = "buildah";
-/// Shares of the processor next to the 1024 of anything else: a build takes what is left over.
-const CPU_SHARES: &str = "128";
-/// The same for what buildah does itself, as a nice value.
+/// What it runs steps with: the first that is there.
+const RUNTIMES: [&str; 2] = ["runc", "crun"];
+/// What buildah itself leaves to others, as a nice value.
 const NICE: &str = "10";
-/// Puts name servers in the place of the host's, in this mount namespace only.
-const WITH_RESOLVERS: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+/// What the image is called until it is taken in. No Dockerfile may name it.
+const BUILT: &str = "localhost/miren-built:latest";
+const AUTH_FILE: &str = "/etc/containers/auth.json";
 
 pub(crate) fn answers(programs: &Programs) -> Result<(), String> {
     match programs.find(PROGRAM) {
@@ -30,184 +35,177 @@ pub(crate) fn answers(programs: &Programs) -> Result<(), String> {
 }
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
-    let bases = base::of(&build.text);
-    let place = Place::write(build.settings(), &bases)?;
-    // Of a build that was killed.
-    run(build, "buildah rm", place.local(build, &["rm", "--all"])).await?;
-    for image in bases {
-        let mut pull = place.local(build, &["pull", "--policy=ifnewer"]);
-        place.trust(&mut pull, build.settings());
-        pull.arg(&image);
-        (build.tell)(format!("pulling {image}"));
-        run(build, &format!("buildah pull {image}"), pull).await?;
+    let place = Place::make(build)?;
+    if place.storage.is_littered {
+        run(build, "buildah rm", place.jail(build, &["rm", "--all"])).await?;
+    }
+    for base in &build.bases {
+        pull(build, &place, base).await?;
     }
     let doing = format!("buildah build of {}", build.order.dockerfile);
-    run(build, &doing, place.build(build)?).await?;
-    let mut push = place.local(build, &["push", "--quiet"]);
-    push.arg("--signature-policy").arg(&place.policy).arg(build.built()?);
-    push.arg(format!("docker-archive:{}", build.archive.path().display()));
+    let built = run(build, &doing, place.build(build)).await;
+    built.map_err(|error| place.explain(error))?;
+    let mut push = place.jail(
+        build,
+        &["push", "--quiet", BUILT, &format!("docker-archive:{OUT}/{IMAGE}")],
+    );
+    push.folders.push(Folder::writable(&place.scratch.out(), OUT));
     run(build, "buildah push", push).await?;
-    if let Err(error) = bound_cache(build, &place).await {
-        tracing::warn!(%error, "the layers of earlier builds stay");
-    }
+    place.scratch.take(build.archive.path())?;
+    let closed = place.storage.close();
+    closed.map_err(BuildError::io("closing", &place.storage.folder))?;
+    bound_cache(build).await;
     Ok(())
 }
 
-async fn run(build: &Build<'_>, doing: &str, command: Command) -> Result<(), BuildError> {
+/// With its credentials and, if the operator named its registry, in a network that leads there and nowhere else.
+async fn pull(build: &Build<'_>, place: &Place, base: &Base) -> Result<(), BuildError> {
+    (build.tell)(format!("pulling {}", base.image));
+    let auths = &build.settings().auths;
+    let mut jail = place.jail(
+        build,
+        &["pull", "--policy=ifnewer", "--authfile", AUTH_FILE, &base.image],
+    );
+    let auth_file = login::file(auths, &[&base.registry]).await?;
+    let doing = format!("buildah pull {}", base.image);
+    if !base.is_named {
+        jail.network = place.network.clone();
+        jail.files.extend(settings::network(place.resolvers.as_deref(), ""));
+        jail.files.push((AUTH_FILE.into(), auth_file));
+        return run(build, &doing, jail).await;
+    }
+    let relay = Relay::open(&base.registry).await;
+    let relay = relay.map_err(BuildError::io("leading a network to", &base.registry))?;
+    jail.network = Some(relay.network());
+    jail.files.extend(settings::network(None, &relay.hosts));
+    jail.files.push((AUTH_FILE.into(), auth_file));
+    // What is between this machine and the world is not between it and its own.
+    jail.environment.retain(|(name, _)| !Programs::is_of_a_proxy(name));
+    run(build, &doing, jail).await
+}
+
+async fn run(build: &Build<'_>, doing: &str, jail: Jail) -> Result<(), BuildError> {
+    let (helper, programs) = (&build.settings().helper, &build.builds.programs);
+    let command = jail
+        .command(helper, programs)
+        .map_err(BuildError::io("preparing", helper))?;
     job::run(doing, command, &build.turn, build.tell).await
 }
 
-/// Its files.
+/// What all commands of one build have.
 struct Place {
-    storage: PathBuf,
-    registries: PathBuf,
-    policy: PathBuf,
-    resolvers: PathBuf,
+    storage: Storage,
+    scratch: Scratch,
+    groups: Vec<PathBuf>,
+    network: Option<PathBuf>,
+    resolvers: Option<String>,
+    files: Vec<(PathBuf, String)>,
 }
 
 impl Place {
-    /// Settings of its own: those of the host's administrator are for other uses.
-    ///
-    /// Registries on loopback are spoken to without TLS, as in a pull.
-    fn write(settings: &Settings, bases: &[String]) -> Result<Self, BuildError> {
-        let place = Self {
-            storage: settings.folder.join("buildah"),
-            registries: settings.folder.join("registries.conf"),
-            policy: settings.folder.join("policy.json"),
-            resolvers: settings.under_way().join("resolv.conf"),
+    fn make(build: &Build<'_>) -> Result<Self, BuildError> {
+        let settings = build.settings();
+        let folder = &settings.folder;
+        let limits = Limits {
+            memory: settings.memory,
+            processes: settings.processes,
         };
-        let mut registries =
-            "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"disabled\"\n".to_owned();
-        let on_loopback: BTreeSet<&str> = bases
-            .iter()
-            .filter_map(|image| base::loopback_registry(image))
-            .collect();
-        let plain = settings.plain_http.iter().map(String::as_str);
-        for registry in on_loopback.into_iter().chain(plain) {
-            // Debug quotes as TOML does what a registry's name can have.
-            let _ = write!(registries, "[[registry]]\nlocation = {registry:?}\ninsecure = true\n");
-        }
-        let files = [
-            (&place.registries, registries.as_str()),
-            (&place.policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#),
-        ];
-        for (path, text) in files {
-            fs::write(path, text).map_err(BuildError::io("writing", path))?;
-        }
-        Ok(place)
+        let groups = match build.order.outside {
+            Some(Outside { cgroup, .. }) => {
+                limits::hold(cgroup, limits).map_err(BuildError::io("limiting", PathBuf::from(cgroup)))?
+            }
+            None => Vec::new(),
+        };
+        Ok(Self {
+            storage: Storage::open(settings, build.order.app)
+                .map_err(BuildError::io("opening the layers in", folder))?,
+            scratch: Scratch::make(settings).map_err(BuildError::io("making a folder in", folder))?,
+            groups,
+            network: build.order.outside.map(|outside| outside.network.clone()),
+            resolvers: build.order.outside.map(|outside| outside.resolvers.clone()),
+            files: settings::files(settings, &build.bases),
+        })
     }
 
-    /// buildah in namespaces of its own, but in the host's network.
-    fn local(&self, build: &Build<'_>, arguments: &[&str]) -> Command {
-        let mut command = build.builds.programs.command("setpriv");
-        command.args(["--pdeathsig", "SIGKILL", "--"]);
-        isolate(&mut command);
-        self.buildah(&mut command, build, arguments);
-        command
+    /// buildah with its storage, and no network.
+    fn jail(&self, build: &Build<'_>, arguments: &[&str]) -> Jail {
+        let (settings, programs) = (build.settings(), &build.builds.programs);
+        let mut folders = vec![
+            Folder::writable(&self.storage.folder, STORAGE),
+            Folder::writable(&self.scratch.large(), SCRATCH),
+        ];
+        if let Some(own) = &settings.programs {
+            folders.push(Folder {
+                host: own.clone(),
+                inside: own.clone(),
+                writable: false,
+            });
+        }
+        let own = [("HOME", "/tmp"), ("TMPDIR", SCRATCH), ("USER", "build")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let nice = ["nice", "-n", NICE, PROGRAM];
+        Jail {
+            place: settings.run_dir.clone(),
+            groups: self.groups.clone(),
+            first_user: settings.first_user,
+            folders,
+            files: self.files.clone(),
+            environment: programs.environment().into_iter().chain(own).collect(),
+            command: nice.iter().chain(arguments).map(|word| (*word).to_owned()).collect(),
+            ..Jail::default()
+        }
     }
 
     /// The build itself, in the network that it is given.
-    fn build(&self, build: &Build<'_>) -> Result<Command, BuildError> {
-        let programs = &build.builds.programs;
-        let mut command = match build.order.outside {
-            None => programs.command("setpriv"),
-            Some(outside) => {
-                let mut command = programs.command("nsenter");
-                command
-                    .arg(format!("--net={}", outside.network.display()))
-                    .args(["--", "setpriv"]);
-                command
-            }
-        };
-        command.args(["--pdeathsig", "SIGKILL", "--"]);
-        isolate(&mut command);
-        if let Some(Outside { resolvers, .. }) = build.order.outside.filter(|outside| !outside.resolvers.is_empty()) {
-            fs::write(&self.resolvers, resolvers).map_err(BuildError::io("writing", &self.resolvers))?;
-            command.args(["sh", "-c", WITH_RESOLVERS]).arg(&self.resolvers);
-        }
-        // Its network is that of buildah itself, and of nothing else.
+    fn build(&self, build: &Build<'_>) -> Jail {
+        // Its network is that of buildah itself, and of nothing else; limits are set where it does not see them.
         let own = [
             "build",
             "--layers",
             "--pull=false",
             "--format=docker",
-            "--isolation=oci",
-            "--network=host",
+            "--isolation=rootless",
         ];
-        self.buildah(&mut command, build, &own);
-        self.trust(&mut command, build.settings());
-        command
-            .arg(format!("--memory={}", build.settings().memory))
-            .arg(format!("--cpu-shares={CPU_SHARES}"));
-        if let Some(outside) = build.order.outside {
-            command.arg(format!("--cgroup-parent={}", outside.cgroup));
-        }
-        command
-            .arg("--iidfile")
-            .arg(build.id_file.path())
-            .arg("--file")
-            .arg(build.dockerfile())
-            .arg(build.order.folder);
-        Ok(command)
+        let mut jail = self.jail(build, &own);
+        let runtime = RUNTIMES.iter().find_map(|name| build.builds.programs.find(name));
+        let runtime = runtime.map(|path| format!("--runtime={}", path.display()));
+        let dockerfile = Path::new(CONTEXT).join(build.order.dockerfile).display().to_string();
+        let rest = [
+            "--network=host",
+            "--authfile",
+            AUTH_FILE,
+            "--tag",
+            BUILT,
+            "--file",
+            &dockerfile,
+            CONTEXT,
+        ];
+        jail.command.extend(runtime.into_iter().chain(rest.map(str::to_owned)));
+        jail.folders.push(Folder::read_only(build.order.folder, CONTEXT));
+        jail.files.extend(settings::network(self.resolvers.as_deref(), ""));
+        jail.files.push((AUTH_FILE.into(), login::NONE.to_owned()));
+        jail.network.clone_from(&self.network);
+        jail
     }
 
-    fn buildah(&self, command: &mut Command, build: &Build<'_>, arguments: &[&str]) {
-        let settings = build.settings();
-        command
-            .args(["nice", "-n", NICE, PROGRAM, "--storage-driver=overlay", "--root"])
-            .arg(&self.storage)
-            .arg("--runroot")
-            .arg(&settings.run_dir)
-            .args(arguments)
-            .env("HOME", &settings.folder)
-            .env("TMPDIR", settings.under_way())
-            .env("CONTAINERS_REGISTRIES_CONF", &self.registries);
-    }
-
-    /// How it meets registries.
-    fn trust(&self, command: &mut Command, settings: &Settings) {
-        command.arg("--signature-policy").arg(&self.policy);
-        if settings.auth_file.is_file() {
-            command.arg("--authfile").arg(&settings.auth_file);
+    /// A builder that is killed cannot say what for.
+    fn explain(&self, error: BuildError) -> BuildError {
+        match limits::is_out_of_memory(&self.groups) {
+            true => BuildError::OutOfMemory(Box::new(error)),
+            false => error,
         }
     }
 }
 
-/// Everything that is started from here on ends with its first process, and its mounts with it.
-fn isolate(command: &mut Command) {
-    command.args([
-        "unshare",
-        "--mount",
-        "--propagation=private",
-        "--pid",
-        "--fork",
-        "--kill-child=SIGKILL",
-        "--mount-proc",
-        "--",
-    ]);
-}
-
-/// Layers are kept for the next build, up to a size; beyond that all are thrown away, and the next build starts anew.
-async fn bound_cache(build: &Build<'_>, place: &Place) -> Result<(), BuildError> {
-    let storage = place.storage.clone();
-    let measuring = tokio::task::spawn_blocking(move || size(&storage)).await;
-    if measuring.unwrap_or(u64::MAX) <= build.settings().cache {
-        return Ok(());
+/// Layers are kept for the next build, up to a size.
+async fn bound_cache(build: &Build<'_>) {
+    let (builds, turn) = (Arc::clone(build.builds), Arc::clone(&build.turn));
+    let bounding = tokio::task::spawn_blocking(move || {
+        let bounded = storage::bound(&builds.settings, &builds.programs);
+        drop(turn);
+        bounded
+    });
+    if let Ok(Err(error)) = bounding.await {
+        tracing::warn!(%error, "the layers of earlier builds stay");
     }
-    tracing::info!("throwing away the layers of earlier builds");
-    let remove = place.local(build, &["rmi", "--all", "--force"]);
-    job::run("buildah rmi", remove, &build.turn, &|_| ()).await
-}
-
-/// Bytes below a folder. What vanishes meanwhile does not count.
-fn size(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(found) if found.is_dir() => size(&entry.path()),
-            Ok(found) => found.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

@@ -16,7 +16,8 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     let dockerfile = build.dockerfile();
     let beside = dockerfile.parent().unwrap_or(build.order.folder);
     let name = Path::new(build.order.dockerfile).file_name().unwrap_or_default();
-    let mut command = BUILDKIT.command(build);
+    let place = Client::place(build).await?;
+    let mut command = BUILDKIT.command(build, &place);
     command
         .args(["build", "--progress=plain", "--frontend=dockerfile.v0"])
         .arg(format!("--local=context={}", build.order.folder.display()))

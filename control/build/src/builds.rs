@@ -6,8 +6,10 @@ use crate::docker::DOCKER;
 use crate::error::BuildError;
 use crate::job::{Tell, Turn};
 use crate::program::Programs;
-use crate::{buildah, buildkit, context, docker};
+use crate::registry::{self, Base};
+use crate::{base, buildah, buildkit, context, docker, storage};
 use miren_api::app_file::Builder;
+use miren_image::Auths;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,6 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+
+/// Begins the names of folders that are being removed.
+const DISCARDED: &str = "discarded-";
+/// Where layers were as long as builders were the host's root.
+const FORMER_LAYERS: &str = "buildah";
 
 /// In the order in which they are looked for.
 const BUILDERS: [Builder; 3] = [Builder::Buildkit, Builder::Buildah, Builder::Docker];
@@ -24,16 +31,24 @@ const BUILDERS: [Builder; 3] = [Builder::Buildkit, Builder::Buildah, Builder::Do
 pub struct Settings {
     /// Keeps buildah's layers from build to build, and what is under way.
     pub folder: PathBuf,
-    /// Of buildah, for as long as the machine runs.
+    /// Empty: roots of builds are put together there, each where only its own processes see it.
     pub run_dir: PathBuf,
-    /// Credentials for registries, in the form of docker's `config.json`.
-    pub auth_file: PathBuf,
-    /// Registries that are spoken to without TLS.
+    /// A program that begins with [`helper_main_if_asked`](crate::helper_main_if_asked).
+    pub helper: PathBuf,
+    /// Credentials for registries; a builder is only handed those that it needs.
+    pub auths: Auths,
+    /// Registries of this machine and its network that Dockerfiles may name, as host or host:port.
+    pub registries: Vec<String>,
+    /// The same, spoken to without TLS.
     pub plain_http: Vec<String>,
+    /// The host's user and group that is root in builds; those after it are their other users.
+    pub first_user: u32,
     /// Longest build, from its turn on.
     pub limit: Duration,
-    /// What one step of a build may use, bytes.
+    /// What all processes of a build together may use, bytes.
     pub memory: u64,
+    /// Most processes and threads of a build.
+    pub processes: u64,
     /// Size from which buildah's layers are thrown away after a build, bytes.
     pub cache: u64,
     /// Looked through for builders before the usual places.
@@ -51,12 +66,14 @@ pub struct Builds {
 /// A folder to make an image of.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'o> {
+    /// Name of the app whose folder it is; the layers of one are never used for another.
+    pub app: &'o str,
     pub folder: &'o Path,
     /// Path of the Dockerfile in it.
     pub dockerfile: &'o str,
     /// None: the first that is there.
     pub builder: Option<Builder>,
-    /// The part of the machine that a builder without isolation of its own uses. None: it uses the host's.
+    /// The part of the machine that a builder without isolation of its own uses. None: no network, and no limits.
     pub outside: Option<&'o Outside>,
 }
 
@@ -73,13 +90,13 @@ pub struct Outside {
 
 /// One build that has its turn.
 pub(crate) struct Build<'b> {
-    pub(crate) builds: &'b Builds,
+    pub(crate) builds: &'b Arc<Builds>,
     pub(crate) order: Order<'b>,
-    /// What the Dockerfile says.
-    pub(crate) text: String,
+    /// Images that the Dockerfile names.
+    pub(crate) bases: Vec<Base>,
     /// Where the image goes.
     pub(crate) archive: Archive,
-    /// Where the builder writes the id of what it built.
+    /// Where docker's client writes the id of what was built.
     pub(crate) id_file: Archive,
     pub(crate) turn: Turn,
     pub(crate) tell: Tell<'b>,
@@ -92,13 +109,11 @@ impl Builds {
     /// When the folders cannot be made.
     pub fn open(settings: Settings) -> io::Result<Self> {
         let under_way = settings.under_way();
-        match fs::remove_dir_all(&under_way) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        for folder in [&under_way, &settings.run_dir] {
+        for folder in [&settings.folder, &settings.run_dir] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
+        discard(&settings, [&under_way, &settings.folder.join(FORMER_LAYERS)])?;
+        fs::DirBuilder::new().mode(0o700).create(&under_way)?;
         Ok(Self {
             programs: Programs::new(settings.programs.as_deref()),
             settings,
@@ -110,12 +125,17 @@ impl Builds {
     ///
     /// # Errors
     /// Why there is none, with the last lines of the builder.
-    pub async fn build(&self, order: Order<'_>, tell: Tell<'_>) -> Result<Archive, BuildError> {
+    pub async fn build(self: &Arc<Self>, order: Order<'_>, tell: Tell<'_>) -> Result<Archive, BuildError> {
         let (folder, dockerfile) = (order.folder.to_owned(), order.dockerfile.to_owned());
         let checking = tokio::task::spawn_blocking(move || context::check(&folder, &dockerfile));
         let checked = checking.await.map_err(io::Error::other);
         let text = checked.map_err(BuildError::io("reading", order.dockerfile))??;
         let builder = self.choose(order.builder).await?;
+        let mut images = base::of(&text);
+        if builder != Builder::Buildah {
+            images.extend(base::frontend(&text));
+        }
+        let bases = registry::admit(&images, &self.settings.named())?;
         if self.turns.available_permits() == 0 {
             tell("waiting for another build".to_owned());
         }
@@ -125,9 +145,9 @@ impl Builds {
         let build = Build {
             builds: self,
             order,
-            text,
-            archive: Archive::new(self.settings.new_file("tar")),
-            id_file: Archive::new(self.settings.new_file("id")),
+            bases,
+            archive: Archive::new(self.settings.new_path("tar")),
+            id_file: Archive::new(self.settings.new_path("id")),
             turn: Arc::new(turn),
             tell,
         };
@@ -161,12 +181,44 @@ impl Builds {
     }
 }
 
+/// Moves folders out of the way at once, and removes them beside everything else: a build may have filled them.
+fn discard(settings: &Settings, folders: [&Path; 2]) -> io::Result<()> {
+    for folder in folders {
+        let out = settings
+            .folder
+            .join(format!("{DISCARDED}{:016x}", rand::random::<u64>()));
+        match fs::rename(folder, &out) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let entries = fs::read_dir(&settings.folder)?.collect::<io::Result<Vec<_>>>()?;
+    let discarded = entries
+        .into_iter()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(DISCARDED));
+    let discarded: Vec<PathBuf> = discarded.map(|entry| entry.path()).collect();
+    std::thread::spawn(move || {
+        for folder in discarded {
+            if let Err(error) = storage::remove(&folder) {
+                tracing::warn!(folder = %folder.display(), %error, "what earlier builds left stays until the next start");
+            }
+        }
+    });
+    Ok(())
+}
+
 impl Settings {
+    /// Every registry that the operator named, for whatever use.
+    fn named(&self) -> Vec<String> {
+        [self.registries.as_slice(), &self.plain_http].concat()
+    }
+
     pub(crate) fn under_way(&self) -> PathBuf {
         self.folder.join("under-way")
     }
 
-    fn new_file(&self, kind: &str) -> PathBuf {
+    /// One that nothing has.
+    pub(crate) fn new_path(&self, kind: &str) -> PathBuf {
         self.under_way().join(format!("{:016x}.{kind}", rand::random::<u64>()))
     }
 }

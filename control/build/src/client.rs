@@ -1,8 +1,12 @@
 //! Decides how a builder with a daemon is reached: by its client, which ends with us. The daemon isolates what it builds.
 
 use crate::builds::Build;
+use crate::error::BuildError;
+use crate::login;
 use crate::program::Programs;
-use std::process::Command;
+use crate::scratch::Scratch;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A daemon that is there answers in milliseconds.
@@ -31,14 +35,24 @@ impl Client {
         }
     }
 
-    pub(crate) fn command(&self, build: &Build<'_>) -> Command {
+    pub(crate) fn command(&self, build: &Build<'_>, place: &Scratch) -> Command {
         let mut command = build.builds.programs.command("setpriv");
         command
             .args(["--pdeathsig", "SIGKILL", "--", self.program])
-            .env("HOME", &build.settings().folder);
-        if let Some(folder) = build.settings().auth_file.parent() {
-            command.env("DOCKER_CONFIG", folder);
-        }
+            .stdin(Stdio::null())
+            .env("HOME", place.folder())
+            .env("DOCKER_CONFIG", place.folder());
         command
+    }
+
+    /// A folder for it, with the credentials of the registries that the Dockerfile names; the host's own are not shown.
+    pub(crate) async fn place(build: &Build<'_>) -> Result<Scratch, BuildError> {
+        let settings = build.settings();
+        let scratch = Scratch::make(settings).map_err(BuildError::io("making a folder in", &settings.folder))?;
+        let registries: Vec<&str> = build.bases.iter().map(|base| base.registry.as_str()).collect();
+        let config = login::file(&settings.auths, &registries).await?;
+        let path = scratch.folder().join("config.json");
+        fs::write(&path, config).map_err(BuildError::io("writing", &path))?;
+        Ok(scratch)
     }
 }

@@ -4,6 +4,7 @@ use crate::builds::Build;
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::job;
+use crate::scratch::Scratch;
 use std::process::Command;
 
 pub(crate) const DOCKER: Client = Client {
@@ -13,7 +14,8 @@ pub(crate) const DOCKER: Client = Client {
 };
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
-    let mut command = client(build);
+    let place = Client::place(build).await?;
+    let mut command = client(build, &place);
     command
         .args(["build", "--pull", "--force-rm"])
         .arg(format!("--memory={}", build.settings().memory))
@@ -25,11 +27,11 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     let doing = format!("docker build of {}", build.order.dockerfile);
     job::run(&doing, command, &build.turn, build.tell).await?;
     let image = build.built()?;
-    let mut save = client(build);
+    let mut save = client(build, &place);
     save.arg("save").arg("--output").arg(build.archive.path()).arg(&image);
     let saved = job::run("docker save", save, &build.turn, build.tell).await;
     // Its layers are in our own store from here on. One that something else uses stays.
-    let mut remove = client(build);
+    let mut remove = client(build, &place);
     remove.args(["image", "rm", "--no-prune", &image]);
     if let Err(error) = job::run("docker image rm", remove, &build.turn, &|_| ()).await {
         tracing::debug!(%error, "a built image stays with docker");
@@ -37,8 +39,8 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     saved
 }
 
-fn client(build: &Build<'_>) -> Command {
-    let mut command = DOCKER.command(build);
+fn client(build: &Build<'_>, place: &Scratch) -> Command {
+    let mut command = DOCKER.command(build, place);
     command.env("BUILDKIT_PROGRESS", "plain");
     command
 }

@@ -1,5 +1,6 @@
 //! Why there is no image, in words for whoever deployed the folder.
 
+use miren_image::ImageError;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,14 @@ pub enum BuildError {
     NoBuilder { tried: String },
     #[error("{file} leads out of the folder, or is no file")]
     Outside { file: String },
+    #[error(
+        "{image} is in {registry}, which may be this machine or its own network, where builds do not go; if they are to use that registry, name it in images.registries of the server's control.toml"
+    )]
+    Registry { image: String, registry: String },
+    #[error("credentials for a base image: {0}")]
+    Login(ImageError),
+    #[error("the build needed more memory than it may use (images.build_memory): {0}")]
+    OutOfMemory(Box<Self>),
     #[error("{doing}: {status}{tail}")]
     Failed { doing: String, status: String, tail: Tail },
     #[error("{doing} took longer than {limit:?} (images.build_timeout)")]

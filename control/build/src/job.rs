@@ -5,7 +5,7 @@ use crate::line;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -78,7 +78,7 @@ fn follow(
 
 fn start(command: &mut Command) -> io::Result<(PipeReader, Child)> {
     let (output, input) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    command.stdout(input.try_clone()?).stderr(input);
     Ok((output, command.spawn()?))
 }
 

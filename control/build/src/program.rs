@@ -46,13 +46,23 @@ impl Programs {
     /// A command that sees no variable of this process but those of a proxy.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> std::process::Command {
         let mut command = std::process::Command::new(program);
-        let path = std::env::join_paths(&self.places).unwrap_or_default();
-        command.env_clear().env("PATH", path).env("LC_ALL", "C");
+        command.env_clear().envs(self.environment());
+        command
+    }
+
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let places: Vec<String> = self.places.iter().map(|place| place.display().to_string()).collect();
+        let own = [("PATH", places.join(":")), ("LC_ALL", "C".to_owned())];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         let passed_on = PASSED_ON
             .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.envs(passed_on);
-        command
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        own.into_iter().chain(passed_on).collect()
+    }
+
+    /// Whether a variable says what is between this machine and the world.
+    pub(crate) fn is_of_a_proxy(name: &str) -> bool {
+        PASSED_ON.contains(&name)
     }
 
     /// Whether a command that asks a builder for a sign of life ends well within `limit`.

@@ -1,6 +1,6 @@
 //! Decides which credentials a registry is shown: those of docker's configuration file, or none.
 
-use crate::error::Fault;
+use crate::error::{Fault, ImageError};
 use docker_credential::{CredentialRetrievalError as Failure, DockerCredential};
 use std::fmt;
 use std::io;
@@ -50,6 +50,18 @@ impl Auths {
         let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".docker"));
         Self {
             file: folder.or_else(home).map(|folder| folder.join("config.json")),
+        }
+    }
+
+    /// User and password for a registry, for somebody else to show there. May run a credential helper.
+    ///
+    /// # Errors
+    /// When the file or the helper cannot be understood.
+    pub async fn login(&self, registry: &str) -> Result<Option<(String, String)>, ImageError> {
+        match self.of(registry).await {
+            Ok(Credentials::Anonymous) => Ok(None),
+            Ok(Credentials::Basic { user, password }) => Ok(Some((user, password))),
+            Err(fault) => Err(fault.during(format_args!("looking for credentials for {registry}"))),
         }
     }
 

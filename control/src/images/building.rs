@@ -3,21 +3,33 @@
 use super::{FetchError, Fetcher};
 use crate::app::spec;
 use crate::executor::Executor;
+use miren_api::id::AppName;
 use miren_build::{Order, Outside};
 use miren_image::Image;
 use std::fs::File;
-use std::path::Path;
+use std::path::PathBuf;
+
+/// What is to be built.
+pub(super) struct Wanted<'w> {
+    pub(super) app: &'w AppName,
+    /// Unpacked.
+    pub(super) folder: PathBuf,
+    pub(super) dockerfile: &'w str,
+}
 
 impl Fetcher {
-    /// Builds a Dockerfile of an unpacked folder; `tell` gets what the builder writes.
+    /// Builds a Dockerfile; `tell` gets what the builder writes.
     pub(super) async fn build(
         &self,
-        folder: &Path,
-        dockerfile: &str,
+        Wanted {
+            app,
+            folder,
+            dockerfile,
+        }: Wanted<'_>,
         executor: &dyn Executor,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Image, FetchError> {
-        let settings = spec::build(folder.to_owned()).await;
+        let settings = spec::build(folder.clone()).await;
         let settings = settings.map_err(|error| FetchError::Settings(error.message))?;
         let outlet = executor.outlet().await.map_err(FetchError::Outlet)?;
         let outside = outlet.as_ref().map(|outlet| Outside {
@@ -26,7 +38,8 @@ impl Fetcher {
             resolvers: outlet.resolvers.clone(),
         });
         let order = Order {
-            folder,
+            app: app.as_str(),
+            folder: &folder,
             dockerfile,
             builder: settings.builder,
             outside: outside.as_ref(),

@@ -360,8 +360,12 @@ pub fn images(folder: &Path) -> Fetcher {
     let builds = Builds::open(Settings {
         folder: own.join("builds"),
         run_dir: own.join("run"),
-        auth_file: own.join("none"),
+        helper: "/nonexistent".into(),
+        auths: Auths::none(),
+        registries: Vec::new(),
         plain_http: Vec::new(),
+        first_user: 1_900_000_000,
+        processes: 1000,
         limit: Duration::from_secs(600),
         memory: 1 << 30,
         cache: 1 << 30,

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::Node;
 use crate::binaries::Binaries;
 use crate::forbid;
+use crate::image::Registry;
 use crate::leftovers::{self, Leftover, Marks};
 
 /// The fast path of every node: `MIREN_TEST_FAST_PATH`, else `auto`.
@@ -47,6 +48,7 @@ pub struct NodeOptions {
     runtime: NodeRuntime,
     bpf: bool,
     environment: Vec<(String, String)>,
+    registries: Vec<String>,
 }
 
 impl NodeOptions {
@@ -66,6 +68,7 @@ impl NodeOptions {
             runtime: NodeRuntime::under_test(),
             bpf: true,
             environment: Vec::new(),
+            registries: Vec::new(),
         }
     }
 
@@ -78,6 +81,12 @@ impl NodeOptions {
     /// Another runtime than the one under test, for what only that one can suffer.
     pub fn runtime(mut self, runtime: NodeRuntime) -> Self {
         self.runtime = runtime;
+        self
+    }
+
+    /// A registry of this machine that Dockerfiles may name.
+    pub fn registry(mut self, registry: &Registry) -> Self {
+        self.registries.push(registry.address().to_string());
         self
     }
 
@@ -144,6 +153,9 @@ impl NodeOptions {
                 .arg(socket);
         }
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        for registry in &self.registries {
+            command.args(["--registry", registry]);
+        }
         if !self.bpf {
             forbid::bpf(&mut command);
         }

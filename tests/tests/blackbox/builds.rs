@@ -14,6 +14,12 @@ const HOST: &str = "shop.example.com";
 /// For what takes the machine a moment.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A node whose Dockerfiles may have bases from a registry on its loopback.
+fn node() -> (Node, Registry) {
+    let registry = Registry::start();
+    (NodeOptions::unique().registry(&registry).start(), registry)
+}
+
 /// What Dockerfiles of these tests stand on.
 fn tools(registry: &Registry) -> String {
     let image = ContainerImage::of_programs(&["/bin/bash", "/usr/bin/cat", "/usr/bin/sleep", "/usr/bin/timeout"]);
@@ -36,7 +42,7 @@ fn release(node: &Node) -> String {
 
 #[test]
 fn a_dockerfile_is_built_with_its_output_shown_and_served() {
-    let (node, registry) = (Node::start(), Registry::start());
+    let (node, registry) = node();
     let app = shop(&tools(&registry), "RUN echo one step of $((20 + 22))").release("one");
     fs::write(app.path().join(".dockerignore"), "*.secret\n").expect("a file");
     fs::write(app.path().join("some.secret"), "secret").expect("a file");
@@ -81,7 +87,7 @@ fn a_dockerfile_is_built_with_its_output_shown_and_served() {
 
 #[test]
 fn b2_a_build_that_fails_says_why_and_leaves_what_serves() {
-    let (node, registry) = (Node::start(), Registry::start());
+    let (node, registry) = node();
     let base = tools(&registry);
     node.deploy_at(&shop(&base, "").release("one"), HOST);
     let failed = node.cli.deploy(shop(&base, "RUN echo the reason >&2; exit 3").path());
@@ -115,7 +121,8 @@ fn knock(address: Ipv4Addr, port: u16) -> String {
 
 #[test]
 fn a_build_sees_nothing_of_the_host_and_reaches_no_sandbox() {
-    let (node, registry) = (NodeOptions::unique().http("0.0.0.0:0").start(), Registry::start());
+    let registry = Registry::start();
+    let node = NodeOptions::unique().registry(&registry).http("0.0.0.0:0").start();
     let base = tools(&registry);
     node.deploy_at(&AppFolder::rust("other").fixed(1), "other.example.com");
     let other = node.wait_running("other", 1).remove(0);
@@ -197,7 +204,7 @@ fn wait_gone(mark: &str) {
 
 #[test]
 fn a_build_that_is_called_off_ends_with_all_its_processes() {
-    let (node, registry) = (Node::start(), Registry::start());
+    let (node, registry) = node();
     let base = tools(&registry);
     let mark = format!("{}-off", node.name());
     let (mut following, id) = hanging(&node, &base, &mark);
@@ -212,7 +219,7 @@ fn a_build_that_is_called_off_ends_with_all_its_processes() {
 
 #[test]
 fn a_build_dies_with_control_and_begins_anew_with_the_next() {
-    let (node, registry) = (Node::start(), Registry::start());
+    let (node, registry) = node();
     let base = tools(&registry);
     let mark = format!("{}-kill", node.name());
     let (mut following, id) = hanging(&node, &base, &mark);

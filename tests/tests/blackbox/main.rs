@@ -14,6 +14,7 @@ mod egress;
 mod exec;
 mod full_disks;
 mod identities;
+mod hostile_builds;
 mod images;
 mod isolation;
 mod kills;

@@ -60,7 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-loader", &["miren-abi", "miren-log"]),
     ("miren-api", &[]),
     ("miren-api-fuzz", &["miren-api"]),
-    ("miren-build", &["miren-api"]),
+    ("miren-build", &["miren-api", "miren-image"]),
     ("miren-disk", &["miren-api"]),
     ("miren-image", &[]),
     (

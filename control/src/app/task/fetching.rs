@@ -3,7 +3,7 @@
 use super::Task;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
-use crate::images::Fetched;
+use crate::images::{Fetched, Wanted};
 use crate::record::Content;
 use miren_api::deploy::DeployStatus;
 use miren_image::Image;
@@ -73,9 +73,15 @@ impl Task {
     pub(super) fn begin_to_fetch(&mut self, seq: u64, content: Content, key: &str) {
         let output = self.world.outputs.open(key);
         let (world, events) = (Arc::clone(&self.world), self.events.clone());
+        let app = self.state.app.name.clone();
         let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
-            let fetched = world.images.fetch(&content, &world.artifacts, &*world.executor, &tell);
+            let wanted = Wanted {
+                app: &app,
+                content: &content,
+                artifacts: &world.artifacts,
+            };
+            let fetched = world.images.fetch(wanted, &*world.executor, &tell);
             // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
             let result = match miren_log::caught("the images of a deploy", fetched).await {
                 Ok(fetched) => fetched.map_err(|error| error.to_string()),
