@@ -4,7 +4,6 @@
 //! here but what the verb was asked for as it is: the output of `miren sandbox exec`, the value of `miren env get`.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +27,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     for character in document.chars() {
         match is_obeyed(character) && !character.is_ascii_whitespace() {
             // All of them have one code unit, and stand within strings: elsewhere JSON has no such characters.
-            true => drop(write!(shown, "\\u{:04x}", u32::from(character))),
+            true => shown.push_str(&format!("\\u{:04x}", u32::from(character))),
             false => shown.push(character),
         }
     }
@@ -46,9 +45,8 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
             character if !is_spelt(character) => shown.push(character),
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
-            // Nothing that is written to a string fails.
-            character if character.is_ascii() => drop(write!(shown, "\\x{:02x}", u32::from(character))),
-            character => drop(write!(shown, "\\u{{{:x}}}", u32::from(character))),
+            character if character.is_ascii() => shown.push_str(&format!("\\x{:02x}", u32::from(character))),
+            character => shown.push_str(&format!("\\u{{{:x}}}", u32::from(character))),
         }
     }
     Cow::Owned(shown)

@@ -56,7 +56,8 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
                 answer: found.answer,
             });
         }
-        if pool.pool.state == PoolState::Cooldown {
+        // One that was only replaced too often is there again within seconds: that is waited for.
+        if pool.pool.state == PoolState::Cooldown && pool.pool.crash_count > 0 {
             return Err(crashed(apps, pool, waited));
         }
         waited = true;

@@ -19,4 +19,5 @@ mod limits;
 mod logs;
 mod node;
 mod read_only;
+mod seccomp;
 mod timing;
