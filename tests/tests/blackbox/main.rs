@@ -10,6 +10,7 @@ mod deploys;
 mod disk_story;
 mod disks;
 mod exec;
+mod hostile_sandboxes;
 mod images;
 mod isolation;
 mod kills;
