@@ -2,6 +2,7 @@
 
 use crate::args::{ColorChoice, Format, Global};
 use crate::failure::{Exit, Failure};
+use crate::shown;
 use crate::table::Table;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -17,8 +18,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// One or more whole lines. There is nobody to tell when stderr is closed.
+    /// One or more whole lines, with what a terminal would obey spelt out. There is nobody to tell when stderr is closed.
     pub fn line(&self, text: &str) {
+        self.write(&shown::text(text));
+    }
+
+    fn write(&self, text: &str) {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         // In one piece: what is dropped is dropped whole.
         let _ = sink.write_all(format!("{text}\n").as_bytes());
@@ -27,9 +32,10 @@ impl Notes {
 
     fn failure(&self, failure: &Failure) {
         let text = failure.in_words();
+        let text = shown::text(&text);
         match text.strip_prefix("error:") {
-            Some(rest) if self.color => self.line(&format!("\x1b[1;31merror:\x1b[0m{rest}")),
-            _ => self.line(&text),
+            Some(rest) if self.color => self.write(&format!("\x1b[1;31merror:\x1b[0m{rest}")),
+            _ => self.write(&text),
         }
     }
 }
@@ -122,21 +128,26 @@ impl Console {
         }
     }
 
-    /// A line of the result.
+    /// A line of the result, or several, with what a terminal would obey spelt out.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.verbatim(&shown::text(text))
+    }
+
+    /// A line of the result as it is: what was asked for to the letter, or has colours of its own.
+    pub fn verbatim(&mut self, text: &str) -> Result<(), Failure> {
         self.write(format_args!("{text}\n"))
     }
 
     /// The result as one indented JSON document.
     pub fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string()))?;
-        self.line(&text)
+        self.verbatim(&shown::json(&text))
     }
 
     /// One JSON document on one line: for streams.
     pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?;
-        self.line(&text)
+        self.verbatim(&shown::json(&text))
     }
 
     /// A list: all of it as JSON, or a table; "No <things> found" on stderr when there is none.
@@ -149,7 +160,7 @@ impl Console {
             return Ok(());
         }
         let text = table.render(self.color);
-        self.line(&text)
+        self.verbatim(&text)
     }
 
     /// One thing: as JSON, or its fields one a line.
@@ -172,7 +183,7 @@ impl Console {
             return Ok(());
         }
         let text = table.render(self.color);
-        self.line(&format!("\n{heading}\n{text}"))
+        self.verbatim(&format!("\n{heading}\n{text}"))
     }
 
     /// The result of something that was done: a JSON document, or a sentence.
@@ -202,7 +213,7 @@ impl Console {
         }
         if self.is_json() {
             // A reader that has gone cannot be told that something failed; the exit code still says so.
-            let _ = self.line(&failure.as_json());
+            let _ = self.verbatim(&shown::json(&failure.as_json()));
         } else {
             self.notes.failure(&failure);
         }

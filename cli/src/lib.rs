@@ -10,6 +10,7 @@ pub mod failure;
 pub mod paths;
 pub mod preview;
 pub mod prompt;
+pub mod shown;
 pub mod table;
 pub mod upload;
 pub mod usage;

@@ -1,6 +1,7 @@
 //! What is asked on the terminal, and what happens where there is none.
 
 use crate::failure::{Doing, Failure};
+use crate::shown;
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use std::io::{self, IsTerminal, Write};
 
@@ -27,7 +28,7 @@ pub async fn hidden(question: &str) -> Result<Option<String>, Failure> {
 /// Reads on another thread, so that Ctrl-C is still heard on this one.
 async fn ask(question: &str) -> Result<Option<String>, Failure> {
     let mut prompt = io::stderr();
-    write!(prompt, "{question}")?;
+    write!(prompt, "{}", shown::line(question))?;
     prompt.flush()?;
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

@@ -1,5 +1,6 @@
 //! Tables as people read them: upper-case headers, columns as wide as their content, colour for states only.
 
+use crate::shown;
 use comfy_table::{Cell as Drawn, Color, ContentArrangement, presets};
 
 /// What a cell's content means to the reader.
@@ -88,7 +89,7 @@ impl Table {
 }
 
 fn draw(cell: Cell, color: bool) -> Drawn {
-    let drawn = Drawn::new(cell.text);
+    let drawn = Drawn::new(shown::line(&cell.text));
     match cell.tone {
         Tone::Good if color => drawn.fg(Color::Green),
         Tone::Waiting if color => drawn.fg(Color::Yellow),
@@ -114,6 +115,15 @@ mod tests {
             sample().render(false),
             "NAME                STATE\nshop                RUNNING\na-much-longer-name  -"
         );
+    }
+
+    #[test]
+    fn f5_a_cell_is_one_line_and_obeyed_by_no_terminal() {
+        let mut table = Table::new(&["name", "reason"]);
+        table.row(vec!["shop".into(), Cell::toned("\x1b[2Jgone\nshop2  fine", Tone::Bad)]);
+        let drawn = table.render(true);
+        assert!(drawn.contains(r"\x1b[2Jgone\nshop2  fine"), "{drawn:?}");
+        assert_eq!(drawn.lines().count(), 2);
     }
 
     #[test]

@@ -44,5 +44,5 @@ fn completions(shell: clap_complete::Shell, context: &mut Context<'_>) -> Result
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "miren", &mut script);
     script.flush()?;
-    context.console.line(String::from_utf8_lossy(&script).trim_end())
+    context.console.verbatim(String::from_utf8_lossy(&script).trim_end())
 }

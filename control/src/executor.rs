@@ -7,7 +7,7 @@ use miren_api::id::SandboxId;
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
-use miren_sandbox::logs::LogQuery;
+use miren_sandbox::logs::{Dropped, LogQuery};
 use miren_sandbox::{Exec, ExecError, Known, Outlet, RulesStatus, SandboxChange, StartOrder};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -52,6 +52,11 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Lines that sandboxes wrote, oldest first.
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;
+
+    /// Lines that are in no log, because they came faster than a sandbox may write.
+    fn dropped_lines(&self) -> Dropped {
+        Dropped::default()
+    }
 
     /// A network and a cgroup for something that is no sandbox. None: it has no need of one.
     ///

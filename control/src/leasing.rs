@@ -58,7 +58,8 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
                 identity: Some(apps.world.identity()),
             });
         }
-        if pool.pool.state == PoolState::Cooldown {
+        // One that was only replaced too often is there again within seconds: that is waited for.
+        if pool.pool.state == PoolState::Cooldown && pool.pool.crash_count > 0 {
             return Err(crashed(apps, pool, waited));
         }
         waited = true;

@@ -14,7 +14,8 @@ pub fn count(marks: &Marks, run: &Path, program: &str) -> BTreeMap<&'static str,
         ("other mounts", mounts_below(&run.join("sandboxes"))),
         ("sandbox folders", entries(&run.join("sandboxes"))),
         ("ports of the bridge", bridge_ports(marks)),
-        ("cgroups", cgroups(marks)),
+        ("cgroups", cgroups(marks, false)),
+        ("cgroups of log writers", cgroups(marks, true)),
         ("app processes", processes(marks, program)),
     ])
 }
@@ -29,8 +30,8 @@ fn bridge_ports(marks: &Marks) -> usize {
     ours.map(|device| entries(&device.path().join("brif"))).sum()
 }
 
-/// Cgroups one below the node's own, in the hierarchy that has most.
-fn cgroups(marks: &Marks) -> usize {
+/// Cgroups one below the node's own, or below that of its log writers, in the hierarchy that has most.
+fn cgroups(marks: &Marks, of_writers: bool) -> usize {
     let folders = |at: &Path| {
         let entries = fs::read_dir(at).into_iter().flatten().flatten();
         entries
@@ -43,9 +44,10 @@ fn cgroups(marks: &Marks) -> usize {
             .into_iter()
             .flat_map(|folder| [vec![folder.clone()], folders(&folder)].concat());
         let ours = two_deep.filter(|folder| {
-            folder
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().contains(&marks.name))
+            folder.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.contains(&marks.name) && name.ends_with(".logs") == of_writers
+            })
         });
         ours.map(|folder| folders(&folder).len()).sum()
     };

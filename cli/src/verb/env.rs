@@ -126,7 +126,7 @@ async fn get(options: GetOptions, context: &mut Context<'_>) -> Result<(), Failu
     if context.console.is_json() {
         context.console.document(found)
     } else {
-        context.console.line(&found.value)
+        context.console.verbatim(&found.value)
     }
 }
 

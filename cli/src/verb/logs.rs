@@ -2,7 +2,7 @@
 
 use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
-use crate::{Context, app_folder, paths};
+use crate::{Context, app_folder, paths, shown};
 use clap::Args;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -128,7 +128,8 @@ fn in_words(line: &LogLine) -> String {
         LogStream::System => "SYS",
     };
     let at = line.at.strftime("%Y-%m-%d %H:%M:%S");
-    format!("{stream} {at}: [{} {}] {}", line.service, line.sandbox, line.line)
+    let text = format!("{stream} {at}: [{} {}] {}", line.service, line.sandbox, line.line);
+    shown::line(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
     use miren_api::SandboxId;
 
     #[test]
-    fn a_line_says_where_and_when_it_was_written() {
+    fn f5_a_line_says_where_and_when_it_was_written() {
         let line = LogLine {
             at: "2026-01-02T15:04:05.678Z".parse().unwrap(),
             stream: LogStream::Stderr,
@@ -146,5 +147,13 @@ mod tests {
             line: "oh no".into(),
         };
         assert_eq!(in_words(&line), "E 2026-01-02 15:04:05: [web sb-1] oh no");
+        let hostile = LogLine {
+            line: "\x1b[1A\x1b[2K\rE 2026-01-02 15:04:05: [web sb-1] all is well\nS".into(),
+            ..line
+        };
+        assert_eq!(
+            in_words(&hostile),
+            r"E 2026-01-02 15:04:05: [web sb-1] \x1b[1A\x1b[2K\rE 2026-01-02 15:04:05: [web sb-1] all is well\nS"
+        );
     }
 }

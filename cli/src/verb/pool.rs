@@ -97,9 +97,17 @@ fn state(pool: &Pool) -> Cell {
         PoolState::Active => Cell::toned("active", Tone::Good),
         PoolState::Retiring => Cell::toned("retiring", Tone::Waiting),
         PoolState::Cooldown => {
-            let crashes = format!("cooldown ({}x, until {})", pool.crash_count, until(pool));
+            let crashes = format!("cooldown ({}, until {})", why_it_waits(pool), until(pool));
             Cell::toned(crashes, Tone::Bad)
         }
+    }
+}
+
+/// What its sandboxes did that it is not replaced at once.
+pub fn why_it_waits(pool: &Pool) -> String {
+    match pool.crash_count {
+        0 => "ended too often".to_owned(),
+        count => format!("crashed {count}x"),
     }
 }
 

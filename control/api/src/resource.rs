@@ -88,7 +88,7 @@ pub struct Version {
 pub enum PoolState {
     /// Kept at its wanted size.
     Active,
-    /// Waits until `cooldown_until` after crashes.
+    /// Waits until `cooldown_until`, after crashes or after its sandboxes ended too often without one.
     Cooldown,
     /// No version refers to it; its sandboxes drain.
     Retiring,

@@ -213,6 +213,8 @@ fn leftovers(node: &Node) -> Result<BTreeSet<String>, String> {
     let dirs = files::names_in(&node.config.run_dir.join("sandboxes")).map_err(|error| error.to_string())?;
     let namespaces = node.network.found_namespaces().map_err(|error| error.to_string())?;
     let groups = node.cgroups.found().map_err(|error| error.to_string())?;
+    let writers = node.writers.found().map_err(|error| error.to_string())?;
+    let groups = groups.into_iter().chain(writers);
     Ok(dirs.into_iter().chain(namespaces).chain(groups).collect())
 }
 

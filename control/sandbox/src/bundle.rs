@@ -16,14 +16,21 @@ pub(crate) use host::prepare as prepare_host;
 pub(crate) use layers::{Upper, make_points, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;
 pub(crate) use program::Program;
+pub(crate) use seccomp::Masks;
 pub(crate) use spec::{Above, AppFiles, Limits, SpecInput, Writable, write as write_spec};
 
-use crate::logs::LogWriter;
+use crate::cgroup;
+use crate::config::LogRate;
+use crate::logs::{Dropped, LogWriter, pump};
 use crate::process::ProcessRef;
 use miren_api::id::SandboxId;
+use miren_api::resource::LogStream;
+use miren_api::settings::Bytes;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Files of one sandbox.
 #[derive(Clone, Debug)]
@@ -66,6 +73,11 @@ impl SandboxDir {
     /// The disks it has taken.
     pub(crate) fn disks(&self) -> PathBuf {
         self.0.join("disks.json")
+    }
+
+    /// The lines that its log does not have, [`Dropped`] in all.
+    pub(crate) fn dropped(&self) -> PathBuf {
+        self.0.join("dropped.json")
     }
 
     /// Locked by the helper for as long as it lives.
@@ -115,12 +127,48 @@ pub(crate) struct Job {
     pub(crate) log_bytes: u64,
     /// Number of log files.
     pub(crate) log_files: u32,
+    /// Bytes and lines each second, and what of it may come at once. None in what an earlier release wrote.
+    #[serde(default)]
+    pub(crate) log_rate: Option<(u64, u64, Duration)>,
+    /// What the writer joins, so that it has limits of its own.
+    #[serde(default)]
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 impl Job {
     pub(crate) fn open_log(&self) -> io::Result<LogWriter> {
         let (service, sandbox) = (self.service.clone(), self.sandbox.clone());
         LogWriter::open(&self.log, self.log_bytes, self.log_files, service, sandbox)
+    }
+
+    /// Moves what a sandbox writes to its log, within the limits of its writer, until nobody writes any more.
+    pub(crate) fn pump(
+        &self,
+        dir: &SandboxDir,
+        outputs: [OwnedFd; 2],
+        init: Option<BorrowedFd<'_>>,
+        log: &mut LogWriter,
+    ) -> io::Result<()> {
+        if let Err(error) = cgroup::join(&self.groups) {
+            log.line(
+                LogStream::System,
+                format!("this log has no limits of its own: {error}").as_bytes(),
+            );
+            log.flush();
+        }
+        let rate = self
+            .log_rate
+            .map_or_else(LogRate::default, |(bytes, lines, burst)| LogRate {
+                bytes: Bytes(bytes),
+                lines,
+                burst,
+            });
+        let mut all = Dropped::default();
+        pump::run(outputs, init, log, rate, &mut |dropped| {
+            all.add(dropped);
+            // Only counted there: a line of the log says it already.
+            let _ = crate::files::write_json(&dir.dropped(), &all);
+        })
     }
 }
 

@@ -1,16 +1,23 @@
 //! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::process::Process;
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod tests;
+mod writers;
+
+pub(crate) use writers::{WriterLimits, join};
+
 /// How often a group that is being emptied is looked at: the kernel offers no event for this in version 1.
 const EMPTY_CHECK: Duration = Duration::from_millis(2);
+/// Processes that are held at a time: each takes a descriptor.
+const HELD: usize = 256;
 
 /// The cgroups of one node: `/miren-<node>` in every hierarchy of either version.
 #[derive(Clone, Debug)]
@@ -55,13 +62,13 @@ impl Cgroups {
     }
 
     /// Processes in the group, as the host sees them.
-    fn pids(&self, sandbox: &str) -> io::Result<BTreeSet<i32>> {
+    fn pids(&self, sandbox: &str) -> io::Result<BTreeSet<u32>> {
         let mut pids = BTreeSet::new();
         for dir in self.dirs(sandbox) {
             match fs::read_to_string(dir.join("cgroup.procs")) {
                 Ok(text) => pids.extend(
                     text.lines()
-                        .filter_map(|line| line.parse::<i32>().ok())
+                        .filter_map(|line| line.parse::<u32>().ok())
                         .filter(|pid| *pid > 0),
                 ),
                 Err(error) if is_gone(&error) => {}
@@ -82,7 +89,8 @@ impl Cgroups {
             if pids.is_empty() {
                 return Ok(());
             }
-            send(&pids, Signal::SIGKILL)?;
+            self.kill_whole(sandbox)?;
+            self.send(sandbox, &pids, Signal::SIGKILL)?;
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!(
                     "processes {pids:?} do not end although killed"
@@ -95,9 +103,36 @@ impl Cgroups {
     /// Sends a signal to everything in the group but one process; false if there is nothing else in it.
     pub(crate) fn signal_others(&self, sandbox: &str, signal: Signal, but: u32) -> io::Result<bool> {
         let mut pids = self.pids(sandbox)?;
-        pids.retain(|pid| pid.cast_unsigned() != but);
-        send(&pids, signal)?;
+        pids.remove(&but);
+        self.send(sandbox, &pids, signal)?;
         Ok(!pids.is_empty())
+    }
+
+    /// Has the kernel kill the group, where it can: version 2, since 5.14.
+    fn kill_whole(&self, sandbox: &str) -> io::Result<()> {
+        for dir in self.dirs(sandbox) {
+            // Not made if it is not there.
+            let file = fs::File::options().write(true).open(dir.join("cgroup.kill"));
+            match file.and_then(|mut file| file.write_all(b"1")) {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to processes that were in the group. A number may have become another process's meanwhile: each is held
+    /// first, and only what is in the group then is sent anything.
+    fn send(&self, sandbox: &str, pids: &BTreeSet<u32>, signal: Signal) -> io::Result<()> {
+        let pids: Vec<u32> = pids.iter().copied().collect();
+        for some in pids.chunks(HELD) {
+            let held: io::Result<Vec<_>> = some.iter().map(|pid| Process::open_if_there(*pid)).collect();
+            let (held, members) = (held?, self.pids(sandbox)?);
+            for process in held.iter().flatten().filter(|process| members.contains(&process.pid())) {
+                process.signal(signal)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many processes of the sandbox the kernel killed because its memory limit was reached.
@@ -126,22 +161,26 @@ impl Cgroups {
         self.dirs(sandbox).try_for_each(|dir| remove_group(&dir))
     }
 
+    /// Removes the groups of something whose processes have been told to end; kills what is still there after `limit`.
+    pub(crate) async fn remove_emptied(&self, name: &str, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        // A process leaves its groups only after everything that others wait for.
+        while let Err(error) = self.remove(name) {
+            if Instant::now() > deadline {
+                self.kill(name, limit).await?;
+                return self.remove(name).map_err(|_| error);
+            }
+            tokio::time::sleep(EMPTY_CHECK).await;
+        }
+        Ok(())
+    }
+
     /// Removes the node's own groups once no sandbox has one.
     pub(crate) fn remove_node(&self) -> io::Result<()> {
         self.roots
             .iter()
             .try_for_each(|root| remove_group(&root.join(&self.name)))
     }
-}
-
-fn send(pids: &BTreeSet<i32>, signal: Signal) -> io::Result<()> {
-    for pid in pids {
-        match kill(Pid::from_raw(*pid), signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Where cgroup file systems are mounted, read from the text of `/proc/self/mounts`.
@@ -174,33 +213,4 @@ fn field(text: &str, name: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     line.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_versions_of_hierarchies_are_found() {
-        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
-                      cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        let found = hierarchies(mounts);
-        assert_eq!(
-            found,
-            [
-                PathBuf::from("/sys/fs/cgroup/memory"),
-                PathBuf::from("/sys/fs/cgroup/unified")
-            ]
-        );
-    }
-
-    #[test]
-    fn kills_are_read_from_both_versions() {
-        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
-        let v2 = "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n";
-        assert_eq!(field(v1, "oom_kill"), Some(2));
-        assert_eq!(field(v2, "oom_kill"), Some(1));
-        assert_eq!(field("", "oom_kill"), None);
-    }
 }

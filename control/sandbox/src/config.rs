@@ -136,6 +136,29 @@ pub struct LogLimits {
     pub files: u32,
     /// Sandboxes of one service whose files are kept, living ones included.
     pub sandboxes: usize,
+    pub rate: LogRate,
+}
+
+/// How fast a sandbox may write to its log. What comes faster is dropped, counted and said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRate {
+    /// Each second.
+    pub bytes: Bytes,
+    /// Each second.
+    pub lines: u64,
+    /// What of it may come at once.
+    pub burst: Duration,
+}
+
+impl Default for LogRate {
+    /// More than a busy access log needs, and a start that says a lot. A flood that is kept at this rate is some 2 MB of JSON a second.
+    fn default() -> Self {
+        Self {
+            bytes: Bytes(1 << 20),
+            lines: 5_000,
+            burst: Duration::from_secs(8),
+        }
+    }
 }
 
 impl Default for LogLimits {
@@ -144,6 +167,7 @@ impl Default for LogLimits {
             file: Bytes(10 << 20),
             files: 3,
             sandboxes: 20,
+            rate: LogRate::default(),
         }
     }
 }

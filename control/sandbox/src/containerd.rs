@@ -10,6 +10,7 @@ mod log;
 pub(crate) use log::{ShimAndLog, main_if_asked as log_main_if_asked};
 
 use crate::bundle::{ExecDir, Job, Processes, SandboxDir};
+use crate::exit::Ending;
 use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, Executed, LaunchError, Launched, Runtime};
@@ -91,18 +92,21 @@ impl Runtime for Containerd {
     }
 
     /// Deleting the task closes the pipes of the log.
-    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32> {
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>, seen: Option<i32>) -> Option<Ending> {
         let sandbox = dir.path().file_name()?.to_str()?;
-        let status = self.client.delete_task(sandbox).await;
+        let told = self.client.delete_task(sandbox).await;
         if let Some(helper) = helper {
             let _ = helper.exited().await;
         }
-        let status = status
+        let told = told
             .inspect_err(|error| tracing::warn!(sandbox, %error, "containerd does not say how it ended"))
             .ok()
-            .flatten()?;
-        log::say_how_it_ended(dir, status);
-        Some(status)
+            .flatten();
+        let ending = Ending::agreed(told, seen)?;
+        if told.is_some() {
+            log::say_how_it_ended(dir, ending);
+        }
+        Some(ending)
     }
 
     async fn forget(&self, dir: &SandboxDir) -> Result<(), String> {

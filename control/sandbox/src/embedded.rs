@@ -9,6 +9,7 @@ pub(crate) use exec::main_if_asked as exec_main_if_asked;
 pub(crate) use helper::main_if_asked;
 
 use crate::bundle::{ExecDir, Exit, Job, SandboxDir};
+use crate::exit::Ending;
 use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, Executed, LaunchError, Runtime};
@@ -35,13 +36,13 @@ impl Runtime for Embedded {
     }
 
     /// The helper sees the exit after the last line is in the log.
-    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32> {
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>, seen: Option<i32>) -> Option<Ending> {
         if let Some(helper) = helper {
             // One that cannot be watched is killed by the clean-up.
             let _ = helper.exited().await;
         }
         let recorded: Option<Exit> = files::read_json(&dir.exit()).ok().flatten();
-        recorded.map(|exit| exit.status)
+        Ending::agreed(recorded.map(|exit| Ending::Status(exit.status)), seen)
     }
 
     async fn forget(&self, _: &SandboxDir) -> Result<(), String> {

@@ -5,6 +5,7 @@
 use miren_api::id::{AppName, SandboxId};
 use std::path::{Path, PathBuf};
 
+mod allowance;
 mod follow;
 mod history;
 mod prune;
@@ -13,6 +14,7 @@ mod read;
 mod tail;
 mod writer;
 
+pub use allowance::Dropped;
 pub(crate) use history::last_lines;
 pub(crate) use prune::prune;
 pub use read::{LogQuery, read};

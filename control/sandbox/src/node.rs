@@ -3,7 +3,7 @@
 use crate::bundle::{Processes, SandboxDir};
 use crate::cgroup::Cgroups;
 use crate::config::NodeConfig;
-use crate::logs;
+use crate::logs::{self, Dropped};
 use crate::network::{Network, NoPlace, Places};
 use crate::order::{SandboxChange, StartOrder};
 use crate::process::Process;
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    /// Groups of what writes the logs of sandboxes.
+    pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Whether `/app` can be a writable overlay.
     pub(crate) overlay: bool,
@@ -45,6 +47,8 @@ pub(crate) struct Node {
     /// Whatever uses an outlet.
     pub(crate) outlets: TaskTracker,
     places: Mutex<Places>,
+    /// By sandboxes that are gone.
+    dropped: Mutex<Dropped>,
     changes: mpsc::UnboundedSender<SandboxChange>,
     stopped: CancellationToken,
 }
@@ -54,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) overlay: bool,
     pub(crate) volumes: Volumes,
@@ -69,6 +74,7 @@ impl Node {
             fast_path: parts.fast_path,
             network: parts.network,
             cgroups: parts.cgroups,
+            writers: parts.writers,
             runtime: parts.runtime,
             overlay: parts.overlay,
             volumes: parts.volumes,
@@ -76,6 +82,7 @@ impl Node {
             boots,
             outlets: TaskTracker::new(),
             places: Mutex::new(places),
+            dropped: Mutex::default(),
             changes: parts.changes,
             stopped: CancellationToken::new(),
         })
@@ -124,6 +131,15 @@ impl Node {
 
     pub(crate) fn log(&self, order: &StartOrder) -> PathBuf {
         logs::file(&self.config.log_dir, &order.app, &order.service_name, &order.id)
+    }
+
+    /// What sandboxes wrote faster than they may since this daemon started, and what those had dropped before that live now.
+    pub(crate) fn dropped(&self) -> Dropped {
+        let mut all = *self.dropped.lock();
+        for sandbox in self.registry.ids() {
+            all.add(dropped_by(&self.dir(&sandbox)));
+        }
+        all
     }
 
     pub(crate) fn take_place(&self) -> Result<(u32, Ipv4Addr), NoPlace> {
@@ -176,7 +192,8 @@ impl Node {
         let killed = self.cgroups.kill(sandbox, limit).await;
         let network = self.network.detach(sandbox, slot).await;
         let cgroups = self.cgroups.remove(sandbox);
-        let mut failed: Vec<String> = [killed, helper, cgroups]
+        let writer = self.writers.remove_emptied(sandbox, HELPER_END).await;
+        let mut failed: Vec<String> = [killed, helper, cgroups, writer]
             .into_iter()
             .filter_map(Result::err)
             .map(|e| e.to_string())
@@ -190,9 +207,13 @@ impl Node {
         if failed.is_empty() {
             // Last: it tells the next daemon that there is something to clean.
             let dir = self.dir(sandbox);
+            let dropped = dropped_by(&dir);
             let removed = tokio::task::spawn_blocking(move || crate::files::remove_tree(dir.path())).await;
             let removed = removed.map_err(io::Error::other).and_then(|removed| removed);
-            failed.extend(removed.err().map(|error| format!("removing its files: {error}")));
+            match removed {
+                Ok(()) => self.dropped.lock().add(dropped),
+                Err(error) => failed.push(format!("removing its files: {error}")),
+            }
         }
         if failed.is_empty() {
             Ok(())
@@ -221,6 +242,13 @@ impl Node {
             false => Err(io::Error::other("the helper process does not end")),
         }
     }
+}
+
+fn dropped_by(dir: &SandboxDir) -> Dropped {
+    crate::files::read_json(&dir.dropped())
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// False if the lock is still held at the end of [`HELPER_END`].

@@ -54,6 +54,20 @@ pub struct Facts {
     pub pid: Option<u32>,
     /// Exit status of init; 128 + the signal if a signal ended it.
     pub exit_code: Option<i32>,
+    /// What ended init. None when nobody saw it.
+    #[serde(default)]
+    pub ended_by: Option<EndedBy>,
+}
+
+/// What ended a process, by its raw wait status: the number that a shell shows is the same for an exit with 137 and for SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// It exited, with whatever number.
+    Exit,
+    /// This signal, whoever sent it.
+    Signal(i32),
+    /// The kernel, because its memory limit was reached.
+    OutOfMemory,
 }
 
 /// A state that a sandbox has reached: announced once it is true, a terminal one exactly once.

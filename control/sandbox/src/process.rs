@@ -42,14 +42,19 @@ impl Process {
         })
     }
 
-    /// Takes hold of the process that was meant; `None` if it is gone, whoever has its pid now.
-    pub(crate) fn find(reference: ProcessRef) -> io::Result<Option<Self>> {
-        match Self::open(reference.pid) {
-            Ok(process) if process.reference == reference => Ok(Some(process)),
-            Ok(_) => Ok(None),
+    /// Takes hold of the process that has this pid now, if there is one.
+    pub(crate) fn open_if_there(pid: u32) -> io::Result<Option<Self>> {
+        match Self::open(pid) {
+            Ok(process) => Ok(Some(process)),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes hold of the process that was meant; `None` if it is gone, whoever has its pid now.
+    pub(crate) fn find(reference: ProcessRef) -> io::Result<Option<Self>> {
+        let found = Self::open_if_there(reference.pid)?;
+        Ok(found.filter(|process| process.reference == reference))
     }
 
     pub(crate) fn reference(&self) -> ProcessRef {

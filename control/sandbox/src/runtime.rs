@@ -1,6 +1,7 @@
 //! Decides what a container runtime does for a sandbox: makes it, lets its command run, says how it ended, forgets it.
 
 use crate::bundle::{ExecDir, Job, SandboxDir};
+use crate::exit::Ending;
 use crate::process::Process;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -59,8 +60,9 @@ pub(crate) trait Runtime: Send + Sync {
     /// Runs a further command in a sandbox whose init runs.
     async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError>;
 
-    /// For a sandbox whose init is gone: waits until its last line is in the log. Its raw wait status, if anyone saw it.
-    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>) -> Option<i32>;
+    /// For a sandbox whose init is gone: waits until its last line is in the log. How it ended, if anyone saw it; `seen` is the raw
+    /// wait status that the kernel's hook saw.
+    async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>, seen: Option<i32>) -> Option<Ending>;
 
     /// Removes what the runtime itself keeps of a sandbox whose processes were killed. What is gone is no error.
     async fn forget(&self, dir: &SandboxDir) -> Result<(), String>;

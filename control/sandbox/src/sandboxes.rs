@@ -8,6 +8,7 @@ use crate::containerd::Containerd;
 use crate::embedded::Embedded;
 use crate::exec::{self, Exec, ExecError};
 use crate::lifecycle::{Command, Sandbox};
+use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
@@ -84,6 +85,7 @@ impl Sandboxes {
         let overlay = overlay(&config);
         let volumes = Volumes::open(&config.disk_dir, config.run_dir.join("disks"))?;
         let cgroups = Cgroups::open(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
+        let writers = Cgroups::of_writers(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
         let network = Network::open(&config).await?;
         fast_path.attach_packet_hook(&config.bridge)?;
         let events = fast_path.events()?;
@@ -91,6 +93,7 @@ impl Sandboxes {
             fast_path,
             network,
             cgroups,
+            writers,
             runtime: runtime(&config)?,
             overlay,
             volumes,
@@ -189,6 +192,12 @@ impl Sandboxes {
         self.node().registry.empty().await;
     }
 
+    /// Lines that are in no log, because they came faster than a sandbox may write. Counted since this daemon started, and with all
+    /// of sandboxes that it took over.
+    pub fn dropped_lines(&self) -> Dropped {
+        self.node().dropped()
+    }
+
     /// Removes the bridge, the nftables tables, the cgroup and the run files of the node. For after [`Sandboxes::drained`];
     /// outlets are waited for.
     pub async fn remove_node(&self) -> Result<(), OpenError> {
@@ -200,6 +209,7 @@ impl Sandboxes {
         node.runtime.forget_node().await.map_err(OpenError::Runtime)?;
         node.cgroups
             .remove_node()
+            .and_then(|()| node.writers.remove_node())
             .map_err(OpenError::io("removing the cgroup of the node"))?;
         let removed = node.volumes.remove_places();
         removed.map_err(OpenError::io("removing the places of disks"))?;

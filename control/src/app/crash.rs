@@ -1,7 +1,8 @@
-//! Decides which deaths are crashes, and how long a pool waits after them (ADRs 0006 and 0007).
+//! Decides which deaths are crashes, and how long a pool waits after them (ADRs 0006, 0007 and 0020).
 
 use crate::clock::{later, since};
 use jiff::Timestamp;
+use miren_sandbox::EndedBy;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -18,6 +19,16 @@ pub const HEALTHY_RUN: Duration = Duration::from_secs(2 * 60);
 /// Early ends in a row that are replaced at once: a single fault of a good program is no crash loop.
 pub const EARLY_FORGIVEN: u32 = 2;
 
+/// What replacements that follow no crash may cost a pool in advance. With what one of them costs, this is a burst of 10, 20 or 120
+/// and then one each 12 s, 6 s or 1 s.
+pub const CREDIT: Duration = Duration::from_secs(120);
+/// Cost of one that nothing of the pool outlived.
+pub const COST_ALONE: Duration = Duration::from_secs(12);
+/// Cost of one that ended early and by itself beside a RUNNING one.
+pub const COST_EARLY: Duration = Duration::from_secs(6);
+/// Cost of any other one beside a RUNNING one: somebody may well kill working sandboxes one after the other.
+pub const COST_BESIDE: Duration = Duration::from_secs(1);
+
 /// A pool's crashes in a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashRecord {
@@ -29,6 +40,9 @@ pub struct CrashRecord {
     pub cooldown_until: Option<Timestamp>,
     /// What the last one died of.
     pub last_reason: Option<String>,
+    /// Until when replacements that followed no crash are paid for: each puts it off by its cost.
+    #[serde(default)]
+    pub paid_until: Option<Timestamp>,
 }
 
 /// A sandbox of a living pool that ended without being asked to.
@@ -37,8 +51,8 @@ pub struct Death {
     pub created_at: Timestamp,
     /// How long it was RUNNING; none if it never was.
     pub ran_for: Option<Duration>,
-    /// 128 + the signal when one ended it; none when nobody saw it.
-    pub exit_code: Option<i32>,
+    /// None when nobody saw it.
+    pub ended_by: Option<EndedBy>,
     pub reason: Option<String>,
     /// Whether another sandbox of the pool is RUNNING.
     pub survived: bool,
@@ -48,15 +62,22 @@ impl CrashRecord {
     /// Takes one death into account; says whether it counted as a crash.
     pub fn note(&mut self, death: &Death, now: Timestamp) -> bool {
         self.last_reason.clone_from(&death.reason);
+        let is_early = |ran_for| ran_for < healthy_after(self.count) && ended_by_itself(death);
         let is_crash = match death.ran_for {
             None => true,
-            Some(ran_for) if ran_for < healthy_after(self.count) && !death.survived && ended_by_itself(death) => {
+            Some(ran_for) if is_early(ran_for) && !death.survived => {
                 self.early += 1;
                 self.early > EARLY_FORGIVEN
             }
             Some(_) => false,
         };
         let same_episode = self.last_at.is_some_and(|last| death.created_at <= last);
+        match death.ran_for {
+            Some(_) if !is_crash && !death.survived => self.pay(COST_ALONE, now),
+            Some(ran_for) if !is_crash && is_early(ran_for) => self.pay(COST_EARLY, now),
+            Some(_) if !is_crash => self.pay(COST_BESIDE, now),
+            _ => {}
+        }
         if !is_crash || same_episode {
             return false;
         }
@@ -70,16 +91,37 @@ impl CrashRecord {
     pub fn note_healthy(&mut self, ran_for: Duration) -> bool {
         let worth_forgetting = self.count > 0 || self.early > 0;
         if worth_forgetting && ran_for >= healthy_after(self.count) {
-            *self = Self::default();
+            *self = Self {
+                paid_until: self.paid_until,
+                ..Self::default()
+            };
             return true;
         }
         false
     }
 
-    /// How much longer the pool waits, if it does.
+    /// How much longer the pool waits, if it does: after crashes, or because it was replaced too often without one.
     pub fn cooldown(&self, now: Timestamp) -> Option<Duration> {
-        let until = self.cooldown_until?;
-        (until > now).then(|| since(until, now))
+        let crashed = self.cooldown_until.map(|until| since(until, now));
+        crashed.max(self.unpaid(now)).filter(|wait| !wait.is_zero())
+    }
+
+    /// However many end at once, the next replacement waits for the cost of one.
+    fn pay(&mut self, cost: Duration, now: Timestamp) {
+        let from = self.paid_until.filter(|_| self.is_plausible(now));
+        let paid_until = later(from.map_or(now, |until| until.max(now)), cost);
+        self.paid_until = Some(paid_until.min(later(now, CREDIT + cost)));
+    }
+
+    fn unpaid(&self, now: Timestamp) -> Option<Duration> {
+        let owed = since(self.paid_until.filter(|_| self.is_plausible(now))?, now);
+        owed.checked_sub(CREDIT)
+    }
+
+    /// Nobody owes more than this, unless the clock was set back: then nothing is owed.
+    fn is_plausible(&self, now: Timestamp) -> bool {
+        self.paid_until
+            .is_some_and(|until| since(until, now) <= CREDIT + COST_ALONE)
     }
 }
 
@@ -98,12 +140,12 @@ pub fn backoff(count: u32) -> Duration {
     }
 }
 
-/// Not killed from outside. SIGKILL is outside too, unless the kernel sent it because memory ran out.
+/// Not ended from outside. SIGKILL is outside, unless the kernel sent it because memory ran out: that has a word of its own.
 fn ended_by_itself(death: &Death) -> bool {
     const FROM_OUTSIDE: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGKILL, libc::SIGTERM];
-    let out_of_memory = death.reason.as_deref().is_some_and(|reason| reason.contains("memory"));
-    match death.exit_code {
+    match death.ended_by {
         None => false,
-        Some(code) => out_of_memory || !FROM_OUTSIDE.contains(&(code - 128)),
+        Some(EndedBy::Signal(signal)) => !FROM_OUTSIDE.contains(&signal),
+        Some(EndedBy::Exit | EndedBy::OutOfMemory) => true,
     }
 }

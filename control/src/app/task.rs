@@ -1,6 +1,7 @@
 //! Decides in which order an app's affairs are settled: one thing is taken in, then everything is planned, saved and done.
 
 use super::pool::earliest;
+use super::retention;
 use super::stamps::Stamps;
 use super::state::AppState;
 use super::view::AppView;
@@ -33,6 +34,8 @@ pub use previewing::PreviewOrder;
 const QUEUE: usize = 64;
 /// How long a record of an ended sandbox is kept.
 const KEEP_ENDED: Duration = Duration::from_secs(3600);
+/// How many of them are kept for that long: of one pool, and of the app.
+const MOST_ENDED: (usize, usize) = (50, 500);
 /// How soon a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -274,10 +277,15 @@ impl Task {
         }
     }
 
-    /// Forgets sandboxes that ended long ago, and retired pools that have none left.
+    /// Forgets sandboxes that ended long ago or before many others, and retired pools that have none left.
     fn forget_ended(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake = None;
-        let mut old = Vec::new();
+        let ended = self
+            .state
+            .sandboxes()
+            .filter_map(|sandbox| Some((sandbox, sandbox.ended_at?)));
+        let ended = ended.map(|(sandbox, at)| (&sandbox.pool, at, &sandbox.id));
+        let mut old: Vec<SandboxId> = retention::surplus(ended, MOST_ENDED).into_iter().cloned().collect();
         for sandbox in self.state.sandboxes() {
             match sandbox.ended_at {
                 Some(ended) if since(now, ended) >= KEEP_ENDED => old.push(sandbox.id.clone()),

@@ -2,6 +2,7 @@
 
 use crate::app::pool;
 use crate::app::state::AppState;
+use crate::clock::later;
 use crate::policy::Urls;
 use crate::record::{PoolRecord, SandboxRecord, VersionRecord};
 use crate::routing::Table;
@@ -126,7 +127,9 @@ fn preview(record: &VersionRecord) -> Option<(VersionId, PreviewView)> {
 }
 
 fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Health {
-    let crashed = pools.iter().any(|pool| pool.state == PoolState::Cooldown);
+    let crashed = pools
+        .iter()
+        .any(|pool| pool.state == PoolState::Cooldown && pool.crash_count > 0);
     match (has_version, ready, desired) {
         (false, ..) => Health::Unknown,
         (_, _, 0) => Health::Idle,
@@ -153,7 +156,7 @@ fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView 
             ready: state.ready(&record.id),
             crash_count: record.crash.count,
             last_crash: record.crash.last_reason.clone().filter(|_| record.crash.count > 0),
-            cooldown_until: cooldown.and(record.crash.cooldown_until),
+            cooldown_until: cooldown.map(|wait| later(now, wait)),
             state: match (record.is_retiring(), cooldown) {
                 (true, _) => PoolState::Retiring,
                 (false, Some(_)) => PoolState::Cooldown,

@@ -11,7 +11,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, TransitionCounts};
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
-use miren_sandbox::logs::{self, LogQuery};
+use miren_sandbox::logs::{self, Dropped, LogQuery};
 use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +89,10 @@ impl Executor for Node {
 
     fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
         self.sandboxes.drain(id, reason, deadline, idle);
+    }
+
+    fn dropped_lines(&self) -> Dropped {
+        self.sandboxes.dropped_lines()
     }
 
     fn kill(&self, id: &SandboxId, reason: &str) {

@@ -60,6 +60,9 @@ fn measure(control: &Control) {
     metrics.refused_connects.set(number(fast_path.refused_connects));
     metrics.reset_packets.set(number(fast_path.reset_packets));
     metrics.dropped_events.set(number(fast_path.dropped_events));
+    let dropped = world.executor.dropped_lines();
+    metrics.dropped_lines.set(number(dropped.lines));
+    metrics.dropped_bytes.set(number(dropped.bytes));
     measure_network(control);
     // Counted where no registry is.
     let raise = |counter: &prometheus::IntCounter, to: u64| {

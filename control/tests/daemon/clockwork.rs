@@ -5,12 +5,13 @@ use crate::node::{fixed, folder, web};
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::id::AppName;
 use miren_api::lease::{AcquireRequest, Demand};
-use miren_api::resource::{Pool, SandboxState};
+use miren_api::resource::{Pool, PoolState, SandboxState};
 use miren_control::app::{AppHandle, Command};
 use miren_control::control::Control;
 use miren_control::leasing;
 use miren_control::ledger;
-use miren_control::record::DeployRecord;
+use miren_control::record::{DeployRecord, SandboxRecord};
+use miren_control::store::Selection;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ async fn b3_a_pool_that_cannot_boot_is_tried_after_10_s_20_s_40_s() {
     assert_eq!(node.deploy(&deploy).await.status, DeployStatus::Succeeded);
     node.machine.fail("./one", "no such file");
     let running = node.machine.of_app("shop", SandboxState::Running);
-    node.machine.crash(&running[0], 137);
+    node.machine.crash(&running[0], Some(libc::SIGKILL));
     node.pass(SECOND).await;
     assert_eq!(
         (node.starts(), node.pool().crash_count),
@@ -122,12 +123,66 @@ async fn a_deploy_whose_sandboxes_never_listen_fails_in_time_with_their_log() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f7_an_app_that_kills_itself_is_not_restarted_without_end() {
+    let node = Clockwork::start().await;
+    node.ask(&web("./one")).await;
+    node.pass(SECOND).await;
+    let mut ended = std::collections::BTreeSet::new();
+    for _ in 0..580 {
+        for id in node.machine.of_app("shop", SandboxState::Running) {
+            node.machine.crash(&id, Some(libc::SIGTERM));
+            ended.insert(id);
+        }
+        node.pass(SECOND / 10).await;
+    }
+    // A burst of ten and one more, then one each 12 s.
+    assert!((14..=16).contains(&ended.len()), "{} in a minute", ended.len());
+    let pool = node.pool();
+    assert_eq!(
+        (pool.crash_count, pool.state),
+        (0, PoolState::Cooldown),
+        "no crash, but it waits"
+    );
+    assert!(pool.cooldown_until.is_some(), "{pool:?}");
+    node.pass(SECOND * 13).await;
+    assert_eq!(node.pool().ready, 1, "its next one may live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f7_records_of_ended_sandboxes_are_bounded_by_number() {
+    let node = Clockwork::start().await;
+    node.ask(&fixed("./one", 2)).await;
+    node.pass(SECOND).await;
+    let mut last = None;
+    for _ in 0..80 {
+        let running = node.machine.of_app("shop", SandboxState::Running);
+        node.machine.crash(&running[0], Some(libc::SIGKILL));
+        last = Some(running[0].clone());
+        node.pass(SECOND * 2).await;
+    }
+    let view = node.app.view.borrow().clone();
+    let ended: Vec<_> = view
+        .sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.state == SandboxState::Dead)
+        .collect();
+    assert_eq!(ended.len(), 50);
+    assert!(
+        ended.iter().any(|sandbox| Some(&sandbox.id) == last.as_ref()),
+        "the newest is there"
+    );
+    let store = &*node.control.apps.world.store;
+    let kept = ledger::list::<SandboxRecord>(store, Selection::All).await.unwrap();
+    assert_eq!(kept.len(), 52, "the store has no more than what is told");
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_of_ended_sandboxes_are_forgotten_after_an_hour() {
     let node = Clockwork::start().await;
     node.ask(&web("./one")).await;
     node.pass(SECOND).await;
     let running = node.machine.of_app("shop", SandboxState::Running);
-    node.machine.crash(&running[0], 137);
+    node.machine.crash(&running[0], Some(libc::SIGKILL));
     let listed = || node.app.view.borrow().sandboxes.len();
     node.pass(SECOND).await;
     assert_eq!(listed(), 2);

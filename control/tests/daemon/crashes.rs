@@ -20,22 +20,22 @@ fn ask(version: &VersionId, wait_ms: u64) -> AcquireRequest {
 }
 
 #[tokio::test]
-async fn a_killed_sandbox_is_replaced_at_once_a_hundred_times() {
+async fn a_sandbox_killed_beside_another_is_replaced_at_once_a_hundred_times() {
     let node = Node::start().await;
-    node.succeed("shop", &web("./one")).await;
+    node.succeed("shop", &fixed("./one", 2)).await;
     let mut seen = BTreeSet::new();
     for _ in 0..100 {
-        let id = eventually("one runs", async || {
-            match node.machine().of_app("shop", SandboxState::Running).pop() {
-                Some(id) => Ok(id),
-                None => Err(format!("{:?}", node.pools("shop").await)),
+        let id = eventually("two run", async || {
+            match &node.machine().of_app("shop", SandboxState::Running)[..] {
+                [_, other] => Ok(other.clone()),
+                _ => Err(format!("{:?}", node.pools("shop").await)),
             }
         })
         .await;
         assert!(seen.insert(id.clone()), "{id} was killed before");
-        node.machine().crash(&id, 137);
+        node.machine().crash(&id, Some(libc::SIGKILL));
     }
-    node.running("shop", 1).await;
+    node.running("shop", 2).await;
     let pool = &node.pools("shop").await[0];
     assert_eq!((pool.crash_count, pool.state), (0, PoolState::Active));
 }
@@ -46,7 +46,7 @@ async fn b3_a_boot_failure_makes_the_pool_wait_and_the_proxy_hears_why() {
     let deploy = node.succeed("shop", &web("./one")).await;
     let id = node.running("shop", 1).await.remove(0);
     node.machine().fail("./one", "no such file");
-    node.machine().crash(&id, 137);
+    node.machine().crash(&id, Some(libc::SIGKILL));
     let pool = eventually("the pool waits", async || match node.pools("shop").await.remove(0) {
         pool if pool.state == PoolState::Cooldown => Ok(pool),
         pool => Err(format!("{pool:?}")),
@@ -89,7 +89,7 @@ async fn r6_a_lease_is_lost_with_its_sandbox_and_the_next_one_is_waited_for() {
     let kept: RenewResponse = node.client.post("/v1/leases/renew", &renew).await.unwrap();
     assert_eq!((kept.renewed[0].key(), kept.renewed[0].capacity), (key, 10));
     node.machine().hold("./one");
-    node.machine().crash(&held.leases[0].sandbox, 137);
+    node.machine().crash(&held.leases[0].sandbox, Some(libc::SIGKILL));
     let lost: RenewResponse = node.client.post("/v1/leases/renew", &renew).await.unwrap();
     assert_eq!(lost.lost, [key]);
     let (client, path) = (node.client.clone(), "/v1/leases/acquire");
@@ -114,7 +114,7 @@ async fn waiting_in_vain_ends_when_the_caller_said() {
     let deploy = node.succeed("shop", &web("./one")).await;
     node.machine().hold("./one");
     let id = node.running("shop", 1).await.remove(0);
-    node.machine().crash(&id, 137);
+    node.machine().crash(&id, Some(libc::SIGKILL));
     let request = ask(&deploy.version.unwrap(), 50);
     let error = refusal(
         node.client
@@ -180,7 +180,7 @@ async fn r3_i5_a_death_on_the_way_out_is_no_crash() {
         }
     })
     .await;
-    node.machine().crash(&pending, 1);
+    node.machine().crash(&pending, None);
     let path = format!("/v1/sandboxes/{pending}");
     eventually("it is DEAD", async || {
         match node.client.get::<Sandbox>(&path).await.unwrap() {
@@ -230,7 +230,7 @@ async fn m2_what_died_meanwhile_is_replaced_once_and_is_no_crash() {
     node.succeed("shop", &fixed("./one", 3)).await;
     let before = node.running("shop", 3).await;
     let place = node.kill();
-    place.machine.crash(&before[1], 1);
+    place.machine.crash(&before[1], None);
     let node = Node::on(place).await;
     eventually("only the dead one is replaced", async || {
         let after = node.running("shop", 3).await;

@@ -21,7 +21,7 @@ use miren_control::store::Store;
 use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Exec, ExecError, Facts, Known, Outlet, SandboxChange, StartOrder};
+use miren_sandbox::{EndedBy, Exec, ExecError, Facts, Known, Outlet, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -106,12 +106,12 @@ impl Machine {
         }
     }
 
-    /// A sandbox's init ends without being asked to.
-    pub fn crash(&self, id: &SandboxId, exit_code: i32) {
+    /// A sandbox's init ends without being asked to: by this signal, or by itself.
+    pub fn crash(&self, id: &SandboxId, signal: Option<i32>) {
         if let Some(running) = self.tables.lock().unwrap().running.get_mut(id) {
-            running.facts.exit_code = Some(exit_code);
+            running.facts.ended_by = Some(signal.map_or(EndedBy::Exit, EndedBy::Signal));
         }
-        self.reach(id, SandboxState::Dead, Some(format!("it ended with {exit_code}")));
+        self.reach(id, SandboxState::Dead, Some("it ended".to_owned()));
     }
 
     /// Ids of what runs, whatever its state.
@@ -224,6 +224,7 @@ impl Machine {
             port: order.service.port,
             pid: Some(1000 + slot),
             exit_code: None,
+            ended_by: None,
         };
         tables.started.push(id.clone());
         tables.running.insert(

@@ -15,6 +15,7 @@ mod exec;
 mod full_disks;
 mod identities;
 mod hostile_builds;
+mod hostile_sandboxes;
 mod images;
 mod isolation;
 mod kills;

@@ -98,9 +98,9 @@ fn health(status: &Status) -> String {
     let waiting = serving(status).find(|pool| pool.cooldown_until.is_some());
     match waiting {
         Some(pool) => format!(
-            "{word}: {} crashed {}x, next attempt {} ({})",
+            "{word}: {} {}, next attempt {} ({})",
             pool.service,
-            pool.crash_count,
+            pool::why_it_waits(pool),
             ago::left(pool.cooldown_until),
             pool::until(pool)
         ),

@@ -90,5 +90,7 @@ impl Steps {
 }
 
 fn print(step: &DeployStep, console: &Console) {
-    console.note(format!("  {:<12} {}", step.status.as_str(), step.message).trim_end());
+    // A message of several lines stays under its step.
+    let message = step.message.replace('\n', &format!("\n  {:<12} ", ""));
+    console.note(format!("  {:<12} {message}", step.status.as_str()).trim_end());
 }

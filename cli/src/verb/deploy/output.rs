@@ -1,7 +1,7 @@
 //! What a deploy says on its way: each line once, over breaks of the stream that brings it.
 
 use crate::console::Console;
-use crate::paths;
+use crate::{paths, shown};
 use futures_util::StreamExt;
 use miren_api::deploy::OutputLine;
 use miren_api::{Client, ClientError};
@@ -28,7 +28,7 @@ impl Output {
             return;
         }
         self.line = number;
-        console.note(&format!("  {:<12} {text}", ""));
+        console.note(&format!("  {:<12} {}", "", shown::line(&text)));
     }
 }
 

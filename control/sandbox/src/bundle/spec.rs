@@ -1,5 +1,6 @@
 //! Decides everything about a sandbox that the runtime specification can say.
 
+use super::seccomp::Masks;
 use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp};
 use crate::volumes::VolumeMount;
 use miren_api::app_file::Resources;
@@ -62,6 +63,7 @@ pub(crate) struct SpecInput<'s> {
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
     pub(crate) limits: Limits,
+    pub(crate) masks: Masks,
 }
 
 /// What of the root can be written to, besides what is mounted into it.
@@ -134,7 +136,7 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
             "cgroupsPath": input.cgroup,
             "namespaces": namespaces(input.namespace),
             "resources": resources(&input.limits),
-            "seccomp": seccomp::profile(),
+            "seccomp": seccomp::profile(input.masks),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },

@@ -2,6 +2,7 @@
 
 mod execs;
 
+use crate::exit::Ending;
 use crate::runtime::{not_executable, not_found};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -154,8 +155,8 @@ impl Client {
         started.map(drop).map_err(|status| self.failed(&status))
     }
 
-    /// Removes what is left of a container whose processes end or have ended. Its raw wait status; none if it has no task.
-    pub(super) async fn delete_task(&self, id: &str) -> Result<Option<i32>, Failed> {
+    /// Removes what is left of a container whose processes end or have ended. How it ended; none if it has no task.
+    pub(super) async fn delete_task(&self, id: &str) -> Result<Option<Ending>, Failed> {
         let request = self.request(WaitRequest {
             container_id: id.to_owned(),
             ..WaitRequest::default()
@@ -166,7 +167,8 @@ impl Client {
             container_id: id.to_owned(),
         });
         let deleted = self.if_there(self.tasks().delete(request).await)?;
-        Ok(deleted.map(|answer| raw_status(answer.into_inner().exit_status)))
+        // The shim adds 128 to the number of a signal.
+        Ok(deleted.map(|answer| Ending::of_number(answer.into_inner().exit_status.cast_signed())))
     }
 
     pub(super) async fn delete_container(&self, id: &str) -> Result<(), Failed> {
@@ -191,7 +193,7 @@ impl Client {
     }
 }
 
-/// As `wait(2)` writes it. The shim adds 128 to the number of a signal.
+/// As `wait(2)` writes it, where an exit with 137 and SIGKILL need not be told apart. The shim adds 128 to the number of a signal.
 fn raw_status(exit_status: u32) -> i32 {
     let status = exit_status.cast_signed();
     if (129..=192).contains(&status) {

@@ -1,9 +1,8 @@
 //! Decides how the log of a container is written: by a process of ours that the shim starts and that outlives both daemons.
 
 use crate::bundle::{Job, SandboxDir};
-use crate::exit::describe;
+use crate::exit::{Ending, describe};
 use crate::files;
-use crate::logs::{LogWriter, pump};
 use crate::process::{Process, ProcessRef};
 use miren_api::resource::LogStream;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -68,14 +67,15 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }?;
     let [stdout, stderr, ready] = [STDOUT, STDERR, READY].map(inherited);
     let _alive = files::lock(&dir.lock())?;
-    let mut log = open(dir)?;
+    let job = job(dir)?;
+    let mut log = job.open_log()?;
     let helper = ShimAndLog {
         process: Process::open(std::process::id())?.reference(),
         shim: Process::open(std::os::unix::process::parent_id())?.reference(),
     };
     files::write_json(&dir.helper(), &helper)?;
     drop(ready);
-    Ok(pump::run(stdout, stderr, None, &mut log)?)
+    Ok(job.pump(dir, [stdout, stderr], None, &mut log)?)
 }
 
 fn inherited(fd: RawFd) -> OwnedFd {
@@ -83,16 +83,15 @@ fn inherited(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn open(dir: &SandboxDir) -> Result<LogWriter, Box<dyn Error>> {
-    let job: Job = files::read_json(&dir.job())?.ok_or("there is no job.json")?;
-    Ok(job.open_log()?)
+fn job(dir: &SandboxDir) -> Result<Job, Box<dyn Error>> {
+    Ok(files::read_json(&dir.job())?.ok_or("there is no job.json")?)
 }
 
 /// The last line of a log whose helper has ended.
-pub(super) fn say_how_it_ended(dir: &SandboxDir, status: i32) {
-    match open(dir) {
+pub(super) fn say_how_it_ended(dir: &SandboxDir, ending: Ending) {
+    match job(dir).and_then(|job| Ok(job.open_log()?)) {
         Ok(mut log) => {
-            log.line(LogStream::System, describe(Some(status), None).as_bytes());
+            log.line(LogStream::System, describe(Some(ending), None).as_bytes());
             log.flush();
         }
         Err(error) => tracing::warn!(dir = %dir.path().display(), %error, "the end of a log could not be written"),

@@ -5,9 +5,8 @@
 
 use super::executor::{Command, USER_ERROR};
 use crate::bundle::{Exit, Job, Processes, SandboxDir};
-use crate::exit::describe;
+use crate::exit::{Ending, describe};
 use crate::files;
-use crate::logs::pump;
 use crate::process::{Process, ProcessRef};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -100,9 +99,12 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
         }
     }
     drop(channel);
-    pump::run(stdout, stderr, Some(init.as_fd()), &mut log)?;
+    job.pump(dir, [stdout, stderr], Some(init.as_fd()), &mut log)?;
     let status = reap(&init)?;
-    log.line(LogStream::System, describe(Some(status), None).as_bytes());
+    log.line(
+        LogStream::System,
+        describe(Some(Ending::Status(status)), None).as_bytes(),
+    );
     log.flush();
     record(dir, status)
 }

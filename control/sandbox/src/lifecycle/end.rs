@@ -3,7 +3,7 @@
 use super::Sandbox;
 use super::boot_error::BootError;
 use crate::bundle::Limits;
-use crate::exit::{describe, exit_code};
+use crate::exit::{Ending, describe};
 use crate::logs;
 use crate::order::SandboxChange;
 use miren_api::resource::SandboxState;
@@ -22,8 +22,9 @@ impl Sandbox {
     pub(crate) async fn end(&mut self) -> SandboxChange {
         // First: the runtime may remove the cgroup when it tells how init ended.
         let kills = self.node.cgroups.out_of_memory_kills(self.id());
-        let status = self.exit_status().await;
-        self.facts.exit_code = status.and_then(exit_code);
+        let ending = self.ending().await;
+        self.facts.exit_code = ending.and_then(Ending::exit_code);
+        self.facts.ended_by = ending.map(|ending| ending.by(kills > 0));
         let stopped = self
             .life
             .as_ref()
@@ -32,7 +33,7 @@ impl Sandbox {
         let mut reason = match &self.why {
             Some(why) => why.clone(),
             None if stopped => "retired before the system restarted".to_owned(),
-            None => self.unexpected(status, kills),
+            None => self.unexpected(ending, kills),
         };
         if booting && !stopped && self.facts.pid.is_some() {
             reason.push_str(&log_tail(&logs::last_lines(&self.node.log(&self.order), TAIL_LINES)));
@@ -46,38 +47,35 @@ impl Sandbox {
         self.change(self.state, Some(reason))
     }
 
-    /// Raw wait status, after the last line is in the log: as whoever reaped it says, else as the kernel's hook saw it.
-    async fn exit_status(&self) -> Option<i32> {
+    /// How init ended, after the last line is in the log.
+    async fn ending(&self) -> Option<Ending> {
         let life = self.life.as_ref()?;
         let dir = self.dir();
+        let seen = || {
+            let view = self.node.fast_path.slot(life.slot);
+            let is_seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
+            is_seen.then(|| view.exit_code.cast_signed())
+        };
+        let told = self.node.runtime.last_words(&dir, life.helper.as_ref(), seen());
         // What does not end in time is killed by the clean-up.
-        let told = timeout(LAST_WORDS, self.node.runtime.last_words(&dir, life.helper.as_ref())).await;
-        let view = self.node.fast_path.slot(life.slot);
-        let seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
-        agreed(told.ok().flatten(), seen.then(|| view.exit_code.cast_signed()))
+        let told = timeout(LAST_WORDS, told).await.ok().flatten();
+        // Again: the hook may have been late.
+        Ending::agreed(told, seen())
     }
 
     /// The reason of an exit that nobody asked for.
-    fn unexpected(&self, status: Option<i32>, out_of_memory_kills: u64) -> String {
+    fn unexpected(&self, ending: Option<Ending>, out_of_memory_kills: u64) -> String {
         let booting = self.state == SandboxState::Pending;
         if booting && self.facts.pid.is_none() {
             return BootError::Start("the system restarted before its command was started".into()).to_string();
         }
         let limits = Limits::of(self.order.service.resources, self.node.config.defaults);
-        let how = describe(status, (out_of_memory_kills > 0).then_some(limits.memory).flatten());
+        let how = describe(ending, (out_of_memory_kills > 0).then_some(limits.memory).flatten());
         match (booting, self.facts.port) {
             (false, _) => how,
             (true, Some(port)) => BootError::Port(format!("{how} before it listened on port {port}")).to_string(),
             (true, None) => BootError::Start(format!("{how} right after its start")).to_string(),
         }
-    }
-}
-
-/// Who reaped it knows; but a runtime may know no more than the number that a shell would.
-fn agreed(told: Option<i32>, seen: Option<i32>) -> Option<i32> {
-    match (told, seen) {
-        (Some(told), Some(seen)) if exit_code(told) == exit_code(seen) => Some(seen),
-        (told, seen) => told.or(seen),
     }
 }
 
@@ -94,15 +92,6 @@ fn log_tail(lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_reaped_it_knows_how_it_ended_and_the_hook_knows_it_in_more_detail() {
-        let (exited_137, killed) = (137 << 8, libc::SIGKILL);
-        assert_eq!(agreed(Some(killed), Some(0)), Some(killed));
-        assert_eq!(agreed(Some(killed), Some(exited_137)), Some(exited_137));
-        assert_eq!(agreed(None, Some(killed)), Some(killed));
-        assert_eq!(agreed(Some(killed), None), Some(killed));
-    }
 
     #[test]
     fn the_tail_is_short() {

@@ -1,7 +1,11 @@
 //! Decides what is on disk before a runtime makes a sandbox: its root, what is shown in it, its specification.
 
 use super::boot_error::{BootError, InStep};
-use crate::bundle::{self, Above, AppFiles, Etc, Job, Limits, Program, SandboxDir, Shown, SpecInput, Upper, Writable};
+use crate::bundle::{
+    self, Above, AppFiles, Etc, Job, Limits, Masks, Program, SandboxDir, Shown, SpecInput, Upper, Writable,
+};
+use crate::cgroup::WriterLimits;
+use crate::config::{LogRate, RuntimeConfig};
 use crate::image;
 use crate::logs;
 use crate::node::Node;
@@ -57,12 +61,16 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         namespace: &node.network.namespace(id),
         cgroup: node.cgroups.path(id),
         limits,
+        masks: match node.config.runtime {
+            RuntimeConfig::Embedded => Masks::Second,
+            RuntimeConfig::Containerd { .. } => Masks::First,
+        },
     };
     bundle::write_spec(&dir, &input)
         .map_err(preparing)
         .step(BootError::Spec)?;
     Ok(Prepared {
-        job: job(node, order).map_err(preparing).step(BootError::Spec)?,
+        job: job(node, order, limits).map_err(preparing).step(BootError::Spec)?,
         image: view.image,
     })
 }
@@ -141,18 +149,26 @@ fn above(node: &Node, order: &StartOrder, dir: &SandboxDir) -> io::Result<Above>
     Ok(points.map_or(Above::Nothing, Above::Points))
 }
 
-fn job(node: &Node, order: &StartOrder) -> io::Result<Job> {
+fn job(node: &Node, order: &StartOrder, of_sandbox: Limits) -> io::Result<Job> {
     let log = node.log(order);
     let limits = node.config.logs;
+    let LogRate { bytes, lines, burst } = limits.rate;
     if let Some(service) = log.parent() {
         // One place for the log that is about to be made.
         logs::prune(service, limits.sandboxes.saturating_sub(1), &node.registry.ids())?;
     }
+    let writer = WriterLimits {
+        cpu: of_sandbox.cpu,
+        bytes: bytes.0,
+        disk: &node.config.log_dir,
+    };
     Ok(Job {
         sandbox: order.id.clone(),
         service: order.service_name.clone(),
         log,
         log_bytes: limits.file.0,
         log_files: limits.files,
+        log_rate: Some((bytes.0, lines, burst)),
+        groups: node.writers.make_for_writer(order.id.as_str(), writer)?,
     })
 }

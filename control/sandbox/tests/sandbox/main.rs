@@ -22,6 +22,7 @@ mod node;
 mod outside;
 mod probes;
 mod read_only;
+mod seccomp;
 mod timing;
 mod tracking;
 mod world;

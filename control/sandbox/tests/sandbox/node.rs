@@ -281,14 +281,12 @@ impl TestNode {
             .flatten()
             .map(|entry| entry.path());
         for root in roots.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let node = root.join(format!("miren-{}", self.config.name));
-            let inside = fs::read_dir(&node)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path());
-            found.extend(inside.filter(|path| path.is_dir()));
-            found.extend(node.is_dir().then_some(node));
+            for suffix in ["", ".logs"] {
+                let node = root.join(format!("miren-{}{suffix}", self.config.name));
+                let inside = fs::read_dir(&node).into_iter().flatten().flatten();
+                found.extend(inside.map(|entry| entry.path()).filter(|path| path.is_dir()));
+                found.extend(node.is_dir().then_some(node));
+            }
         }
         found
     }

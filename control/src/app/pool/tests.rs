@@ -5,7 +5,7 @@ use crate::app::crash::{CrashRecord, Death};
 use crate::record::Reference;
 use miren_api::app_file;
 use miren_api::id::{AppName, PoolId, VersionId};
-use miren_sandbox::Facts;
+use miren_sandbox::{EndedBy, Facts};
 
 struct Stage {
     pool: PoolRecord,
@@ -60,7 +60,7 @@ impl Stage {
         all.find(|s| s.number == number && !s.state.is_terminal()).unwrap()
     }
 
-    fn die(&mut self, number: &str, exit_code: i32) {
+    fn die(&mut self, number: &str, ended_by: EndedBy) {
         let now = self.now;
         let sandbox = self.living(number);
         sandbox.state = SandboxState::Dead;
@@ -70,7 +70,7 @@ impl Stage {
         let death = Death {
             created_at,
             ran_for: running_at.map(|running| since(now, running)),
-            exit_code: Some(exit_code),
+            ended_by: Some(ended_by),
             reason: None,
             survived,
         };
@@ -101,8 +101,8 @@ impl Stage {
                 }
             }
             ["stopped", number] => self.living(number).state = SandboxState::Stopped,
-            ["killed", number] => self.die(number, 137),
-            ["exits", number] => self.die(number, 1),
+            ["killed", number] => self.die(number, EndedBy::Signal(libc::SIGKILL)),
+            ["exits", number] => self.die(number, EndedBy::Exit),
             ["demand", requests] => self.wanted.demand.in_flight = requests.parse().unwrap(),
             ["waiting", requests] => self.wanted.demand.queued = requests.parse().unwrap(),
             ["in-use", numbers @ ..] => self.in_use = numbers.iter().map(|number| number.parse().unwrap()).collect(),
@@ -206,9 +206,22 @@ fn b6_a_pool_whose_disk_another_has_starts_nothing_and_one_that_gives_way_drains
 }
 
 #[test]
-fn a_hundred_kills_of_the_only_sandbox_are_each_replaced_at_once() {
-    let round = "running 0 => -\nafter 1 => -\nkilled 0 => start 0\n";
-    script(&format!("auto 10 1 20 => start 0\n{}", round.repeat(100)));
+fn a_hundred_kills_beside_a_running_sandbox_are_each_replaced_at_once() {
+    let round = "after 1 => -\nkilled 0 => start 0\nrunning 0 => -\n";
+    script(&format!(
+        "fixed 2 => start 0, start 1\nrunning 0 1 => -\n{}",
+        round.repeat(100)
+    ));
+}
+
+#[test]
+fn f7_ten_kills_of_the_only_sandbox_are_replaced_at_once_and_then_one_each_12_s() {
+    let at_once = "running 0 => -\nafter 1 => -\nkilled 0 => start 0\n".repeat(10);
+    let later = "running 0 => -\nkilled 0 => wake 12\nafter 11 => wake 1\nafter 1 => start 0\n".repeat(10);
+    script(&format!(
+        "auto 10 1 20 => start 0\n{at_once}\
+         running 0 => -\nafter 1 => -\nkilled 0 => wake 2\nafter 2 => start 0\n{later}"
+    ));
 }
 
 #[test]

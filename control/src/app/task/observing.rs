@@ -8,7 +8,7 @@ use crate::lease::Leased;
 use crate::record::SandboxRecord;
 use miren_api::deploy::DeployStatus;
 use miren_api::resource::SandboxState;
-use miren_sandbox::SandboxChange;
+use miren_sandbox::{EndedBy, SandboxChange};
 
 /// Why a sandbox drains of which nothing else is known.
 const DRAINED_BEFORE: &str = "it was draining when control restarted";
@@ -134,10 +134,10 @@ impl Task {
             created_at: sandbox.created_at,
             ran_for: sandbox.running_at.map(|running| since(ended_at, running)),
             // One that was given up has no status, and it was its own doing.
-            exit_code: sandbox
+            ended_by: sandbox
                 .facts
-                .exit_code
-                .or((sandbox.state == SandboxState::Draining).then_some(0)),
+                .ended_by
+                .or((sandbox.state == SandboxState::Draining).then_some(EndedBy::Exit)),
             reason: sandbox.reason.clone(),
             survived,
         };

@@ -40,6 +40,7 @@ fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, li
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
         limits,
+        masks: Masks::First,
     };
     let powers = Powers {
         capabilities: vec!["CAP_CHOWN"],
