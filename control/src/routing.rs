@@ -1,6 +1,7 @@
 //! Decides where hosts lead: one task owns the routes and which version serves each app, and numbers every change of them.
 
-use crate::ledger::{Ledger, LoadError};
+use crate::fatal::Fatal;
+use crate::ledger::{self, Ledger, LoadError};
 use crate::record::{ActiveRecord, LabelRecord, RouteRecord, SnapshotRecord};
 use crate::store::{Key, Kind, Selection, Store, StoreError};
 use miren_api::app_file::WEB;
@@ -108,7 +109,7 @@ pub struct Routing {
 
 impl Routing {
     /// Loads what was routed last and starts the task.
-    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>) -> Result<Self, LoadError> {
+    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>, fatal: Fatal) -> Result<Self, LoadError> {
         let mut ledger = Ledger::new(store);
         let table = Table::new(
             ledger.load::<RouteRecord>(Selection::All).await?,
@@ -123,7 +124,7 @@ impl Routing {
             changes,
             routed: routed.subscribe(),
         };
-        tokio::spawn(serve(ledger, routed, queue));
+        tokio::spawn(serve(ledger, routed, queue, fatal));
         Ok(routing)
     }
 
@@ -165,12 +166,15 @@ async fn number(ledger: &mut Ledger, cluster_host: Option<&str>) -> Result<u64, 
     Ok(generation)
 }
 
-async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>) {
+async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>, fatal: Fatal) {
     while let Some((change, reply)) = queue.recv().await {
         let before = routed.borrow().clone();
         let outcome = apply(&mut ledger, &before, change).await;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             ledger.discard();
+            if let RoutingError::Store(StoreError::Conflict { key }) = error {
+                fatal.end(ledger::somebody_else_wrote(key));
+            }
         }
         let answer = outcome.map(|after| {
             let generation = after.generation;

@@ -1,6 +1,7 @@
 //! Decides how records are kept in one SQLite file: WAL, synced at each commit, on a thread of its own, fenced by an epoch.
 
 use super::{Change, Content, Expect, Key, Kind, Record, Revision, Selection, Store, StoreError, Write, schema};
+use crate::reserve::Reserve;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
@@ -18,22 +19,33 @@ pub struct Sqlite {
     epoch: u64,
     newest: watch::Sender<Revision>,
     history: u64,
+    reserve: Option<Reserve>,
 }
 
 impl Sqlite {
     /// Opens or makes the file, migrates it, and takes the next epoch: any older opener is refused from now on.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with_history(path, HISTORY).await
+        Self::open_with(path, HISTORY, None).await
     }
 
     /// As [`Sqlite::open`], keeping only the last `history` changes.
     pub async fn open_with_history(path: &Path, history: u64) -> Result<Self, StoreError> {
-        let path = path.to_owned();
+        Self::open_with(path, history, None).await
+    }
+
+    /// As [`Sqlite::open`]; a write that finds the disk full is made in the room of `reserve`.
+    pub async fn open_with_reserve(path: &Path, reserve: Reserve) -> Result<Self, StoreError> {
+        Self::open_with(path, HISTORY, Some(reserve)).await
+    }
+
+    async fn open_with(path: &Path, history: u64, reserve: Option<Reserve>) -> Result<Self, StoreError> {
+        let (path, of_thread) = (path.to_owned(), reserve.clone());
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, opened) = oneshot::channel();
         let thread = std::thread::Builder::new().name("store".into());
         let spawned = thread.spawn(move || {
-            let connection = schema::open(&path).and_then(|mut connection| {
+            let connection = with_room(&of_thread, || {
+                let mut connection = schema::open(&path)?;
                 let start = take_epoch(&mut connection).map_err(failed("taking over the store"))?;
                 Ok((connection, start))
             });
@@ -61,6 +73,7 @@ impl Sqlite {
             epoch,
             newest: watch::Sender::new(revision),
             history,
+            reserve,
         })
     }
 
@@ -109,14 +122,9 @@ impl Store for Sqlite {
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
         let (epoch, history) = (self.epoch, self.history);
-        let newest = self.newest.clone();
+        let (newest, reserve) = (self.newest.clone(), self.reserve.clone());
         self.run("writing records", move |connection| {
-            let transaction = connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-                .map_err(failed("writing records"))?;
-            let revision = apply(&transaction, epoch, &writes)?;
-            compact(&transaction, revision.saturating_sub(history)).map_err(failed("writing records"))?;
-            transaction.commit().map_err(failed("writing records"))?;
+            let revision = with_room(&reserve, || write(connection, epoch, history, &writes))?;
             newest.send_replace(revision);
             Ok(revision)
         })
@@ -139,6 +147,39 @@ impl Store for Sqlite {
     }
 }
 
+/// Does something once more, if nothing was done and there is room now that was kept.
+fn with_room<T>(reserve: &Option<Reserve>, mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let done = work();
+    let has_failed = matches!(done, Err(StoreError::Failed { .. } | StoreError::Unknown { .. }));
+    let has_room = has_failed && reserve.as_ref().is_some_and(Reserve::give_up_if_short);
+    match done {
+        // What became of it is read first.
+        Err(StoreError::Failed { .. }) if has_room => work(),
+        done => done,
+    }
+}
+
+fn write(connection: &mut Connection, epoch: u64, history: u64, writes: &[Write]) -> Result<Revision, StoreError> {
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(failed("writing records"))?;
+    let revision = apply(&transaction, epoch, writes)?;
+    compact(&transaction, revision.saturating_sub(history)).map_err(failed("writing records"))?;
+    transaction.commit().map_err(unsettled)?;
+    Ok(revision)
+}
+
+/// A commit that failed may have reached the disk all the same, unless there was no room for it.
+fn unsettled(error: rusqlite::Error) -> StoreError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return failed("writing records")(error);
+    }
+    StoreError::Unknown {
+        doing: "writing records",
+        why: error.to_string(),
+    }
+}
+
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| StoreError::Failed {
         doing,
@@ -147,10 +188,7 @@ fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
 }
 
 fn closed(doing: &'static str) -> StoreError {
-    StoreError::Failed {
-        doing,
-        why: "the store is closed".into(),
-    }
+    StoreError::Closed { doing }
 }
 
 fn counter(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
@@ -296,4 +334,25 @@ fn history(connection: &Connection, after: Revision, limit: usize) -> rusqlite::
         })
     })?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn f6_a_store_whose_thread_has_died_is_closed_and_not_a_write_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("control.db")).await.unwrap();
+        let died = store.run("reading", |_| -> Result<(), StoreError> {
+            panic!("the thread dies in a test")
+        });
+        assert_eq!(died.await, Err(StoreError::Closed { doing: "reading" }));
+        let listed = store.list(Kind::App, Selection::All).await;
+        let expected = StoreError::Closed {
+            doing: "listing records",
+        };
+        assert!(expected.is_final());
+        assert_eq!(listed, Err(expected));
+    }
 }
