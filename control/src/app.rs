@@ -2,29 +2,29 @@
 
 use crate::clock::Clock;
 use crate::executor::Executor;
+use crate::fatal::Fatal;
 use crate::images::{Fetched, Fetcher};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
+use crate::node_faults::NodeFaults;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
-use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
-use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
-use miren_api::resource::{App, Sandbox};
+use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::routing::SandboxHint;
-use miren_api::{ApiError, Identity};
+use miren_api::Identity;
 use miren_sandbox::SandboxChange;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
+mod command;
 pub mod crash;
 pub mod deploy;
+pub mod keys;
 pub mod pool;
 pub mod preview;
 pub mod retention;
@@ -36,17 +36,20 @@ pub mod turn;
 pub mod variables;
 pub mod view;
 
-pub use task::{PreviewOrder, Task};
+pub use command::Command;
+pub use task::{PreviewOrder, Task, Unserved};
 pub use view::AppView;
 
 /// Everything an app's task needs of the world.
 pub struct World {
     pub store: Arc<dyn Store>,
+    pub fatal: Fatal,
     pub executor: Arc<dyn Executor>,
     pub routing: Routing,
     pub desk: Desk,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub node_faults: NodeFaults,
     /// Told to proxies; lossy, so never the only way to learn something.
     pub hints: broadcast::Sender<Hint>,
     /// Which app a sandbox's news are for.
@@ -77,63 +80,6 @@ pub type Owners = Arc<Mutex<HashMap<SandboxId, AppName>>>;
 pub enum Hint {
     Pool(PoolId),
     Sandbox(SandboxHint),
-}
-
-/// What somebody wants of an app.
-pub enum Command {
-    Deploy {
-        request: DeployRequest,
-        /// The same key means the same deploy.
-        key: Option<String>,
-        reply: oneshot::Sender<Result<Deploy, ApiError>>,
-    },
-    /// End a deploy that has not switched traffic.
-    Cancel {
-        id: DeployId,
-        reply: oneshot::Sender<Result<Deploy, ApiError>>,
-    },
-    /// Make a version that is reached under a label.
-    Preview {
-        order: Box<PreviewOrder>,
-        reply: oneshot::Sender<Result<EphemeralDeployed, ApiError>>,
-    },
-    /// Give a preview more time, from now on.
-    Extend {
-        label: Label,
-        ttl: Duration,
-        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
-    },
-    /// End a preview.
-    Unlabel {
-        label: Label,
-        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
-    },
-    /// The first request for a service of a preview has come: make its pool.
-    Open {
-        version: VersionId,
-        service: String,
-        reply: oneshot::Sender<Result<(), ApiError>>,
-    },
-    /// Drain one sandbox; its pool replaces it.
-    StopSandbox {
-        id: SandboxId,
-        reply: oneshot::Sender<Result<Sandbox, ApiError>>,
-    },
-    Delete {
-        keep_disks: bool,
-        reply: oneshot::Sender<Result<App, ApiError>>,
-    },
-    /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
-    StopAll {
-        at_most: Duration,
-        reply: oneshot::Sender<()>,
-    },
-    /// Demand of a pool has changed.
-    Replan,
-    /// Look whether anything is over, and remove the versions that are not kept.
-    Collect,
-    /// Finish the current step and end.
-    Close,
 }
 
 /// What an app's task is told without asking.

@@ -1,7 +1,8 @@
-//! Decides which apps there are: one task for each, found by name, fed with the news of its sandboxes.
+//! Decides which apps there are: one task for each name at a time, fed with the news of its sandboxes.
 
+use crate::app::keys::Keys;
 use crate::app::state::AppState;
-use crate::app::{AppHandle, AppView, Command, Event, Task, World, spec};
+use crate::app::{AppHandle, AppView, Command, Event, Task, Unserved, World, spec};
 use crate::ledger::{Ledger, LoadError};
 use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use crate::store::Selection;
@@ -21,11 +22,15 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// Most apps of a node.
 const APPS_MAX: usize = 10_000;
 
+type Handles = BTreeMap<AppName, AppHandle>;
+
 /// Every app's task.
 pub struct Apps {
     pub world: Arc<World>,
-    handles: RwLock<BTreeMap<AppName, AppHandle>>,
+    handles: RwLock<Handles>,
     tasks: TaskTracker,
+    /// No task is made any more.
+    closing: CancellationToken,
     /// No more news are passed on.
     closed: CancellationToken,
 }
@@ -38,12 +43,13 @@ impl Apps {
             world,
             handles: RwLock::default(),
             tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
             closed: CancellationToken::new(),
         });
         let mut known = Vec::new();
         for (state, ledger) in read_all(&apps.world).await? {
             known.extend(known_sandboxes(&apps.world, &state));
-            apps.spawn(state, ledger, true);
+            apps.spawn(&mut apps.handles.write(), state, ledger, true);
         }
         Ok((apps, known))
     }
@@ -90,25 +96,30 @@ impl Apps {
         }
     }
 
-    fn spawn(self: &Arc<Self>, state: AppState, ledger: Ledger, exists: bool) -> AppHandle {
+    fn spawn(self: &Arc<Self>, handles: &mut Handles, state: AppState, ledger: Ledger, exists: bool) -> AppHandle {
         let name = state.app.name.clone();
         let (task, inbox, handle) = Task::new(Arc::clone(&self.world), state, ledger, exists);
-        self.handles.write().insert(name.clone(), handle.clone());
+        handles.insert(name.clone(), handle.clone());
         let apps = Arc::clone(self);
-        let events = handle.events.clone();
         let label = format!("app {name}");
         let work = async move {
-            task.run(inbox).await;
-            let mut handles = apps.handles.write();
-            if handles
-                .get(&name)
-                .is_some_and(|current| current.events.same_channel(&events))
-            {
-                handles.remove(&name);
-            }
+            let unserved = task.run(inbox).await;
+            apps.pass_on(name, unserved).await;
         };
         self.tasks.spawn(miren_log::supervised(label, work));
         handle
+    }
+
+    /// A task has ended. Its name is free before its queue is closed: whoever finds the queue closed finds no task, or the next
+    /// one. What came too late for this one is for the next one, in order.
+    async fn pass_on(self: &Arc<Self>, name: AppName, unserved: Unserved) {
+        self.handles.write().remove(&name);
+        for command in unserved.commands().await {
+            if !command.is_awaited() {
+                continue;
+            }
+            self.deliver(&name, command).await;
+        }
     }
 
     fn find(&self, name: &AppName) -> Option<AppHandle> {
@@ -120,27 +131,81 @@ impl Apps {
         let found = self
             .find(&AppName::from_text(name))
             .filter(|handle| handle.view.borrow().exists);
-        found.ok_or_else(|| {
-            ApiError::new(ErrorCode::NotFound, format!("there is no app {name:?}"))
-                .remedy("list the apps with `miren app list`, or deploy it")
-        })
+        found.ok_or_else(|| no_such_app(name))
     }
 
-    /// An app, whether it exists or is about to be deployed for the first time.
+    /// An app, whether it exists or is about to be deployed for the first time. Whoever asks, and however many at once: they all
+    /// get the same task.
     pub fn get_or_make(self: &Arc<Self>, name: &AppName) -> Result<AppHandle, ApiError> {
-        if let Some(handle) = self.find(name) {
-            return Ok(handle);
+        let mut handles = self.handles.write();
+        if let Some(handle) = handles.get(name) {
+            return Ok(handle.clone());
         }
-        if self.handles.read().len() >= APPS_MAX {
+        if self.closing.is_cancelled() {
+            return Err(self.unanswered(name));
+        }
+        if handles.len() >= APPS_MAX {
             return Err(
                 ApiError::new(ErrorCode::Conflict, format!("there are {APPS_MAX} apps already"))
                     .remedy("delete some with `miren app delete`"),
             );
         }
         let (state, ledger) = Task::fresh(&self.world, name.clone());
-        let handle = self.spawn(state, ledger, false);
+        let handle = self.spawn(&mut handles, state, ledger, false);
         let _ = handle.events.send(Event::Adopted(Vec::new(), None));
         Ok(handle)
+    }
+
+    /// Asks an app's task for something and waits for its answer. One that is ending is waited for: what makes an app is done
+    /// by the next task of that name.
+    pub async fn ask<T>(
+        self: &Arc<Self>,
+        name: &AppName,
+        command: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Command,
+    ) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let command = command(reply);
+        if !command.makes_app() {
+            self.get(name.as_str())?;
+        }
+        self.deliver(name, command).await;
+        answer.await.map_err(|_| self.unanswered(name))?
+    }
+
+    async fn deliver(self: &Arc<Self>, name: &AppName, mut command: Command) {
+        loop {
+            let task = match command.makes_app() {
+                true => self.get_or_make(name),
+                false => self.find(name).ok_or_else(|| match self.closing.is_cancelled() {
+                    true => self.unanswered(name),
+                    false => no_such_app(name.as_str()),
+                }),
+            };
+            let task = match task {
+                Ok(task) => task,
+                Err(error) => return command.refuse(error),
+            };
+            match task.commands.send(command).await {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(back)) => command = back,
+            }
+            let is_same = |other: AppHandle| other.commands.same_channel(&task.commands);
+            if self.find(name).is_some_and(is_same) {
+                // It has died, which is no end: it is not looked for for ever.
+                return command.refuse(self.unanswered(name));
+            }
+        }
+    }
+
+    fn unanswered(&self, name: &AppName) -> ApiError {
+        match self.closing.is_cancelled() {
+            true => ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1),
+            false => ApiError::new(
+                ErrorCode::Internal,
+                format!("the task of app {name} ended before it answered"),
+            ),
+        }
+        .remedy("try again in a moment")
     }
 
     /// Pictures of every app that exists, by name.
@@ -166,6 +231,7 @@ impl Apps {
 
     /// Drains every sandbox of the node; no drain takes longer than `at_most`. Returns when all have been told.
     pub async fn stop_all(&self, at_most: Duration) {
+        self.closing.cancel();
         let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
         for handle in handles {
             let (reply, told) = oneshot::channel();
@@ -177,6 +243,7 @@ impl Apps {
 
     /// Lets every task finish its step and end.
     pub async fn close(&self) {
+        self.closing.cancel();
         let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
         self.tasks.close();
         let all = async {
@@ -191,6 +258,11 @@ impl Apps {
         }
         self.closed.cancel();
     }
+}
+
+fn no_such_app(name: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no app {name:?}"))
+        .remedy("list the apps with `miren app list`, or deploy it")
 }
 
 /// Every app's records, grouped.
@@ -215,7 +287,9 @@ async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
                 state.previews.insert(version.id.clone(), version);
             }
         }
-        for deploy in ledger.load::<DeployRecord>(deploys).await? {
+        let deploys = ledger.load::<DeployRecord>(deploys).await?;
+        state.keys = Keys::in_records(&deploys);
+        for deploy in deploys {
             if !deploy.deploy.status.is_final() {
                 state.deploys.insert(deploy.deploy.seq, deploy);
             }

@@ -2,10 +2,12 @@
 
 use miren_api::deploy::Artifact;
 use miren_api::{ApiError, ErrorCode};
-use std::collections::HashSet;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 mod digest;
 #[cfg(test)]
@@ -59,6 +61,9 @@ impl From<ArtifactError> for ApiError {
 pub struct Artifacts {
     folder: PathBuf,
     bytes_max: u64,
+    /// When somebody last uploaded or asked for a folder, by its digest in hexadecimal. Held while one is looked at and while one
+    /// is removed: who was told that a folder is there has it for as long as an upload is kept.
+    wanted: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Artifacts {
@@ -74,6 +79,7 @@ impl Artifacts {
         Ok(Self {
             folder: folder.to_owned(),
             bytes_max,
+            wanted: Arc::default(),
         })
     }
 
@@ -92,42 +98,76 @@ impl Artifacts {
             path: place.clone(),
             source,
         };
-        if place.is_dir() {
-            touch(&place).map_err(disk)?;
+        if self.claim(&name).map_err(disk)? {
             return Ok(artifact);
         }
         sync(&staging.path).map_err(disk)?;
-        match std::fs::rename(&staging.path, &place) {
+        match self.put(&staging.path, &name) {
             Ok(()) => sync(&self.folder).map_err(disk)?,
             // Someone else stored the same content meanwhile.
-            Err(_) if place.is_dir() => {}
+            Err(_) if self.claim(&name).map_err(disk)? => {}
             Err(source) => return Err(disk(source)),
         }
         Ok(artifact)
     }
 
-    /// Whether this digest was uploaded.
+    /// Whether this digest was uploaded. If so it stays as one that is uploaded now: who asks is about to name it.
     pub fn has(&self, digest: &str) -> bool {
         let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && self.folder.join(hex).is_dir()
+        let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_digest && self.claim(hex).unwrap_or_default()
     }
 
-    /// Removes every folder whose digest is not in `keep`, and that was last uploaded longer ago than `grace`. Blocks.
+    /// Looks for a folder and keeps it, in one step. The time on disk is for a process that knows nothing of this one.
+    fn claim(&self, name: &str) -> std::io::Result<bool> {
+        let mut wanted = self.wanted.lock();
+        let place = self.folder.join(name);
+        if !place.is_dir() {
+            return Ok(false);
+        }
+        wanted.insert(name.to_owned(), Instant::now());
+        touch(&place).map(|()| true)
+    }
+
+    fn put(&self, staging: &Path, name: &str) -> std::io::Result<()> {
+        let mut wanted = self.wanted.lock();
+        std::fs::rename(staging, self.folder.join(name))?;
+        wanted.insert(name.to_owned(), Instant::now());
+        Ok(())
+    }
+
+    /// Removes every folder whose digest is not in `keep`, and that was last uploaded or asked for longer ago than `grace`. Blocks.
     pub fn remove_except(&self, keep: &HashSet<String>, grace: Duration) -> std::io::Result<usize> {
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if name.starts_with(STAGING) || keep.contains(&format!("sha256:{name}")) || age < grace {
+            if name.starts_with(STAGING) || keep.contains(&format!("sha256:{name}")) {
                 continue;
             }
             // Renamed first: a folder that is there is whole.
             let out = Staging::name(&self.folder);
-            std::fs::rename(entry.path(), &out.path)?;
-            removed += 1;
+            if self.take_away(&name, &out.path, grace)? {
+                removed += 1;
+            }
         }
+        self.wanted.lock().retain(|_, at| at.elapsed() < grace);
         Ok(removed)
+    }
+
+    /// False: somebody wants it.
+    fn take_away(&self, name: &str, out: &Path, grace: Duration) -> std::io::Result<bool> {
+        let wanted = self.wanted.lock();
+        let place = self.folder.join(name);
+        let is_young = match wanted.get(name) {
+            Some(at) => at.elapsed() < grace,
+            // Nobody has asked since this process started; the time on disk is all there is, and may be one to come.
+            None => place.metadata()?.modified()?.elapsed().unwrap_or_default() < grace,
+        };
+        if !is_young {
+            std::fs::rename(place, out)?;
+        }
+        Ok(!is_young)
     }
 
     pub fn folder(&self) -> &Path {

@@ -6,14 +6,16 @@ use crate::artifact::Artifacts;
 use crate::clock::{Clock, later, since};
 use crate::collector::{self, UPLOAD_GRACE};
 use crate::executor::Executor;
+use crate::fatal::Fatal;
 use crate::images::Fetcher;
 use crate::lease::Desk;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
+use crate::node_faults::NodeFaults;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
-use crate::store::Store;
+use crate::store::{Guarded, Store};
 use miren_api::lease::RENEW_INTERVAL;
 use miren_api::routing::SandboxHint;
 use miren_loader::Transition;
@@ -67,14 +69,19 @@ impl Control {
     /// Rebuilds everything from the store, in phase [`Phase::Starting`]; returns what should be running.
     pub async fn load(parts: Parts) -> Result<(Arc<Self>, Vec<Known>), LoadError> {
         let (hints, _) = broadcast::channel(HINTS);
+        let (fatal, metrics) = (Fatal::default(), Metrics::new());
+        let store: Arc<dyn Store> = Arc::new(Guarded::new(parts.store, fatal.clone()));
+        let cluster_host = parts.policy.urls.cluster_host.as_deref();
         let world = Arc::new(World {
             outputs: Outputs::new(parts.clock.now()),
-            routing: Routing::start(Arc::clone(&parts.store), parts.policy.urls.cluster_host.as_deref()).await?,
-            store: parts.store,
+            routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
+            store,
+            fatal,
             executor: parts.executor,
             desk: Desk::new(parts.clock.clone()),
             clock: parts.clock,
-            metrics: Metrics::new(),
+            node_faults: NodeFaults::new(metrics.clone()),
+            metrics,
             hints,
             owners: Arc::default(),
             artifacts: parts.artifacts.folder().to_owned(),

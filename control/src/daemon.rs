@@ -6,6 +6,7 @@ use crate::config::{Config, OnStop};
 use crate::control::{Control, Parts};
 use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
+use crate::reserve::Reserves;
 use crate::server::{self, Peers, Server};
 use crate::shutdown::Shutdown;
 use crate::store::{Lock, Sqlite, Store};
@@ -32,7 +33,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     folder(&config.data_dir, 0o700)?;
     let _run_lock = Lock::take(&config.run_dir)?;
     let _data_lock = Lock::take(&config.data_dir)?;
-    let store = Sqlite::open(&config.store_file()).await?;
+    let reserves = Reserves::keep(&config.data_dir, &config.run_dir);
+    let store = Sqlite::open_with_reserve(&config.store_file(), reserves.data.clone()).await?;
     tracing::info!(epoch = store.epoch(), "opened the store");
     let (news, changes) = mpsc::unbounded_channel();
     let images = open_images(&config).await?;
@@ -55,21 +57,29 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let (control, known) = Control::load(parts).await?;
     let (mut services, metrics) = serve(&config, &control).await?;
+    let tending = reserves.clone().tend_for_ever(control.apps.world.metrics.clone());
+    services.spawn(miren_log::supervised("the reserves", async move {
+        tending.await;
+        ("the reserves", Ok(()))
+    }));
     control.activate(known, changes).await;
     report_ready(&config, &node, metrics)?;
-    tokio::select! {
-        () = shutdown.triggered() => {}
+    let outcome = tokio::select! {
+        () = shutdown.triggered() => Ok(()),
         // Nobody asked for an end: what runs is left to the next daemon, as after any crash.
         ended = services.join_next() => return Err(unexpected(ended)),
-    }
+        // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
+        why = control.apps.world.fatal.ended() => bail!(why),
+    };
     let end = async {
         stop(&config, &control).await;
         services.shutdown().await;
         drop((control, services));
-        match config.on_stop {
-            OnStop::Remove => remove(&config, &node).await,
-            OnStop::Keep => Ok(()),
+        if config.on_stop == OnStop::Remove {
+            remove(&config, &node).await?;
+            reserves.remove_run();
         }
+        outcome
     };
     tokio::select! {
         ended = end => ended,

@@ -267,10 +267,11 @@ fn crashed(apps: &Apps, pool: &PoolView, waited: bool) -> ApiError {
 }
 
 fn waited_in_vain(pool: &PoolView, wait: Duration, is_shared_out: bool) -> ApiError {
-    let pool = &pool.pool.id;
-    let message = match is_shared_out {
-        true => format!("other proxies had every share of {pool} for {wait:?}"),
-        false => format!("no sandbox of {pool} is RUNNING after {wait:?}"),
+    let (pool, fault) = (&pool.pool.id, &pool.pool.node_fault);
+    let message = match (is_shared_out, fault) {
+        (true, _) => format!("other proxies had every share of {pool} for {wait:?}"),
+        (false, None) => format!("no sandbox of {pool} is RUNNING after {wait:?}"),
+        (false, Some(fault)) => format!("the node cannot start a sandbox of {pool}: {fault}"),
     };
     ApiError::new(ErrorCode::WaitTimeout, message).retry_after(ASK_AGAIN)
 }

@@ -5,6 +5,13 @@ use crate::store::{Content, Expect, Key, Record, Revision, Selection, Store, Sto
 use miren_api::{ApiError, ErrorCode};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
+use verdict::Verdict;
+
+mod verdict;
+
+/// How soon it is looked again what became of a write, when that could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why records could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,11 @@ pub async fn find<T: Stored>(store: &dyn Store, id: &str) -> Result<Option<T>, L
 pub async fn list<T: Stored>(store: &dyn Store, which: Selection) -> Result<Vec<T>, LoadError> {
     let records = store.list(T::KIND, which).await?;
     records.iter().map(|record| Ok(decode(record)?)).collect()
+}
+
+/// Why a process ends whose records are written by others too.
+pub fn somebody_else_wrote(key: &Key) -> String {
+    format!("{key} was written by somebody else: control is the only one that may write to its store while it runs")
 }
 
 /// The records of one writer.
@@ -88,7 +100,11 @@ impl Ledger {
         self.batch.clear();
     }
 
-    /// Commits everything noted, all or nothing. After an error the notes are still there, for another try.
+    /// Commits everything noted, all or nothing. After an error nothing was written, and the notes are still there for another
+    /// try: a write whose answer was lost is looked for until it is known what became of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a record is somebody else's: not this ledger, which is its only writer, has written it.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
         if self.batch.is_empty() {
             return Ok(());
@@ -99,14 +115,56 @@ impl Ledger {
             .map(|(key, content)| self.write(key, content))
             .collect();
         let count = writes.len() as u64;
-        let last = self.store.commit(writes).await?;
-        for ((key, content), revision) in std::mem::take(&mut self.batch).into_iter().zip(last + 1 - count..) {
-            match content {
-                Some(_) => self.revisions.insert(key, revision),
+        match self.store.commit(writes.clone()).await {
+            Ok(last) => self.written((last + 1 - count..).map(Some)),
+            Err(error) if error.leaves_doubt() => return self.settle(&writes, error).await,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes over what the store has of everything noted, in order.
+    fn written(&mut self, revisions: impl IntoIterator<Item = Option<Revision>>) {
+        for ((key, content), revision) in std::mem::take(&mut self.batch).into_iter().zip(revisions) {
+            match revision.filter(|_| content.is_some()) {
+                Some(revision) => self.revisions.insert(key, revision),
                 None => self.revisions.remove(&key),
             };
         }
-        Ok(())
+    }
+
+    async fn settle(&mut self, writes: &[Write], error: StoreError) -> Result<(), StoreError> {
+        tracing::warn!(%error, "looking what became of a write");
+        loop {
+            let found = match self.found(writes).await {
+                Ok(found) => found,
+                Err(unread) if unread.is_final() => return Err(unread),
+                Err(unread) => {
+                    tracing::warn!(error = %unread, "it is not known what became of a write; looking again");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+            };
+            return match verdict::of(writes, &found) {
+                Verdict::Written => {
+                    self.written(found.iter().map(|record| record.as_ref().map(|record| record.revision)));
+                    Ok(())
+                }
+                Verdict::Untouched => Err(StoreError::Failed {
+                    doing: "writing records",
+                    why: format!("nothing was written ({error})"),
+                }),
+                Verdict::Foreign(key) => Err(StoreError::Conflict { key }),
+            };
+        }
+    }
+
+    async fn found(&self, writes: &[Write]) -> Result<Vec<Option<Record>>, StoreError> {
+        let mut found = Vec::with_capacity(writes.len());
+        for write in writes {
+            found.push(self.store.get(&write.key).await?);
+        }
+        Ok(found)
     }
 
     fn write(&self, key: &Key, content: &Option<Content>) -> Write {

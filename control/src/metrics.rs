@@ -1,5 +1,6 @@
 //! Decides what control counts: every metric of the daemon, with its help text.
 
+use miren_api::resource::NodeFault;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Every metric. Labels have a fixed set of values.
@@ -17,6 +18,8 @@ pub struct Metrics {
     pub store_errors: IntCounter,
     pub dropped_lines: IntGauge,
     pub dropped_bytes: IntGauge,
+    pub node_faults: IntGaugeVec,
+    pub reserve: IntGaugeVec,
     pub leases: IntGauge,
     pub proxies: IntGauge,
     pub generation: IntGauge,
@@ -69,6 +72,16 @@ impl Metrics {
             ),
             dropped_lines: make.gauge("miren_log_dropped_lines", "Lines that came too fast and are in no log."),
             dropped_bytes: make.gauge("miren_log_dropped_bytes", "Bytes of lines that are in no log."),
+            node_faults: make.gauges(
+                "miren_node_faults",
+                "Pools that cannot start sandboxes because of the node, by what is wrong with it. Not zero: somebody has to look.",
+                "fault",
+            ),
+            reserve: make.gauges(
+                "miren_reserve_bytes",
+                "Room kept for what control itself writes, by folder; 0 of data: the disk is full or nearly.",
+                "folder",
+            ),
             leases: make.gauge("miren_leases", "Leases that proxies hold."),
             proxies: make.gauge("miren_proxies", "Proxies that are alive."),
             generation: make.gauge("miren_routing_generation", "Generation of the newest routing snapshot."),
@@ -119,6 +132,10 @@ impl Metrics {
         for status in ["made", "failed"] {
             metrics.previews.with_label_values(&[status]).inc_by(0);
         }
+        for fault in NodeFault::ALL {
+            metrics.node_faults.with_label_values(&[fault.as_str()]).set(0);
+        }
+        metrics.reserve.with_label_values(&["data"]).set(0);
         for by in ["kernel", "control"] {
             metrics.transitions.with_label_values(&[by]).set(0);
         }

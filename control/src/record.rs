@@ -9,15 +9,17 @@ use miren_api::app_file::{Concurrency, Service};
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
-use miren_api::resource::{Route, SandboxState};
+use miren_api::resource::{NodeFault, Route, SandboxState};
 use miren_image::Digest;
 use miren_sandbox::Facts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod asked;
 mod preview;
 
+pub use asked::{Asked, AskedPreview};
 pub use preview::{LabelRecord, Preview};
 
 /// Index of records by the app they belong to.
@@ -127,6 +129,9 @@ pub struct DeployRecord {
     pub starting_at: Option<Timestamp>,
     /// Generation of the snapshot that switched traffic to it.
     pub generation: Option<u64>,
+    /// The idempotency key it was asked for with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 /// One version's claim on a pool: while there is one, the pool lives.
@@ -193,6 +198,9 @@ pub struct SandboxRecord {
     /// It ended while control was away: nobody saw why, so it speaks against nothing.
     #[serde(default)]
     pub unseen: bool,
+    /// It could not be started, and that was the node's fault: it speaks against nothing either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_fault: Option<NodeFault>,
 }
 
 impl SandboxRecord {
@@ -285,6 +293,7 @@ impl DeployRecord {
             source: Some(source),
             starting_at: None,
             generation: None,
+            asked: None,
         }
     }
 

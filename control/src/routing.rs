@@ -1,6 +1,7 @@
 //! Decides where hosts lead: one task owns the routes and which version serves each app, and numbers every change of them.
 
-use crate::ledger::{Ledger, LoadError};
+use crate::fatal::Fatal;
+use crate::ledger::{self, Ledger, LoadError};
 use crate::record::{ActiveRecord, LabelRecord, RouteRecord, SnapshotRecord};
 use crate::store::{Key, Kind, Selection, Store, StoreError};
 use miren_api::app_file::WEB;
@@ -106,6 +107,13 @@ impl Routed {
 
 type Submitted = (Change, oneshot::Sender<Result<u64, RoutingError>>);
 
+/// What routing's task keeps of its process.
+struct Own {
+    /// Of the generations that it makes.
+    lineage: Arc<str>,
+    fatal: Fatal,
+}
+
 /// The way to routing's task. Cheap to clone.
 #[derive(Clone)]
 pub struct Routing {
@@ -126,7 +134,7 @@ struct Point {
 
 impl Routing {
     /// Loads what was routed last and starts the task.
-    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>) -> Result<Self, LoadError> {
+    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>, fatal: Fatal) -> Result<Self, LoadError> {
         let mut ledger = Ledger::new(store);
         let table = Table::new(
             ledger.load::<RouteRecord>(Selection::All).await?,
@@ -148,7 +156,8 @@ impl Routing {
             own: Arc::clone(&own),
             found,
         };
-        miren_log::spawn("the routing table", serve(ledger, routed, queue, own));
+        let serving = serve(ledger, routed, queue, Own { lineage: own, fatal });
+        miren_log::spawn("the routing table", serving);
         Ok(routing)
     }
 
@@ -205,12 +214,15 @@ async fn number(ledger: &mut Ledger, cluster_host: Option<&str>, own: &Arc<str>)
     Ok(point(own, generation))
 }
 
-async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>, own: Arc<str>) {
+async fn serve(mut ledger: Ledger, routed: watch::Sender<Routed>, mut queue: mpsc::Receiver<Submitted>, own: Own) {
     while let Some((change, reply)) = queue.recv().await {
         let before = routed.borrow().clone();
-        let outcome = apply(&mut ledger, &before, change, &own).await;
-        if outcome.is_err() {
+        let outcome = apply(&mut ledger, &before, change, &own.lineage).await;
+        if let Err(error) = &outcome {
             ledger.discard();
+            if let RoutingError::Store(StoreError::Conflict { key }) = error {
+                own.fatal.end(ledger::somebody_else_wrote(key));
+            }
         }
         let answer = outcome.map(|after| {
             let generation = after.generation;

@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
+mod guarded;
 mod lock;
 mod schema;
 mod sqlite;
 mod watching;
 
+pub use guarded::Guarded;
 pub use lock::{Lock, LockError};
 pub use sqlite::{History, Sqlite};
 pub use watching::Watch;
@@ -157,9 +159,28 @@ pub enum StoreError {
     /// The file is not a store of ours, or damaged.
     #[error("{path} cannot be read as a store: {why}; restore a copy, or move it away to begin with an empty one", path = .path.display())]
     Undecodable { path: PathBuf, why: String },
-    /// Reading or writing failed.
+    /// Reading failed, or writing did and nothing was written.
     #[error("{doing}: {why}")]
     Failed { doing: &'static str, why: String },
+    /// The answer to a write was lost: only reading tells whether it was made.
+    #[error("{doing}: {why}; whether it was done is not known")]
+    Unknown { doing: &'static str, why: String },
+    /// Nobody serves the store any more.
+    #[error("{doing}: the thread of the store has ended")]
+    Closed { doing: &'static str },
+}
+
+impl StoreError {
+    /// Whether the store takes nothing of this process any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::Closed { .. })
+    }
+
+    /// Whether only reading tells what became of the write that it answers: one that was made and not answered makes the next
+    /// one of the same record a conflict.
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Conflict { .. })
+    }
 }
 
 /// Records with revisions. Every method is atomic; lists are ordered by id.

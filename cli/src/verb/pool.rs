@@ -70,6 +70,7 @@ fn fields(pool: &Pool) -> Vec<(&'static str, String)> {
         ("Crashes in a row", pool.crash_count.to_string()),
         ("Last crash", or_dash(pool.last_crash.as_ref())),
         ("Cooldown until", or_dash(pool.cooldown_until.as_ref())),
+        ("Node fault", or_dash(pool.node_fault.as_ref())),
     ]
 }
 
@@ -94,6 +95,7 @@ fn word(state: PoolState) -> &'static str {
 
 fn state(pool: &Pool) -> Cell {
     match pool.state {
+        PoolState::Active if pool.node_fault.is_some() => Cell::toned("node fault", Tone::Bad),
         PoolState::Active => Cell::toned("active", Tone::Good),
         PoolState::Retiring => Cell::toned("retiring", Tone::Waiting),
         PoolState::Cooldown => {

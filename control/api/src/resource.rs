@@ -116,6 +116,68 @@ pub struct Pool {
     #[schema(value_type = Option<String>)]
     pub cooldown_until: Option<Timestamp>,
     pub state: PoolState,
+    /// The node cannot start its sandboxes: what is wrong with it, and how the last attempt failed. Tried again until it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_fault: Option<String>,
+}
+
+/// What a node lacks, or what of it is out of order, so that it cannot start a sandbox. It is retried until it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeFault {
+    DiskFull,
+    /// Reading or writing fails.
+    DiskBroken,
+    /// No slot or no address is free.
+    NoPlace,
+    Memory,
+    /// No further process can be made.
+    Processes,
+    /// No further file can be opened.
+    Files,
+    Network,
+    /// The container runtime, or the helper process that holds a sandbox, does not answer.
+    Runtime,
+    /// The images of the node cannot be read.
+    Images,
+    /// A program is not installed.
+    Program,
+    /// One of a newer server.
+    #[serde(other)]
+    Unknown,
+}
+
+impl NodeFault {
+    pub const ALL: [Self; 11] = [
+        Self::DiskFull,
+        Self::DiskBroken,
+        Self::NoPlace,
+        Self::Memory,
+        Self::Processes,
+        Self::Files,
+        Self::Network,
+        Self::Runtime,
+        Self::Images,
+        Self::Program,
+        Self::Unknown,
+    ];
+
+    /// The text form, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskFull => "disk_full",
+            Self::DiskBroken => "disk_broken",
+            Self::NoPlace => "no_place",
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Files => "files",
+            Self::Network => "network",
+            Self::Runtime => "runtime",
+            Self::Images => "images",
+            Self::Program => "program",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// State of one sandbox generation: the slot states, without FREE.

@@ -62,10 +62,9 @@ impl Runtime for Containerd {
         let sandbox = job.sandbox.to_string();
         files::write_json(&dir.job(), job)?;
         let spec = std::fs::read(dir.spec())?;
-        let refused = |error: Failed| LaunchError::Refused(error.told());
-        self.client.create_container(&sandbox, spec).await.map_err(refused)?;
+        self.client.create_container(&sandbox, spec).await?;
         let log = log::uri(&self.helper, dir);
-        let pid = self.client.create_task(&sandbox, &log).await.map_err(refused)?;
+        let pid = self.client.create_task(&sandbox, &log).await?;
         let init = Process::open(pid)?;
         let helper: Option<ShimAndLog> = files::read_json(&dir.helper())?;
         let helper = helper
@@ -149,8 +148,7 @@ impl Created for Waiting {
     }
 
     async fn go(self: Box<Self>) -> Result<Launched, LaunchError> {
-        let started = self.client.start_task(&self.sandbox).await;
-        started.map_err(|error| LaunchError::Refused(error.told()))?;
+        self.client.start_task(&self.sandbox).await?;
         Ok(Launched {
             init: self.init,
             helper: self.helper,

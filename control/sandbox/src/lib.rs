@@ -3,6 +3,7 @@
 //! A crate of its own because libcontainer, containerd-client and rtnetlink are compiled and linked here and nowhere else.
 
 mod adopt;
+mod blame;
 mod bundle;
 mod cgroup;
 mod config;

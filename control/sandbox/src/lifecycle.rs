@@ -5,8 +5,9 @@ use crate::image;
 use crate::node::Node;
 use crate::order::{Facts, SandboxChange, StartOrder};
 use crate::process::Process;
+use boot_error::BootError;
 use futures_util::future::BoxFuture;
-use miren_api::resource::SandboxState;
+use miren_api::resource::{NodeFault, SandboxState};
 use miren_image::Image;
 use miren_loader::{FastPath, State};
 use std::net::SocketAddr;
@@ -138,6 +139,8 @@ pub(crate) struct Sandbox {
     image: Option<Image>,
     /// Why it ends, if that is known before it has ended. The first reason wins.
     why: Option<String>,
+    /// It could not be started, and that is the node's fault.
+    node_fault: Option<NodeFault>,
 }
 
 impl Sandbox {
@@ -151,6 +154,7 @@ impl Sandbox {
             life: None,
             image: None,
             why: None,
+            node_fault: None,
         }
     }
 
@@ -219,6 +223,12 @@ impl Sandbox {
         Ok(())
     }
 
+    /// It failed to boot; says so when it ends.
+    fn failed(&mut self, error: &BootError) {
+        self.why = Some(error.to_string());
+        self.node_fault = error.node_fault();
+    }
+
     fn announce(&mut self, state: SandboxState) {
         self.state = state;
         let change = self.change(state, self.why.clone());
@@ -231,6 +241,7 @@ impl Sandbox {
             id: self.order.id.clone(),
             state,
             reason,
+            node_fault: self.node_fault.filter(|_| state.is_terminal()),
             facts: self.facts.clone(),
         }
     }

@@ -117,7 +117,10 @@ impl Node {
     /// Puts the rules of the network back when somebody takes them away.
     pub(crate) fn watch_network(self: &Arc<Self>) {
         let node = Arc::clone(self);
-        self.spawn("the rules of the network", async move { node.network.watch_rules().await });
+        self.spawn(
+            "the rules of the network",
+            async move { node.network.watch_rules().await },
+        );
     }
 
     /// Tells control. Control that is gone will read the facts again when it is back.

@@ -2,7 +2,7 @@
 
 use miren_api::app_file::Service;
 use miren_api::id::{AppName, SandboxId, VersionId};
-use miren_api::resource::SandboxState;
+use miren_api::resource::{NodeFault, SandboxState};
 use miren_image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,6 +77,8 @@ pub struct SandboxChange {
     pub state: SandboxState,
     /// Why it is draining or has ended.
     pub reason: Option<String>,
+    /// It could not be started, and that is the node's fault: it says nothing about the app.
+    pub node_fault: Option<NodeFault>,
     pub facts: Facts,
 }
 

@@ -18,6 +18,9 @@ pub(crate) enum LaunchError {
     /// The runtime says why.
     #[error("{0}")]
     Refused(String),
+    /// The runtime does not answer.
+    #[error("{0}")]
+    Away(String),
     #[error("the helper process ended without a word{0}")]
     Silent(String),
 }

@@ -4,6 +4,7 @@ mod fit;
 mod holders;
 mod upkeep;
 
+use crate::blame::Why;
 use crate::bundle::SandboxDir;
 use crate::files;
 use fit::Todo;
@@ -73,38 +74,41 @@ impl Volumes {
 
     /// Makes what is missing and mounts the disks that a sandbox has taken. What it has is written down first, for the
     /// next daemon.
-    pub(crate) async fn attach(&self, dir: SandboxDir, app: &AppName, mounts: &[DiskMount]) -> Result<(), String> {
+    pub(crate) async fn attach(&self, dir: SandboxDir, app: &AppName, mounts: &[DiskMount]) -> Result<(), Why> {
         let (volumes, app, mounts) = (self.clone(), app.clone(), mounts.to_vec());
         let attaching = move || {
             let noted = fs::create_dir_all(dir.path())
                 .and_then(|()| files::write_json(&dir.disks(), &wanted(&app, &mounts).unwrap_or_default()));
-            noted.map_err(|error| format!("writing down its disks: {error}"))?;
+            noted.map_err(|error| Why {
+                text: format!("writing down its disks: {error}"),
+                ..Why::of(&error)
+            })?;
             mounts.iter().try_for_each(|mount| volumes.attach_one(&app, mount))
         };
         blocking(attaching).await
     }
 
-    fn attach_one(&self, app: &AppName, mount: &DiskMount) -> Result<(), String> {
+    fn attach_one(&self, app: &AppName, mount: &DiskMount) -> Result<(), Why> {
         let id = id(app, &mount.name)?;
         let disks = &self.0.disks;
         if let Todo::Make(kept) = fit::for_boot(mount, self.find(&id)?.as_ref())? {
             let spec = DiskSpec { id: id.clone(), kept };
-            let made = disks.create(&spec).map_err(|error| error.to_string())?;
+            let made = disks.create(&spec).map_err(|error| Why::of(&error))?;
             tracing::info!(disk = %made.id, "made a disk");
         }
         let options = AttachOptions {
             read_only: mount.read_only,
         };
         let attached = disks.attach(&id, &self.place(&id), options);
-        attached.map(drop).map_err(|error| error.to_string())
+        attached.map(drop).map_err(|error| Why::of(&error))
     }
 
     /// A disk, or that there is none; any other error is one.
-    fn find(&self, id: &DiskId) -> Result<Option<miren_disk::Disk>, String> {
+    fn find(&self, id: &DiskId) -> Result<Option<miren_disk::Disk>, Why> {
         match self.0.disks.get(id) {
             Ok(disk) => Ok(Some(disk)),
             Err(DiskError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Why::of(&error)),
         }
     }
 
@@ -196,7 +200,7 @@ impl Volumes {
                     volumes.unmount(&mounted.id)?;
                 }
             }
-            Ok(())
+            Ok::<_, String>(())
         };
         if let Err(error) = blocking(unmounting).await {
             tracing::error!(error, "a disk that no sandbox has cannot be unmounted");
@@ -224,7 +228,11 @@ fn wanted(app: &AppName, mounts: &[DiskMount]) -> Result<Vec<Wanted>, String> {
 }
 
 /// Disks are read and mounted by calls that block.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+async fn blocking<T, E>(call: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<String> + Send + 'static,
+{
     let called = tokio::task::spawn_blocking(call).await;
-    called.unwrap_or_else(|error| Err(error.to_string()))
+    called.unwrap_or_else(|error| Err(error.to_string().into()))
 }

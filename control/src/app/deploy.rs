@@ -51,6 +51,8 @@ pub struct PoolSeen {
     pub wanted: u32,
     /// Why a sandbox of it failed to boot since the deploy asked for it.
     pub failure: Option<String>,
+    /// Why the node cannot start its sandboxes. It may pass.
+    pub node_fault: Option<String>,
 }
 
 /// The next thing to do.
@@ -140,10 +142,14 @@ pub fn readiness(pools: &[PoolSeen], since: Timestamp, timeout: Duration, now: T
     if now < until {
         return Readiness::Wait(until);
     }
-    Readiness::Failed(format!(
+    let why = format!(
         "service {:?} has {} of {} sandboxes RUNNING after {timeout:?}",
         behind.service, behind.ready, behind.wanted
-    ))
+    );
+    Readiness::Failed(match pools.iter().find_map(|pool| pool.node_fault.as_ref()) {
+        Some(fault) => format!("{why}: the node cannot start them ({fault}); nothing has changed for requests"),
+        None => why,
+    })
 }
 
 /// Whether a deploy may go from one status to the other.

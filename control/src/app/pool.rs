@@ -46,6 +46,8 @@ pub struct Wanted {
     pub deploying: bool,
     /// Whether its disks are its own now.
     pub turn: Turn,
+    /// The node could not start its last one: when it may be tried again. One shows whether the fault is over.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// A sandbox of the pool, and whether requests were in flight to it when proxies last reported.
@@ -78,7 +80,12 @@ pub fn plan(pool: &PoolRecord, seen: &[Member<'_>], wanted: Wanted, now: Timesta
     if living.len() < desired && wanted.turn == Turn::Waits {
         // The end of the sandbox that is waited for makes another plan.
     } else if living.len() < desired {
-        grow(&mut plan, pool, seen, desired - living.len(), now);
+        match wanted.retry_at {
+            None => grow(&mut plan, pool, seen, desired - living.len(), now),
+            Some(at) if now < at => plan.wake = earliest(plan.wake, Some(at)),
+            Some(_) if living.iter().any(|sandbox| sandbox.state == SandboxState::Pending) => {}
+            Some(_) => grow(&mut plan, pool, seen, 1, now),
+        }
     } else {
         shrink(&mut plan, pool, living.clone(), desired);
     }

@@ -1,5 +1,6 @@
 //! Decides what one app's task knows: its records in memory, its sandboxes found by their pool through an index.
 
+use crate::app::keys::Keys;
 use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use miren_api::id::{Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
@@ -14,6 +15,7 @@ pub struct AppState {
     pub deploys: BTreeMap<u64, DeployRecord>,
     /// Versions that were made to be reached under a label. They are here until nothing is left of them.
     pub previews: BTreeMap<VersionId, VersionRecord>,
+    pub keys: Keys,
     sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     by_pool: HashMap<PoolId, BTreeSet<SandboxId>>,
 }
@@ -25,6 +27,7 @@ impl AppState {
             pools: BTreeMap::new(),
             deploys: BTreeMap::new(),
             previews: BTreeMap::new(),
+            keys: Keys::default(),
             sandboxes: BTreeMap::new(),
             by_pool: HashMap::new(),
         }

@@ -7,15 +7,17 @@ use super::state::AppState;
 use super::view::AppView;
 use super::{AppHandle, Command, Event, World};
 use crate::clock::{later, since};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, somebody_else_wrote};
 use crate::record::{AppRecord, Stored};
+use crate::store::StoreError;
+use deleting::Waiting;
 use fetching::Fetches;
 use jiff::{SignedDuration, Timestamp};
 use miren_api::ApiError;
-use miren_api::id::{AppName, DeployId, SandboxId};
+use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::App;
 use previewing::Making;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,21 +55,15 @@ pub struct Task {
     acknowledged: BTreeSet<u64>,
     /// Sandboxes that have been told to drain.
     draining: BTreeSet<SandboxId>,
-    recent: VecDeque<Recent>,
     /// The node stops: no drain takes longer than this.
     stopping: Option<Duration>,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
+    /// What the next app of this name is asked for.
+    waiting: Waiting,
     fetches: Fetches,
     making: Making,
     /// How far it believes the wall clock to be ahead: what all times in its records are told by.
     offset: SignedDuration,
-}
-
-/// A deploy that was asked for with an idempotency key.
-struct Recent {
-    key: String,
-    request: miren_api::deploy::DeployRequest,
-    deploy: DeployId,
 }
 
 /// What a task receives.
@@ -76,13 +72,31 @@ pub struct Inbox {
     events: mpsc::UnboundedReceiver<Event>,
 }
 
+/// What a task that has ended was asked for too late.
+pub struct Unserved {
+    waiting: Waiting,
+    inbox: Inbox,
+}
+
+impl Unserved {
+    /// All of it, in the order in which it came. Nothing can be sent to the task any more.
+    pub async fn commands(mut self) -> Vec<Command> {
+        self.inbox.commands.close();
+        let mut commands = self.waiting.into_commands();
+        while let Some(command) = self.inbox.commands.recv().await {
+            commands.push(command);
+        }
+        commands
+    }
+}
+
 impl Task {
     /// A task for an app with the records it was found with. `exists` says whether the store has it.
     pub fn new(world: Arc<World>, state: AppState, ledger: Ledger, exists: bool) -> (Self, Inbox, AppHandle) {
         let (commands, command_inbox) = mpsc::channel(QUEUE);
         let (events, event_inbox) = mpsc::unbounded_channel();
         let offset = world.clock.reading().offset;
-        let first = AppView::of(&state, exists, &world.node, world.clock.told(offset));
+        let first = AppView::of(&state, exists, &world, world.clock.told(offset));
         let (view, seen) = watch::channel(Arc::new(first));
         let handle = AppHandle {
             commands,
@@ -102,9 +116,9 @@ impl Task {
             exists,
             acknowledged: BTreeSet::new(),
             draining: BTreeSet::new(),
-            recent: VecDeque::new(),
             stopping: None,
             deletions: Vec::new(),
+            waiting: Waiting::default(),
             fetches: Fetches::default(),
             making: Making::default(),
             offset,
@@ -125,7 +139,15 @@ impl Task {
     }
 
     /// Runs until the app is deleted or [`Command::Close`] comes. Plans nothing before it has been told what was adopted.
-    pub async fn run(mut self, mut inbox: Inbox) {
+    pub async fn run(mut self, mut inbox: Inbox) -> Unserved {
+        self.until_ended(&mut inbox).await;
+        Unserved {
+            waiting: self.waiting,
+            inbox,
+        }
+    }
+
+    async fn until_ended(&mut self, inbox: &mut Inbox) {
         match inbox.events.recv().await {
             Some(Event::Adopted(changes, waits)) => {
                 self.take_over(changes);
@@ -150,6 +172,7 @@ impl Task {
                 }
                 wake = earliest(wake, Some(later(self.now(), WRITE_AGAIN)));
             }
+            wake = earliest(wake, self.give_up_waiting());
             tokio::select! {
                 biased;
                 Some(event) = inbox.events.recv() => {
@@ -160,7 +183,10 @@ impl Task {
                     }
                 }
                 command = inbox.commands.recv() => match command {
-                    None | Some(Command::Close) => return self.close().await,
+                    None | Some(Command::Close) => {
+                        self.commit().await;
+                        return;
+                    }
                     Some(command) => self.obey(command).await,
                 },
                 () = self.sleep_until(wake) => {}
@@ -205,8 +231,12 @@ impl Task {
 
     async fn obey(&mut self, command: Command) {
         match command {
+            Command::Deploy { .. } | Command::Preview { .. } if self.state.app.deleting => self.wait_for_end(command),
             Command::Deploy { request, key, reply } => {
                 let _ = reply.send(self.accept(request, key).await);
+            }
+            Command::Earlier { asked, reply } => {
+                let _ = reply.send(self.earlier(&asked).await);
             }
             Command::Cancel { id, reply } => {
                 let _ = reply.send(self.cancel(&id).await);
@@ -267,7 +297,7 @@ impl Task {
 
     /// Saves everything noted. False: it failed, was reported, and is kept for the next time.
     async fn commit(&mut self) -> bool {
-        match self.ledger.flush().await {
+        match self.save().await {
             Ok(()) => true,
             Err(error) => {
                 self.world.metrics.store_errors.inc();
@@ -275,6 +305,16 @@ impl Task {
                 false
             }
         }
+    }
+
+    /// Saves everything noted. A record of the app that somebody else has written ends the process: what its task knows is not
+    /// what is stored.
+    async fn save(&mut self) -> Result<(), StoreError> {
+        let saved = self.ledger.flush().await;
+        if let Err(StoreError::Conflict { key }) = &saved {
+            self.world.fatal.end(somebody_else_wrote(key));
+        }
+        saved
     }
 
     /// Forgets sandboxes that ended long ago or before many others, and retired pools that have none left.
@@ -309,6 +349,7 @@ impl Task {
             .map(|pool| pool.id.clone())
             .collect();
         for id in empty {
+            self.world.node_faults.clear(&id);
             if let Some(pool) = self.state.pools.remove(&id) {
                 self.ledger.delete(pool.key());
             }
@@ -317,7 +358,7 @@ impl Task {
     }
 
     fn publish(&self) {
-        let next = AppView::of(&self.state, self.exists, &self.world.node, self.now());
+        let next = AppView::of(&self.state, self.exists, &self.world, self.now());
         self.view.send_if_modified(|view| {
             let is_new = **view != next;
             if is_new {
@@ -325,9 +366,5 @@ impl Task {
             }
             is_new
         });
-    }
-
-    async fn close(mut self) {
-        self.commit().await;
     }
 }

@@ -1,8 +1,10 @@
 //! Decides what others see of an app: an immutable picture that its task replaces after each step.
 
+use crate::app::World;
 use crate::app::pool;
 use crate::app::state::AppState;
 use crate::clock::later;
+use crate::node_faults::NodeFaults;
 use crate::policy::Urls;
 use crate::record::{PoolRecord, SandboxRecord, VersionRecord};
 use crate::routing::Table;
@@ -46,7 +48,7 @@ pub struct PoolView {
 }
 
 impl AppView {
-    pub fn of(state: &AppState, exists: bool, node: &str, now: Timestamp) -> Self {
+    pub fn of(state: &AppState, exists: bool, world: &World, now: Timestamp) -> Self {
         Self {
             name: state.app.name.clone(),
             exists,
@@ -54,9 +56,9 @@ impl AppView {
             pools: state
                 .pools
                 .values()
-                .map(|pool| (pool.id.clone(), pool_view(state, pool, now)))
+                .map(|pool| (pool.id.clone(), pool_view(state, pool, &world.node_faults, now)))
                 .collect(),
-            sandboxes: state.sandboxes().map(|record| sandbox(record, node)).collect(),
+            sandboxes: state.sandboxes().map(|record| sandbox(record, &world.node)).collect(),
             previews: state.previews.values().filter_map(preview).collect(),
             in_flight: state.deploys.values().map(|record| record.deploy.clone()).collect(),
         }
@@ -140,7 +142,7 @@ fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Healt
     }
 }
 
-fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView {
+fn pool_view(state: &AppState, record: &PoolRecord, faults: &NodeFaults, now: Timestamp) -> PoolView {
     let members = state.members(&record.id);
     let current = members.iter().filter(|sandbox| sandbox.counts()).count();
     let cooldown = record.crash.cooldown(now);
@@ -162,6 +164,7 @@ fn pool_view(state: &AppState, record: &PoolRecord, now: Timestamp) -> PoolView 
                 (false, Some(_)) => PoolState::Cooldown,
                 (false, None) => PoolState::Active,
             },
+            node_fault: faults.of(&record.id).map(|met| met.told()),
         },
         capacity: pool::capacity(record),
         last_failure: record.crash.last_reason.clone(),

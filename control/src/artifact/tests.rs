@@ -196,3 +196,66 @@ fn a_digest_is_never_a_path() {
         assert!(!artifacts.has(digest), "{digest}");
     }
 }
+
+/// Nobody has wanted it for two hours, as far as anybody can tell.
+fn age(artifacts: &Artifacts, digest: &str) {
+    let name = digest.strip_prefix("sha256:").unwrap();
+    let folder = std::fs::File::open(artifacts.folder().join(name)).unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    folder.set_modified(long_ago).unwrap();
+    artifacts.wanted.lock().clear();
+}
+
+const GRACE: Duration = Duration::from_secs(3600);
+
+#[test]
+fn f11_a_folder_that_was_found_to_be_there_stays_until_it_can_be_named() {
+    let (_guard, artifacts) = artifacts(1000);
+    let stored = store(&artifacts, &[file("a", b"x")]).unwrap();
+    age(&artifacts, &stored.digest);
+    // The collector has read the records; then the deploy looks for its folder; then the collector removes.
+    let named = HashSet::new();
+    assert!(artifacts.has(&stored.digest));
+    assert_eq!(artifacts.remove_except(&named, GRACE).unwrap(), 0);
+    assert!(artifacts.has(&stored.digest));
+    // The next process knows it too.
+    let next = Artifacts::open(artifacts.folder(), 1000).unwrap();
+    assert_eq!(next.remove_except(&named, GRACE).unwrap(), 0);
+    age(&artifacts, &stored.digest);
+    assert_eq!(artifacts.remove_except(&named, GRACE).unwrap(), 1);
+    assert!(!artifacts.has(&stored.digest));
+}
+
+#[test]
+fn f11_a_clock_that_jumps_ahead_takes_no_upload_away() {
+    let (_guard, artifacts) = artifacts(1000);
+    let stored = store(&artifacts, &[file("a", b"x")]).unwrap();
+    let name = stored.digest.strip_prefix("sha256:").unwrap();
+    let before_the_step = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+    let folder = std::fs::File::open(artifacts.folder().join(name)).unwrap();
+    folder.set_modified(before_the_step).unwrap();
+    assert_eq!(artifacts.remove_except(&HashSet::new(), GRACE).unwrap(), 0);
+}
+
+#[test]
+fn f11_an_upload_that_was_answered_is_there_however_the_collector_runs() {
+    let (_guard, artifacts) = artifacts(1000);
+    for round in 0..1000 {
+        let stored = store(&artifacts, &[file("a", b"x")]).unwrap();
+        age(&artifacts, &stored.digest);
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                start.wait();
+                artifacts.remove_except(&HashSet::new(), GRACE).unwrap();
+            });
+            start.wait();
+            store(&artifacts, &[file("a", b"x")]).unwrap();
+        });
+        let name = stored.digest.strip_prefix("sha256:").unwrap();
+        assert!(
+            artifacts.folder().join(name).is_dir(),
+            "gone after it was answered, round {round}"
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! Decides what is kept of previews: what a version runs when it is asked for, and which version has a label until when.
 
-use super::Stored;
+use super::{AskedPreview, Stored};
 use crate::app::spec::Spec;
 use crate::store::Kind;
 use miren_api::id::{AppName, Label, VersionId};
@@ -17,6 +17,9 @@ pub struct Preview {
     pub source: Option<VersionId>,
     /// What each of its services runs. A pool is made of it when the first request comes.
     pub specs: BTreeMap<String, Spec>,
+    /// The idempotency key it was asked for with, from when it is announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedPreview>,
 }
 
 /// Which version is reached under a label of an app, and until when. There is one for each label, so that nothing can hide it.

@@ -5,16 +5,15 @@ use super::extract::Parameters;
 use super::page::{Paging, page};
 use super::refusal::Refusal;
 use crate::app::view::main_pool;
-use crate::app::{AppHandle, AppView, Command};
+use crate::app::{AppView, Command};
 use crate::ledger;
 use crate::record::{BY_APP, VersionRecord};
 use crate::store::Selection;
 use axum::Json;
 use axum::extract::{Path, State};
+use miren_api::id::AppName;
 use miren_api::resource::{App, Page, Route, Version, VersionStatus};
-use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 use utoipa::IntoParams;
 
 impl Server {
@@ -26,17 +25,6 @@ impl Server {
         let urls = self.control.apps.world.policy.urls.of_app(&routed.table, &view.name);
         view.app(routed.active(&view.name), &routes, urls)
     }
-}
-
-/// Sends a command to an app's task and waits for its answer.
-pub(super) async fn ask<T>(
-    handle: &AppHandle,
-    command: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Command,
-) -> Result<T, ApiError> {
-    let gone = || ApiError::new(ErrorCode::NotFound, "the app was deleted meanwhile");
-    let (reply, answer) = oneshot::channel();
-    handle.commands.send(command(reply)).await.map_err(|_| gone())?;
-    answer.await.map_err(|_| gone())?
 }
 
 /// Every app.
@@ -78,8 +66,9 @@ pub async fn delete(
     Path(app): Path<String>,
     Parameters(Deletion { keep_disks }): Parameters<Deletion>,
 ) -> Result<Json<App>, Refusal> {
-    let handle = server.control.apps.get(&app)?;
-    Ok(Json(ask(&handle, |reply| Command::Delete { keep_disks, reply }).await?))
+    let app = AppName::from_text(app);
+    let delete = |reply| Command::Delete { keep_disks, reply };
+    Ok(Json(server.control.apps.ask(&app, delete).await?))
 }
 
 /// Every version of an app.

@@ -1,14 +1,13 @@
 //! Decides how deploys are asked for and followed.
 
 use super::Server;
-use super::apps::ask;
 use super::extract::{Body, Parameters};
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
 use crate::app::variables::Variables;
 use crate::app::{Command, spec};
 use crate::ledger;
-use crate::record::{BY_APP, DeployRecord, VersionRecord};
+use crate::record::{Asked, BY_APP, DeployRecord, VersionRecord};
 use crate::routing::Routed;
 use crate::store::Selection;
 use axum::Json;
@@ -36,16 +35,27 @@ pub async fn create(
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Deploy>, Refusal> {
     let app = parse_app(&app)?;
-    let key = idempotency_key(&headers)?;
+    let key = idempotency_key(&headers)?.map(|key| Asked::deploy(key, &request));
+    if let Some(earlier) = earlier(&server, &app, key.as_ref()).await? {
+        return Ok(Json(earlier));
+    }
     if let Some(artifact) = &request.artifact {
         check_folder(&server, artifact, request.image.clone()).await?;
     }
-    let handle = match request.artifact.is_some() || request.image.is_some() {
-        true => server.control.apps.get_or_make(&app)?,
-        false => server.control.apps.get(app.as_str())?,
+    let deploy = |reply| Command::Deploy { request, key, reply };
+    Ok(Json(server.control.apps.ask(&app, deploy).await?))
+}
+
+/// The deploy that the same key asked for before, whatever has become of what it named.
+async fn earlier(server: &Server, app: &AppName, asked: Option<&Asked>) -> Result<Option<Deploy>, ApiError> {
+    let Some(asked) = asked.cloned() else {
+        return Ok(None);
     };
-    let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
-    Ok(Json(deploy))
+    let earlier = |reply| Command::Earlier { asked, reply };
+    match server.control.apps.ask(app, earlier).await {
+        Err(error) if error.code == ErrorCode::NotFound => Ok(None),
+        answer => answer,
+    }
 }
 
 /// Lets an earlier version serve again; a deploy like any other.
@@ -60,9 +70,12 @@ pub async fn rollback(
     headers: HeaderMap,
     Body(RollbackRequest { to }): Body<RollbackRequest>,
 ) -> Result<Json<Deploy>, Refusal> {
-    let key = idempotency_key(&headers)?;
-    let handle = server.control.apps.get(&app)?;
+    let key = idempotency_key(&headers)?.map(|key| Asked::rollback(key, &to));
+    server.control.apps.get(&app)?;
     let app = AppName::from_text(&app);
+    if let Some(earlier) = earlier(&server, &app, key.as_ref()).await? {
+        return Ok(Json(earlier));
+    }
     let routed = server.control.apps.world.routing.now();
     let version = match to {
         Some(version) if Some(&version) == routed.active(&app) => {
@@ -76,8 +89,8 @@ pub async fn rollback(
         version: Some(version),
         ..DeployRequest::default()
     };
-    let deploy = ask(&handle, |reply| Command::Deploy { request, key, reply }).await?;
-    Ok(Json(deploy))
+    let deploy = |reply| Command::Deploy { request, key, reply };
+    Ok(Json(server.control.apps.ask(&app, deploy).await?))
 }
 
 /// The version that served before the active one.
@@ -107,8 +120,8 @@ async fn before(server: &Server, app: &AppName, routed: &Routed) -> Result<Versi
         (status = 409, body = miren_api::error::ErrorBody)))]
 pub async fn cancel(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Deploy>, Refusal> {
     let Deploy { id, app, .. } = find(&server, &id).await?;
-    let handle = server.control.apps.get(app.as_str())?;
-    Ok(Json(ask(&handle, |reply| Command::Cancel { id, reply }).await?))
+    let cancel = |reply| Command::Cancel { id, reply };
+    Ok(Json(server.control.apps.ask(&app, cancel).await?))
 }
 
 pub(super) fn parse_app(app: &str) -> Result<AppName, ApiError> {

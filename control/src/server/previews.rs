@@ -1,7 +1,6 @@
 //! Decides how previews are asked for, shown, given more time and ended.
 
 use super::Server;
-use super::apps::ask;
 use super::deploys::{check_folder, idempotency_key, parse_app};
 use super::extract::{Body, Parameters};
 use super::page::{Paging, page};
@@ -48,17 +47,14 @@ pub async fn create(
     if let Some(artifact) = &request.artifact {
         check_folder(&server, artifact, request.image.clone()).await?;
     }
-    let handle = match request.artifact.is_some() || request.image.is_some() {
-        true => server.control.apps.get_or_make(&app)?,
-        false => server.control.apps.get(app.as_str())?,
-    };
     let order = Box::new(PreviewOrder {
         label,
         ttl,
         request,
         key,
     });
-    let making = ask(&handle, |reply| Command::Preview { order, reply });
+    let apps = &server.control.apps;
+    let making = apps.ask(&app, |reply| Command::Preview { order, reply });
     tokio::select! {
         made = making => Ok(Json(made?)),
         () = server.control.ending.cancelled() => {
@@ -119,8 +115,8 @@ pub async fn delete(
     Path((app, label)): Path<(String, String)>,
 ) -> Result<Json<Ephemeral>, Refusal> {
     let label = parse_label(&label)?;
-    let handle = server.control.apps.get(&app)?;
-    Ok(Json(ask(&handle, |reply| Command::Unlabel { label, reply }).await?))
+    let unlabel = |reply| Command::Unlabel { label, reply };
+    Ok(Json(server.control.apps.ask(&AppName::from_text(app), unlabel).await?))
 }
 
 /// Gives a preview more time, from now on.
@@ -135,8 +131,8 @@ pub async fn extend(
 ) -> Result<Json<Ephemeral>, Refusal> {
     let label = parse_label(&label)?;
     let ttl = parse_ttl(&ttl, server.control.apps.world.policy.previews.longest_ttl)?;
-    let handle = server.control.apps.get(&app)?;
-    Ok(Json(ask(&handle, |reply| Command::Extend { label, ttl, reply }).await?))
+    let extend = |reply| Command::Extend { label, ttl, reply };
+    Ok(Json(server.control.apps.ask(&AppName::from_text(app), extend).await?))
 }
 
 /// Follows what a request for a preview leads to: events `output` (`OutputLine`), from the first line that is kept to the end

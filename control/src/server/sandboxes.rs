@@ -1,7 +1,6 @@
 //! Decides what is said about sandboxes, and how one is stopped.
 
 use super::Server;
-use super::apps::ask;
 use super::extract::Parameters;
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
@@ -97,6 +96,6 @@ pub async fn show(State(server): State<Server>, Path(id): Path<String>) -> Resul
         (status = 409, body = miren_api::error::ErrorBody)))]
 pub async fn stop(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Sandbox>, Refusal> {
     let Sandbox { id, app, .. } = find(&server, &id)?;
-    let handle = server.control.apps.get(app.as_str())?;
-    Ok(Json(ask(&handle, |reply| Command::StopSandbox { id, reply }).await?))
+    let stop = |reply| Command::StopSandbox { id, reply };
+    Ok(Json(server.control.apps.ask(&app, stop).await?))
 }

@@ -1,6 +1,7 @@
 //! Decides how records are kept in one SQLite file: WAL, synced at each commit, on a thread of its own, fenced by an epoch.
 
 use super::{Change, Content, Expect, Key, Kind, Record, Revision, Selection, Store, StoreError, Write, schema};
+use crate::reserve::Reserve;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
@@ -36,21 +37,32 @@ pub struct Sqlite {
     history: History,
     /// Bytes of the bodies in the history. Only the store's thread changes it.
     kept: Arc<AtomicU64>,
+    reserve: Option<Reserve>,
 }
 
 impl Sqlite {
     /// Opens or makes the file, migrates it, and takes the next epoch: any older opener is refused from now on.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with_history(path, History::default()).await
+        Self::open_with(path, History::default(), None).await
     }
 
     /// As [`Sqlite::open`], with another bound of the history.
     pub async fn open_with_history(path: &Path, history: History) -> Result<Self, StoreError> {
-        let path = path.to_owned();
+        Self::open_with(path, history, None).await
+    }
+
+    /// As [`Sqlite::open`]; a write that finds the disk full is made in the room of `reserve`.
+    pub async fn open_with_reserve(path: &Path, reserve: Reserve) -> Result<Self, StoreError> {
+        Self::open_with(path, History::default(), Some(reserve)).await
+    }
+
+    async fn open_with(path: &Path, history: History, reserve: Option<Reserve>) -> Result<Self, StoreError> {
+        let (path, of_thread) = (path.to_owned(), reserve.clone());
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, opened) = oneshot::channel();
         let spawned = miren_log::thread("store", move || {
-            let connection = schema::open(&path).and_then(|mut connection| {
+            let connection = with_room(&of_thread, || {
+                let mut connection = schema::open(&path)?;
                 let start = take_over(&mut connection, history).map_err(failed("taking over the store"))?;
                 Ok((connection, start))
             });
@@ -79,6 +91,7 @@ impl Sqlite {
             newest: watch::Sender::new(revision),
             history,
             kept: Arc::new(AtomicU64::new(kept)),
+            reserve,
         })
     }
 
@@ -122,16 +135,14 @@ impl Store for Sqlite {
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
         let (epoch, history) = (self.epoch, self.history);
-        let (newest, kept) = (self.newest.clone(), Arc::clone(&self.kept));
+        let (newest, reserve, kept) = (self.newest.clone(), self.reserve.clone(), Arc::clone(&self.kept));
         self.run("writing records", move |connection| {
-            let transaction = connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-                .map_err(failed("writing records"))?;
-            let revision = apply(&transaction, epoch, &writes)?;
-            let bytes = kept.load(Ordering::Relaxed) + writes.iter().map(body_bytes).sum::<u64>();
-            let bytes = compact(&transaction, revision, bytes, history).map_err(failed("writing records"))?;
-            transaction.commit().map_err(failed("writing records"))?;
-            kept.store(bytes, Ordering::Relaxed);
+            let revision = with_room(&reserve, || {
+                let bytes = kept.load(Ordering::Relaxed);
+                let (revision, bytes) = write(connection, epoch, &writes, (bytes, history))?;
+                kept.store(bytes, Ordering::Relaxed);
+                Ok(revision)
+            })?;
             newest.send_replace(revision);
             Ok(revision)
         })
@@ -158,6 +169,46 @@ impl Store for Sqlite {
     }
 }
 
+/// Does something once more, if nothing was done and there is room now that was kept.
+fn with_room<T>(reserve: &Option<Reserve>, mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let done = work();
+    let has_failed = matches!(done, Err(StoreError::Failed { .. } | StoreError::Unknown { .. }));
+    let has_room = has_failed && reserve.as_ref().is_some_and(Reserve::give_up_if_short);
+    match done {
+        // What became of it is read first.
+        Err(StoreError::Failed { .. }) if has_room => work(),
+        done => done,
+    }
+}
+
+/// Commits the writes; returns their revision, and how long the bodies in the history are by now, `kept` before.
+fn write(
+    connection: &mut Connection,
+    epoch: u64,
+    writes: &[Write],
+    (kept, most): (u64, History),
+) -> Result<(Revision, u64), StoreError> {
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(failed("writing records"))?;
+    let revision = apply(&transaction, epoch, writes)?;
+    let bytes = kept + writes.iter().map(body_bytes).sum::<u64>();
+    let bytes = compact(&transaction, revision, bytes, most).map_err(failed("writing records"))?;
+    transaction.commit().map_err(unsettled)?;
+    Ok((revision, bytes))
+}
+
+/// A commit that failed may have reached the disk all the same, unless there was no room for it.
+fn unsettled(error: rusqlite::Error) -> StoreError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return failed("writing records")(error);
+    }
+    StoreError::Unknown {
+        doing: "writing records",
+        why: error.to_string(),
+    }
+}
+
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| StoreError::Failed {
         doing,
@@ -166,10 +217,7 @@ fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
 }
 
 fn closed(doing: &'static str) -> StoreError {
-    StoreError::Failed {
-        doing,
-        why: "the store is closed".into(),
-    }
+    StoreError::Closed { doing }
 }
 
 fn counter(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
@@ -337,4 +385,25 @@ fn history(connection: &Connection, after: Revision, limit: usize) -> rusqlite::
         })
     })?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn f6_a_store_whose_thread_has_died_is_closed_and_not_a_write_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("control.db")).await.unwrap();
+        let died = store.run("reading", |_| -> Result<(), StoreError> {
+            panic!("the thread dies in a test")
+        });
+        assert_eq!(died.await, Err(StoreError::Closed { doing: "reading" }));
+        let listed = store.list(Kind::App, Selection::All).await;
+        let expected = StoreError::Closed {
+            doing: "listing records",
+        };
+        assert!(expected.is_final());
+        assert_eq!(listed, Err(expected));
+    }
 }

@@ -79,7 +79,7 @@ async fn crashed(stage: &Stage) {
     stage.deploy("./one").await;
     stage.machine.fail("./one", "no such file");
     let running = stage.machine.of_app("shop", SandboxState::Running);
-    stage.machine.crash(&running[0], 137);
+    stage.machine.crash(&running[0], None);
     pass(1).await;
     let seen = pool(&stage.app);
     assert_eq!((seen.crash_count, seen.state), (1, PoolState::Cooldown));

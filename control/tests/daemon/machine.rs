@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
-use miren_api::resource::{FastPathStatus, LogLine, LogStream, SandboxState, SlotUse, TransitionCounts};
+use miren_api::resource::{FastPathStatus, LogLine, LogStream, NodeFault, SandboxState, SlotUse, TransitionCounts};
 use miren_build::{Builds, Settings};
 use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
@@ -41,6 +41,8 @@ struct Tables {
     next_slot: u32,
     /// Commands whose sandboxes fail to boot, with the reason.
     failing: BTreeMap<String, String>,
+    /// Why no sandbox can be started at all.
+    fault: Option<(NodeFault, &'static str)>,
     /// Commands whose sandboxes stay PENDING.
     held: BTreeSet<String>,
     started: Vec<SandboxId>,
@@ -90,6 +92,11 @@ impl Machine {
 
     pub fn heal(&self, command: &str) {
         self.tables.lock().unwrap().failing.remove(command);
+    }
+
+    /// The machine can start nothing from now on, or everything again.
+    pub fn break_down(&self, fault: impl Into<Option<(NodeFault, &'static str)>>) {
+        self.tables.lock().unwrap().fault = fault.into();
     }
 
     /// Sandboxes whose command is `command` stay PENDING, or DRAINING, until [`Machine::release`].
@@ -159,6 +166,7 @@ impl Machine {
             id: known.order.id,
             state,
             reason,
+            node_fault: None,
             facts,
         }
     }
@@ -183,26 +191,28 @@ impl Machine {
     }
 
     fn reach(&self, id: &SandboxId, state: SandboxState, reason: Option<String>) {
-        let facts = {
+        let (facts, node_fault) = {
             let mut tables = self.tables.lock().unwrap();
+            let fault = tables.fault.map(|(fault, _)| fault);
             let Some(running) = tables.running.get_mut(id) else {
                 return;
             };
             if state < running.state {
                 return;
             }
-            running.state = state;
+            let was_booting = std::mem::replace(&mut running.state, state) == SandboxState::Pending;
             let facts = running.facts.clone();
             if state.is_terminal() {
                 self.disks.give_back(id);
                 tables.running.remove(id);
             }
-            facts
+            (facts, fault.filter(|_| was_booting && state == SandboxState::Dead))
         };
         let change = SandboxChange {
             id: id.clone(),
             state,
             reason,
+            node_fault,
             facts,
         };
         if let Some(news) = &*self.news.lock().unwrap() {
@@ -260,7 +270,11 @@ impl Executor for Machine {
         self.reach(&id, SandboxState::Pending, None);
         let (failure, held) = {
             let tables = self.tables.lock().unwrap();
-            (tables.failing.get(&command).cloned(), tables.held.contains(&command))
+            let fault = tables.fault.map(|(_, why)| why.to_owned());
+            (
+                fault.or(tables.failing.get(&command).cloned()),
+                tables.held.contains(&command),
+            )
         };
         match failure {
             Some(reason) => self.reach(&id, SandboxState::Dead, Some(reason)),

@@ -119,6 +119,7 @@ fn sandbox(pool: &PoolRecord, version: &VersionId, number: u32, now: Timestamp) 
         running_at: Some(now),
         ended_at: None,
         unseen: false,
+        node_fault: None,
     }
 }
 

@@ -68,6 +68,9 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
     if let Some(why) = serving(status).find_map(|pool| pool.last_crash.as_ref()) {
         fields.push(("Last crash", why.clone()));
     }
+    if let Some(why) = serving(status).find_map(|pool| pool.node_fault.as_ref()) {
+        fields.push(("Node fault", why.clone()));
+    }
     fields.extend([
         ("Sandboxes", format!("{} ready, {} desired", app.ready, app.desired)),
         ("URLs", joined(&app.urls, "\n")),

@@ -3,7 +3,7 @@
 mod execs;
 
 use crate::exit::Ending;
-use crate::runtime::{not_executable, not_found};
+use crate::runtime::{LaunchError, not_executable, not_found};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
@@ -37,9 +37,18 @@ pub(super) enum Failed {
     Refused(String),
 }
 
+impl From<Failed> for LaunchError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unreachable { .. } => Self::Away(failed.told()),
+            Failed::Refused(_) => Self::Refused(failed.told()),
+        }
+    }
+}
+
 impl Failed {
     /// What the user of a sandbox that could not be made is told.
-    pub(super) fn told(&self) -> String {
+    fn told(&self) -> String {
         match self {
             Self::Unreachable { .. } => self.to_string(),
             Self::Refused(why) => about_command(why).unwrap_or_else(|| format!("creating the sandbox: {why}")),

@@ -25,11 +25,10 @@ impl Joined {
     /// Returns when the command runs.
     pub(super) async fn begin(client: &Client, sandbox: &str, exec: &ExecDir) -> Result<Self, LaunchError> {
         let process = std::fs::read(exec.process())?;
-        let refused = |error: Failed| LaunchError::Refused(error.told());
-        client.create_exec(sandbox, exec, process).await.map_err(refused)?;
+        client.create_exec(sandbox, exec, process).await?;
         if let Err(error) = client.start_exec(sandbox, &exec.name).await {
             end(client, sandbox, &exec.name).await;
-            return Err(refused(error));
+            return Err(error.into());
         }
         let (client, sandbox, name) = (client.clone(), sandbox.to_owned(), exec.name.clone());
         let ended = miren_log::spawn("waiting for a command", {

@@ -31,7 +31,7 @@ impl Sandbox {
         let address = match check(&self.order).and_then(|()| self.take_place()) {
             Ok(address) => address,
             Err(error) => {
-                self.why = Some(error.to_string());
+                self.failed(&error);
                 return Stage::Ended;
             }
         };
@@ -50,7 +50,7 @@ impl Sandbox {
             Ok(()) => Stage::Ready,
             Err(Broken::Exited) => Stage::Ended,
             Err(Broken::Failed(error)) => {
-                self.why = Some(error.to_string());
+                self.failed(&error);
                 Stage::Abort
             }
         }
@@ -64,7 +64,7 @@ impl Sandbox {
         let begun = self.node.fast_path.begin(slot, endpoint);
         let generation = begun.map_err(|error| {
             self.node.give_back_place(slot);
-            BootError::Network(format!("beginning slot {slot}: {error}"))
+            BootError::Network(format!("beginning slot {slot}: {error}").into())
         })?;
         self.life = Some(Life {
             slot,
@@ -88,7 +88,8 @@ impl Sandbox {
         budget.within(BootError::Network, namespace).await?;
         let (node, order) = (Arc::clone(&self.node), self.order.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
-        let Prepared { job, image } = prepared.step(BootError::Snapshot)??;
+        let prepared = prepared.map_err(|error| BootError::Snapshot(error.to_string().into()));
+        let Prepared { job, image } = prepared??;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
@@ -115,7 +116,7 @@ impl Sandbox {
         match fast_path.register_init(life.slot, life.generation, init.pid()) {
             Ok(()) => Ok(()),
             Err(SlotError::AlreadyExited { .. }) => Err(Broken::Exited),
-            Err(error) => Err(BootError::Create(format!("registering its process: {error}")).into()),
+            Err(error) => Err(BootError::Create(format!("registering its process: {error}").into()).into()),
         }
     }
 }
@@ -132,9 +133,10 @@ fn check(order: &StartOrder) -> Result<(), BootError> {
     let unusable =
         |(key, value): &(&String, &String)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0');
     match order.env.iter().find(unusable) {
-        Some((key, _)) => Err(BootError::Config(format!(
-            "the variable {key:?} cannot be part of an environment"
-        ))),
+        Some((key, _)) => {
+            let why = format!("the variable {key:?} cannot be part of an environment");
+            Err(BootError::Config(why.into()))
+        }
         None => Ok(()),
     }
 }

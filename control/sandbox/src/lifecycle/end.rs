@@ -73,8 +73,10 @@ impl Sandbox {
         let how = describe(ending, (out_of_memory_kills > 0).then_some(limits.memory).flatten());
         match (booting, self.facts.port) {
             (false, _) => how,
-            (true, Some(port)) => BootError::Port(format!("{how} before it listened on port {port}")).to_string(),
-            (true, None) => BootError::Start(format!("{how} right after its start")).to_string(),
+            (true, Some(port)) => {
+                BootError::Port(format!("{how} before it listened on port {port}").into()).to_string()
+            }
+            (true, None) => BootError::Start(format!("{how} right after its start").into()).to_string(),
         }
     }
 }

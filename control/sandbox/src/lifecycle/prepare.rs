@@ -1,6 +1,7 @@
 //! Decides what is on disk before a runtime makes a sandbox: its root, what is shown in it, its specification.
 
 use super::boot_error::{BootError, InStep};
+use crate::blame::{Blame, Why};
 use crate::bundle::{
     self, Above, AppFiles, Etc, Job, Limits, Masks, Program, SandboxDir, Shown, SpecInput, Upper, Writable,
 };
@@ -10,6 +11,7 @@ use crate::image;
 use crate::logs;
 use crate::node::Node;
 use crate::order::{Root, StartOrder};
+use miren_api::resource::NodeFault;
 use miren_api::settings::Bytes;
 use miren_image::Image;
 use std::fs;
@@ -41,7 +43,7 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     let id = order.id.as_str();
     let dir = node.dir(id);
     let limits = Limits::of(order.service.resources, node.config.defaults);
-    make_places(&dir, limits).map_err(preparing).step(BootError::Snapshot)?;
+    make_places(&dir, limits).map_err(Preparing).step(BootError::Snapshot)?;
     let made = Etc {
         host: Path::new("/"),
         sandbox: id,
@@ -67,16 +69,23 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         },
     };
     bundle::write_spec(&dir, &input)
-        .map_err(preparing)
+        .map_err(Preparing)
         .step(BootError::Spec)?;
     Ok(Prepared {
-        job: job(node, order, limits).map_err(preparing).step(BootError::Spec)?,
+        job: job(node, order, limits).map_err(Preparing).step(BootError::Spec)?,
         image: view.image,
     })
 }
 
-fn preparing(error: io::Error) -> String {
-    format!("preparing its files: {error}")
+/// A file of control's own that could not be put in place. No app has a say in it.
+#[derive(Debug, thiserror::Error)]
+#[error("preparing its files: {0}")]
+struct Preparing(io::Error);
+
+impl Blame for Preparing {
+    fn node_fault(&self) -> Option<NodeFault> {
+        Some(self.0.node_fault().unwrap_or(NodeFault::DiskBroken))
+    }
 }
 
 fn make_places(dir: &SandboxDir, limits: Limits) -> io::Result<()> {
@@ -92,7 +101,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
         Root::Host => {
             return Ok(View {
                 shown: bundle::prepare_host(dir, made)
-                    .map_err(preparing)
+                    .map_err(Preparing)
                     .step(BootError::Snapshot)?,
                 program: of_folder(),
                 writable: Writable::TmpAndRun,
@@ -114,7 +123,7 @@ fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Res
     let program = Program::of_image(&found.image.config, found.user, command, &order.env, has_folder);
     let program = program.ok_or_else(|| {
         let key = format!("services.{}.command", order.service_name);
-        BootError::Image(format!("it names no command; set {key} in app.toml"))
+        BootError::Image(format!("it names no command; set {key} in app.toml").into())
     })?;
     Ok(View {
         shown: bundle::prepare_layers(dir, &found.layers, made).step(BootError::Snapshot)?,
@@ -129,10 +138,15 @@ fn app_files<'o>(node: &Node, order: &'o StartOrder, dir: &SandboxDir) -> Result
         return Ok(None);
     };
     if !folder.is_dir() {
-        return Err(BootError::Image(format!("{} is not a folder", folder.display())));
+        return Err(BootError::Image(format!("{} is not a folder", folder.display()).into()));
     }
     let above = above(node, order, dir);
-    let above = above.map_err(preparing).step(BootError::Snapshot)?;
+    let above = above.map_err(|error| {
+        BootError::Snapshot(Why {
+            text: format!("preparing its files: {error}"),
+            ..Why::of(&error)
+        })
+    })?;
     Ok(Some(AppFiles { folder, above }))
 }
 

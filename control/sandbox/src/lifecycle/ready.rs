@@ -58,7 +58,8 @@ impl Sandbox {
                 .err()
                 .unwrap_or(Stage::Serve),
             Err(unready) => {
-                self.why = Some(self.too_late(&unready).to_string());
+                let error = self.too_late(&unready);
+                self.failed(&error);
                 Stage::Abort
             }
         }
@@ -68,11 +69,11 @@ impl Sandbox {
         let limit = self.order.service.port_timeout;
         let port = self.facts.port.unwrap_or_default();
         let Unready::Connect(error) = unready else {
-            return BootError::Health(format!("was not ready within {limit:?}: {unready}"));
+            return BootError::Health(format!("was not ready within {limit:?}: {unready}").into());
         };
         let found = self.facts.pid.map(listening::of_process).unwrap_or_default();
         let advice = listening::advice(port, &found, &error.to_string());
-        BootError::Port(format!("did not listen on port {port} within {limit:?}; {advice}"))
+        BootError::Port(format!("did not listen on port {port} within {limit:?}; {advice}").into())
     }
 }
 

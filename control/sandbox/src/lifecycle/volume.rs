@@ -18,10 +18,10 @@ impl Sandbox {
         };
         let attached = match taken {
             Ok(()) => volumes.attach(self.dir(), app, mounts).await,
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         };
         attached.map_err(|why| {
-            self.why = Some(BootError::Volume(why).to_string());
+            self.failed(&BootError::Volume(why));
             Stage::Abort
         })
     }

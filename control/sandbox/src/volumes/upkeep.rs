@@ -150,7 +150,7 @@ impl Volumes {
         call: impl FnOnce(&Self) -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, DiskError> {
         let volumes = self.clone();
-        let told = blocking(move || Ok(call(&volumes))).await;
+        let told = blocking(move || Ok::<_, String>(call(&volumes))).await;
         told.unwrap_or_else(|why| {
             Err(DiskError::Failed {
                 doing: "looking after disks".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::helper::Program;
 use crate::node::{TestNode, contents, eventually, with_config};
+use miren_api::resource::NodeFault;
 use miren_api::resource::SandboxState::{Dead, Pending, Running, Stopped};
 use miren_api::settings::Bytes;
 use miren_sandbox::{NodeConfig, RuntimeConfig, StartOrder, Subnet};
@@ -309,5 +310,59 @@ fn boots_wait_their_turn_and_stops_do_not() {
             node.sandboxes().kill(&order.id, "test over");
         }
         node.sandboxes().drained().await;
+    });
+}
+
+/// Whose fault the last boot was.
+fn blamed(node: &TestNode) -> Option<NodeFault> {
+    node.seen.last().expect("an end").node_fault
+}
+
+#[test]
+fn f9_what_the_machine_lacks_is_the_nodes_fault_and_what_the_app_asks_for_is_its_own() {
+    with_config(one_place, async |node| {
+        let full = Mounted::over(&node.config.run_dir.join("sandboxes"), "size=16k");
+        fails(node, &node.order("listen 0.0.0.0"), "snapshot", "No space left").await;
+        assert_eq!(blamed(node), Some(NodeFault::DiskFull));
+        drop(full);
+        let full = Mounted::over(&node.config.run_dir.join("netns"), "nr_inodes=1");
+        fails(node, &node.order("listen 0.0.0.0"), "network", "No space left").await;
+        assert_eq!(blamed(node), Some(NodeFault::DiskFull));
+        drop(full);
+        let mut order = node.order("");
+        order.service.command = "./no-space-left-on-device".into();
+        node.fail(&order).await;
+        assert_eq!(blamed(node), None, "a command that is not there");
+        node.sandboxes().drained().await;
+        let mut order = node.order("listen 127.0.0.1");
+        order.service.port_timeout = Duration::from_millis(500);
+        node.fail(&order).await;
+        assert_eq!(blamed(node), None, "a port that nobody listens on");
+        node.sandboxes().drained().await;
+        let order = node.order("listen 0.0.0.0");
+        assert_eq!(node.run(&order).await.node_fault, None);
+        node.fail(&node.order("listen 0.0.0.0")).await;
+        assert_eq!(blamed(node), Some(NodeFault::NoPlace));
+        node.sandboxes().kill(&order.id, "test over");
+        node.until(&order.id, Stopped).await;
+    });
+}
+
+#[test]
+fn f9_a_helper_that_cannot_be_started_is_the_nodes_fault() {
+    let embedded = |config: &mut NodeConfig| {
+        config.runtime = RuntimeConfig::Embedded;
+        Program::install(config);
+    };
+    with_config(embedded, async |node| {
+        let helper = Program::of(node);
+        helper.remove();
+        node.fail(&node.order("listen 0.0.0.0")).await;
+        assert_eq!(blamed(node), Some(NodeFault::Program));
+        helper.replace("exit 0");
+        node.fail(&node.order("listen 0.0.0.0")).await;
+        assert_eq!(blamed(node), Some(NodeFault::Runtime));
+        helper.restore();
+        boots(node).await;
     });
 }

@@ -62,7 +62,7 @@ fn seen(installed: u64, pools: &[(u32, u32)]) -> Seen {
                 service: "web".into(),
                 ready: *ready,
                 wanted: *wanted,
-                failure: None,
+                ..PoolSeen::default()
             })
             .collect(),
         ..Seen::default()

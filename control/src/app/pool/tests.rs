@@ -152,6 +152,7 @@ impl Stage {
                     running_at: None,
                     ended_at: None,
                     unseen: false,
+                    node_fault: None,
                 });
                 format!("start {number}")
             }

@@ -1,18 +1,38 @@
-//! Decides how an app goes: out of routing first, then its sandboxes drain, then its disks and its records are removed.
+//! Decides how an app goes: out of routing first, then its sandboxes drain, then its disks and its records are removed; what is
+//! deployed under its name meanwhile waits for that.
 
-use super::{App, Task};
+use super::{App, Command, Task};
+use crate::clock::later;
 use crate::record::{BY_APP, DeployRecord, Stored, VersionRecord};
 use crate::routing::Change;
 use crate::store::Selection;
+use jiff::Timestamp;
 use miren_api::ApiError;
 use miren_api::ErrorCode;
 use miren_api::deploy::DeployStatus;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// How long the clean-ups of its sandboxes, which give back the disks, are waited for at a time.
 const LAST_CLEAN_UP: Duration = Duration::from_secs(5);
+/// What may wait for the end of an app.
+const WAITING: usize = 64;
+/// How long it waits on top of what the app's sandboxes may take to drain and stop.
+const END_SLACK: Duration = Duration::from_secs(30);
+
+/// What the next app of a name is asked for while the one there is goes, in order, each until a moment.
+#[derive(Default)]
+pub(super) struct Waiting {
+    of: VecDeque<(Timestamp, Command)>,
+}
+
+impl Waiting {
+    pub(super) fn into_commands(self) -> Vec<Command> {
+        self.of.into_iter().map(|(_, command)| command).collect()
+    }
+}
 
 impl Task {
     pub(super) async fn delete(&mut self, keep_disks: bool, reply: oneshot::Sender<Result<App, ApiError>>) {
@@ -71,6 +91,52 @@ impl Task {
         }
     }
 
+    /// The name is free when the app is gone: what makes the next one waits for that, and so does what comes after it.
+    pub(super) fn wait_for_end(&mut self, command: Command) {
+        let of = &mut self.waiting.of;
+        of.retain(|(_, command)| command.is_awaited());
+        let makes_one = command.makes_app() || of.iter().any(|(_, command)| command.makes_app());
+        if !makes_one || self.stopping.is_some() || of.len() >= WAITING {
+            return command.refuse(self.still_there());
+        }
+        let longest = self.state.pools.values().map(|pool| {
+            let spec = &pool.spec;
+            spec.drain_timeout.saturating_add(spec.shutdown_timeout)
+        });
+        let patience = longest.max().unwrap_or_default().saturating_add(END_SLACK);
+        let until = later(self.world.clock.now(), patience);
+        self.waiting.of.push_back((until, command));
+    }
+
+    /// Refuses what has waited for too long; returns when to look again.
+    pub(super) fn give_up_waiting(&mut self) -> Option<Timestamp> {
+        let now = self.world.clock.now();
+        let (over, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting.of)
+            .into_iter()
+            .partition(|(until, _)| *until <= now);
+        self.waiting.of = left;
+        for (_, command) in over {
+            command.refuse(self.still_there());
+        }
+        self.waiting.of.iter().map(|(until, _)| *until).min()
+    }
+
+    fn still_there(&self) -> ApiError {
+        let name = &self.state.app.name;
+        let live = self
+            .state
+            .sandboxes()
+            .filter(|sandbox| !sandbox.state.is_terminal())
+            .count();
+        let left = match live {
+            0 => "its disks and records are being removed".to_owned(),
+            live => format!("{live} of its sandboxes have not ended"),
+        };
+        ApiError::new(ErrorCode::Conflict, format!("app {name} is being deleted: {left}")).remedy(format!(
+            "deploy its folder when it is gone; look with `miren sandbox list -a {name}`"
+        ))
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.state.app.deleting && !self.state.is_live()
     }
@@ -117,6 +183,7 @@ impl Task {
             .pools
             .values()
             .for_each(|pool| self.ledger.delete(pool.key()));
+        self.state.pools.keys().for_each(|id| self.world.node_faults.clear(id));
         self.ledger.delete(self.state.app.key());
         if !self.commit().await {
             return false;

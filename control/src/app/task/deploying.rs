@@ -1,11 +1,11 @@
 //! Decides how a deploy's steps are carried out, each saved before the next, so that a restart goes on where it was.
 
-use super::{Recent, Task, WRITE_AGAIN};
+use super::{Task, WRITE_AGAIN};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, spec, turn, view};
 use crate::clock::later;
 use crate::ledger;
-use crate::record::{ActiveRecord, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord};
+use crate::record::{ActiveRecord, Asked, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord};
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
@@ -19,17 +19,12 @@ mod cancel;
 mod failure;
 mod source;
 
-/// Idempotency keys remembered per app.
-const KEYS: usize = 100;
-
 impl Task {
     /// Accepts a deploy: it has its number from now on, and goes on whether or not anybody watches.
-    pub(super) async fn accept(&mut self, request: DeployRequest, key: Option<String>) -> Result<Deploy, ApiError> {
-        if self.state.app.deleting {
-            let message = format!("app {} is being deleted", self.state.app.name);
-            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("deploy again when its sandboxes are gone"));
-        }
-        if let Some(earlier) = self.earlier(&request, key.as_deref()).await? {
+    pub(super) async fn accept(&mut self, request: DeployRequest, key: Option<Asked>) -> Result<Deploy, ApiError> {
+        if let Some(asked) = &key
+            && let Some(earlier) = self.earlier(asked).await?
+        {
             return Ok(earlier);
         }
         let source = self.source(&request).await?;
@@ -52,11 +47,12 @@ impl Task {
             steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
         };
         let deploy = self.addressed(deploy);
-        let record = DeployRecord::new(deploy.clone(), request.clone(), source);
+        let mut record = DeployRecord::new(deploy.clone(), request, source);
+        record.asked = key;
         self.state.app.next_seq += 1;
         self.ledger.put(&self.state.app);
         self.ledger.put(&record);
-        if let Err(error) = self.ledger.flush().await {
+        if let Err(error) = self.save().await {
             self.take_back(&record, seq);
             return Err(ApiError::new(
                 ErrorCode::Internal,
@@ -64,8 +60,8 @@ impl Task {
             ));
         }
         self.exists = true;
+        self.state.keys.remember(&record);
         self.state.deploys.insert(seq, record);
-        self.remember(key, request, &deploy.id);
         self.publish();
         Ok(deploy)
     }
@@ -80,15 +76,15 @@ impl Task {
         }
     }
 
-    /// The deploy that the same key asked for before.
-    async fn earlier(&self, request: &DeployRequest, key: Option<&str>) -> Result<Option<Deploy>, ApiError> {
-        let known = key.and_then(|key| self.recent.iter().find(|recent| recent.key == key));
-        let Some(recent) = known else { return Ok(None) };
-        if recent.request != *request {
-            let message = "this Idempotency-Key was used for another deploy of the app";
-            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"));
+    /// The deploy that the same key asked for before, in this process or in an earlier one.
+    pub(super) async fn earlier(&self, asked: &Asked) -> Result<Option<Deploy>, ApiError> {
+        if self.state.app.deleting {
+            return Ok(None);
         }
-        let found: Option<DeployRecord> = ledger::find(&*self.world.store, recent.deploy.as_str()).await?;
+        let Some(deploy) = self.state.keys.find(asked, self.world.clock.now())? else {
+            return Ok(None);
+        };
+        let found: Option<DeployRecord> = ledger::find(&*self.world.store, deploy.as_str()).await?;
         Ok(found.map(|record| record.deploy))
     }
 
@@ -100,17 +96,6 @@ impl Task {
             self.ledger.put(&self.state.app);
         } else {
             self.ledger.delete(self.state.app.key());
-        }
-    }
-
-    fn remember(&mut self, key: Option<String>, request: DeployRequest, deploy: &DeployId) {
-        if let Some(key) = key {
-            self.recent.truncate(KEYS - 1);
-            self.recent.push_front(Recent {
-                key,
-                request,
-                deploy: deploy.clone(),
-            });
         }
     }
 
@@ -170,6 +155,7 @@ impl Task {
             failure: self
                 .boot_failure(record.starting_at, pool)
                 .and_then(|sandbox| sandbox.reason.clone()),
+            node_fault: self.world.node_faults.of(&pool.id).map(|met| met.told()),
         }
     }
 
@@ -371,7 +357,7 @@ impl Task {
         let since = since?;
         self.state.members(&pool.id).into_iter().find(|sandbox| {
             let never_ran = sandbox.state == SandboxState::Dead && sandbox.running_at.is_none();
-            never_ran && !sandbox.unseen && sandbox.ended_at >= Some(since)
+            never_ran && !sandbox.unseen && sandbox.node_fault.is_none() && sandbox.ended_at >= Some(since)
         })
     }
 

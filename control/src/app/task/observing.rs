@@ -5,9 +5,9 @@ use crate::app::crash::Death;
 use crate::app::{Event, Hint};
 use crate::clock::since;
 use crate::lease::Leased;
-use crate::record::SandboxRecord;
+use crate::record::{SandboxRecord, Stored};
 use miren_api::deploy::DeployStatus;
-use miren_api::resource::SandboxState;
+use miren_api::resource::{NodeFault, SandboxState};
 use miren_sandbox::{EndedBy, SandboxChange};
 
 /// Why a sandbox drains of which nothing else is known.
@@ -73,6 +73,7 @@ impl Task {
             SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(now),
             SandboxState::Pending | SandboxState::Draining | SandboxState::Stopping => {}
         }
+        sandbox.node_fault = change.node_fault;
         sandbox.unseen |= change.state.is_terminal() && !may_be_crash;
         let after = sandbox.clone();
         tracing::debug!(sandbox = %after.id, app = %after.app, service = %after.service, state = after.state.as_str(),
@@ -84,8 +85,14 @@ impl Task {
     fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
         self.introduce(after);
         let was_unasked = before.counts() && !self.draining.contains(&after.id);
-        if matches!(after.state, SandboxState::Dead | SandboxState::Draining) && was_unasked && may_be_crash {
+        if let Some(fault) = after.node_fault {
+            self.note_node_fault(after, fault);
+        } else if matches!(after.state, SandboxState::Dead | SandboxState::Draining) && was_unasked && may_be_crash {
+            self.world.node_faults.clear(&after.pool);
             self.note_death(after);
+        }
+        if after.state == SandboxState::Running {
+            self.world.node_faults.clear(&after.pool);
         }
         if after.state == SandboxState::Draining && was_unasked {
             // It failed its health checks, or was drained by an earlier process that had no time to say so: its leases are
@@ -116,6 +123,27 @@ impl Task {
                     pool: sandbox.pool.clone(),
                 },
             );
+        }
+    }
+
+    /// It says nothing about the app. Of many attempts the last one is kept.
+    fn note_node_fault(&mut self, sandbox: &SandboxRecord, fault: NodeFault) {
+        let why = sandbox.reason.as_deref().unwrap_or_default();
+        let is_wanted = self
+            .state
+            .pools
+            .get(&sandbox.pool)
+            .is_some_and(|pool| !pool.is_retiring());
+        if is_wanted && self.stopping.is_none() {
+            let now = self.world.clock.now();
+            self.world.node_faults.note(&sandbox.pool, fault, why, now);
+        }
+        let older = |other: &&SandboxRecord| other.node_fault.is_some() && other.id != sandbox.id;
+        let members = self.state.members(&sandbox.pool).into_iter();
+        for id in members.filter(older).map(|other| other.id.clone()).collect::<Vec<_>>() {
+            if let Some(older) = self.state.remove(&id) {
+                self.ledger.delete(older.key());
+            }
         }
     }
 

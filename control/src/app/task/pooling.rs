@@ -63,6 +63,15 @@ impl Task {
         let wanted = if self.stopping.is_some() { &stopped } else { &record };
         let members: Vec<Member<'_>> = members.into_iter().map(|sandbox| self.member(sandbox)).collect();
         let plan = pool::plan(wanted, &members, asked, now);
+        if plan.desired as usize
+            <= members
+                .iter()
+                .filter(|member| member.state == SandboxState::Running)
+                .count()
+        {
+            // Nothing is missing that the node could not start.
+            self.world.node_faults.clear(id);
+        }
         changed |= (plan.desired, plan.low_since) != (record.desired, record.low_since);
         if changed {
             record.desired = plan.desired;
@@ -103,6 +112,7 @@ impl Task {
             },
             deploying,
             turn: self.turn(pool),
+            retry_at: self.world.node_faults.of(&pool.id).map(|met| met.retry_at),
         }
     }
 
@@ -139,6 +149,7 @@ impl Task {
             running_at: None,
             ended_at: None,
             unseen: false,
+            node_fault: None,
         };
         let id = sandbox.id.clone();
         self.ledger.put(&sandbox);

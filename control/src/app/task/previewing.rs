@@ -5,7 +5,7 @@ use crate::app::deploy::{self, PoolSeen};
 use crate::app::preview::{self, Seen, Stage, Step};
 use crate::app::spec::Spec;
 use crate::clock::{later, shifted};
-use crate::record::{PoolRecord, Preview, Reference, Source, VersionRecord};
+use crate::record::{AskedPreview, PoolRecord, Preview, Reference, Source, VersionRecord};
 use crate::routing::Change;
 use jiff::{SignedDuration, Timestamp};
 use miren_api::ephemeral::{EphemeralDeployed, EphemeralRequest};
@@ -142,6 +142,7 @@ impl Task {
             failure: self
                 .boot_failure(since, pool)
                 .and_then(|sandbox| sandbox.reason.clone()),
+            node_fault: self.world.node_faults.of(&pool.id).map(|met| met.told()),
         };
         Seen {
             images: self.fetches.seen(seq, !preparation.source.content.images.is_empty()),
@@ -190,6 +191,7 @@ impl Task {
                 label: label.clone(),
                 source: clone_of,
                 specs,
+                asked: None,
             }),
         };
         let served = self.served_under(&label);
@@ -267,6 +269,11 @@ impl Task {
             version: version.clone(),
             expires_at: later(now, preparation.order.ttl),
         };
+        let is_keyed = self.note_asked(seq, &version, replaced.clone(), &evict);
+        if is_keyed && !self.commit().await {
+            // What is not saved is not announced.
+            return;
+        }
         let change = Change::Label {
             app,
             route,
@@ -284,6 +291,26 @@ impl Task {
             }
             Err(error) => self.fail_preview(seq, error.into()),
         }
+    }
+
+    /// The key it was asked for with, if there is one, is part of its version, with what is answered: a restart answers the same.
+    fn note_asked(&mut self, seq: u64, version: &VersionId, replaced: Option<VersionId>, evicted: &[String]) -> bool {
+        let preparation = self.making.of.get(&seq);
+        let asked = preparation.and_then(|preparation| Some((preparation.order.asked()?, preparation.reused)));
+        let record = self.state.previews.get_mut(version);
+        let (Some((asked, reused)), Some(record)) = (asked, record) else {
+            return false;
+        };
+        if let Some(preview) = &mut record.preview {
+            preview.asked = Some(AskedPreview {
+                asked,
+                replaced,
+                evicted: evicted.iter().map(Label::from_text).collect(),
+                reused,
+            });
+        }
+        self.ledger.put(&*record);
+        true
     }
 
     fn finish_preview(&mut self, seq: u64) {

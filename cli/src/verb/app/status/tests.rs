@@ -19,6 +19,7 @@ fn pool(version: &str) -> Pool {
         last_crash: Some("exited with code 1\nlast words".into()),
         cooldown_until: Some(Timestamp::now() + SignedDuration::from_secs(45)),
         state: PoolState::Cooldown,
+        node_fault: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Making, Preparation, PreviewOrder, Reply};
 use crate::app::preview::Stage;
 use crate::app::task::Task;
-use crate::record::{Source, Stored};
+use crate::record::{Asked, Source, Stored};
 use miren_api::app_file::{Previews, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
@@ -65,9 +65,17 @@ impl PreviewOrder {
         if self.request == known.request {
             return Ok(());
         }
-        let message = "this Idempotency-Key was used for another preview of the app";
-        Err(ApiError::new(ErrorCode::Conflict, message).remedy("send a new key"))
+        Err(used_for_another())
     }
+
+    pub(super) fn asked(&self) -> Option<Asked> {
+        Some(Asked::preview(self.key.clone()?, &self.request))
+    }
+}
+
+fn used_for_another() -> ApiError {
+    let message = "this Idempotency-Key was used for another preview of the app";
+    ApiError::new(ErrorCode::Conflict, message).remedy("send a new key")
 }
 
 impl Task {
@@ -76,10 +84,37 @@ impl Task {
         let Some(reply) = self.making.repeated(&order, reply) else {
             return;
         };
+        if let Some(made) = self.made_earlier(&order).transpose() {
+            return drop(reply.send(made));
+        }
         match self.accept_preview(&order).await {
             Ok(source) => self.begin_preview(order, source, reply).await,
             Err(error) => drop(reply.send(Err(error))),
         }
+    }
+
+    /// What the same key made in an earlier process, if it still has its label.
+    fn made_earlier(&self, order: &PreviewOrder) -> Result<Option<EphemeralDeployed>, ApiError> {
+        let Some(asked) = order.asked() else { return Ok(None) };
+        let mut kept = self.state.previews.values();
+        let known = kept.find_map(|version| {
+            let preview = version.preview.as_ref()?;
+            let known = preview.asked.as_ref().filter(|known| known.asked.key == asked.key)?;
+            let shown = self.shown_label(&preview.label).ok()?;
+            (shown.version == version.id).then_some((shown, known))
+        });
+        let Some((ephemeral, known)) = known else {
+            return Ok(None);
+        };
+        if known.asked.digest != asked.digest {
+            return Err(used_for_another());
+        }
+        Ok(Some(EphemeralDeployed {
+            ephemeral,
+            replaced: known.replaced.clone(),
+            evicted: known.evicted.clone(),
+            reused: known.reused,
+        }))
     }
 
     pub(super) fn remember_preview(&mut self, order: PreviewOrder, made: EphemeralDeployed) {
@@ -90,10 +125,6 @@ impl Task {
     }
 
     async fn accept_preview(&self, order: &PreviewOrder) -> Result<Source, ApiError> {
-        if self.state.app.deleting {
-            let message = format!("app {} is being deleted", self.state.app.name);
-            return Err(ApiError::new(ErrorCode::Conflict, message).remedy("deploy again when its sandboxes are gone"));
-        }
         if self.making.of.len() >= AT_ONCE {
             let message = format!("{AT_ONCE} previews of {} are being made already", self.state.app.name);
             return Err(ApiError::new(ErrorCode::Conflict, message).remedy("try again when one of them is there"));

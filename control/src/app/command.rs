@@ -1,0 +1,120 @@
+//! Decides what can be asked of an app, which of it makes one, and how it is refused.
+
+use super::PreviewOrder;
+use crate::record::Asked;
+use miren_api::deploy::{Deploy, DeployRequest};
+use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
+use miren_api::id::{DeployId, Label, SandboxId, VersionId};
+use miren_api::resource::{App, Sandbox};
+use miren_api::{ApiError, ErrorCode};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What somebody wants of an app.
+pub enum Command {
+    Deploy {
+        request: DeployRequest,
+        /// The same key means the same deploy.
+        key: Option<Asked>,
+        reply: oneshot::Sender<Result<Deploy, ApiError>>,
+    },
+    /// Find the deploy that the same key asked for before.
+    Earlier {
+        asked: Asked,
+        reply: oneshot::Sender<Result<Option<Deploy>, ApiError>>,
+    },
+    /// End a deploy that has not switched traffic.
+    Cancel {
+        id: DeployId,
+        reply: oneshot::Sender<Result<Deploy, ApiError>>,
+    },
+    /// Make a version that is reached under a label.
+    Preview {
+        order: Box<PreviewOrder>,
+        reply: oneshot::Sender<Result<EphemeralDeployed, ApiError>>,
+    },
+    /// Give a preview more time, from now on.
+    Extend {
+        label: Label,
+        ttl: Duration,
+        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
+    },
+    /// End a preview.
+    Unlabel {
+        label: Label,
+        reply: oneshot::Sender<Result<Ephemeral, ApiError>>,
+    },
+    /// The first request for a service of a preview has come: make its pool.
+    Open {
+        version: VersionId,
+        service: String,
+        reply: oneshot::Sender<Result<(), ApiError>>,
+    },
+    /// Drain one sandbox; its pool replaces it.
+    StopSandbox {
+        id: SandboxId,
+        reply: oneshot::Sender<Result<Sandbox, ApiError>>,
+    },
+    Delete {
+        keep_disks: bool,
+        reply: oneshot::Sender<Result<App, ApiError>>,
+    },
+    /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
+    StopAll {
+        at_most: Duration,
+        reply: oneshot::Sender<()>,
+    },
+    /// Demand of a pool has changed.
+    Replan,
+    /// Look whether anything is over, and remove the versions that are not kept.
+    Collect,
+    /// Finish the current step and end.
+    Close,
+}
+
+impl Command {
+    /// Whether it may be the first thing that happens to an app.
+    pub fn makes_app(&self) -> bool {
+        match self {
+            Self::Deploy { request, .. } => request.artifact.is_some() || request.image.is_some(),
+            Self::Preview { order, .. } => order.request.artifact.is_some() || order.request.image.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody waits for the answer.
+    pub fn is_awaited(&self) -> bool {
+        !match self {
+            Self::Deploy { reply, .. } | Self::Cancel { reply, .. } => reply.is_closed(),
+            Self::Earlier { reply, .. } => reply.is_closed(),
+            Self::Preview { reply, .. } => reply.is_closed(),
+            Self::Extend { reply, .. } | Self::Unlabel { reply, .. } => reply.is_closed(),
+            Self::Open { reply, .. } => reply.is_closed(),
+            Self::StopSandbox { reply, .. } => reply.is_closed(),
+            Self::Delete { reply, .. } => reply.is_closed(),
+            Self::StopAll { reply, .. } => reply.is_closed(),
+            Self::Replan | Self::Collect | Self::Close => true,
+        }
+    }
+
+    /// Answers with why it is not done. Who asked may be gone.
+    pub fn refuse(self, error: ApiError) {
+        match self {
+            Self::Deploy { reply, .. } | Self::Cancel { reply, .. } => drop(reply.send(Err(error))),
+            Self::Earlier { reply, .. } => drop(reply.send(Err(error))),
+            Self::Preview { reply, .. } => drop(reply.send(Err(error))),
+            Self::Extend { reply, .. } | Self::Unlabel { reply, .. } => drop(reply.send(Err(error))),
+            Self::Open { reply, .. } if error.code == ErrorCode::NotFound => {
+                let code = ErrorCode::NoSuchVersion;
+                drop(reply.send(Err(ApiError { code, ..error })));
+            }
+            Self::Open { reply, .. } => drop(reply.send(Err(error))),
+            Self::StopSandbox { reply, .. } => drop(reply.send(Err(error))),
+            Self::Delete { reply, .. } => drop(reply.send(Err(error))),
+            Self::StopAll { reply, .. } => {
+                let _ = reply.send(());
+            }
+            Self::Replan | Self::Collect | Self::Close => {}
+        }
+    }
+}
