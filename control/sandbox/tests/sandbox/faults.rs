@@ -351,16 +351,17 @@ fn f9_what_the_machine_lacks_is_the_nodes_fault_and_what_the_app_asks_for_is_its
 #[test]
 fn f9_a_helper_that_cannot_be_started_is_the_nodes_fault() {
     let embedded = |config: &mut NodeConfig| {
+        one_place(config);
         config.runtime = RuntimeConfig::Embedded;
         Program::install(config);
     };
     with_config(embedded, async |node| {
         let helper = Program::of(node);
         helper.remove();
-        node.fail(&node.order("listen 0.0.0.0")).await;
+        fails(node, &node.order("listen 0.0.0.0"), "create", "").await;
         assert_eq!(blamed(node), Some(NodeFault::Program));
         helper.replace("exit 0");
-        node.fail(&node.order("listen 0.0.0.0")).await;
+        fails(node, &node.order("listen 0.0.0.0"), "create", "").await;
         assert_eq!(blamed(node), Some(NodeFault::Runtime));
         helper.restore();
         boots(node).await;
