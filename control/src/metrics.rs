@@ -23,10 +23,39 @@ pub struct Metrics {
     pub refused_connects: IntGauge,
     pub reset_packets: IntGauge,
     pub dropped_events: IntGauge,
+    pub network: NetworkGauges,
+}
+
+/// What is known of the network of the machine.
+#[derive(Clone)]
+pub struct NetworkGauges {
     pub conntrack_entries: IntGauge,
     pub conntrack_entries_max: IntGauge,
-    pub network_rules: IntGauge,
-    pub network_rules_restored: IntGauge,
+    pub rules: IntGauge,
+    pub rules_restored: IntGauge,
+}
+
+impl NetworkGauges {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            conntrack_entries: make.gauge(
+                "miren_conntrack_entries",
+                "Connections that the kernel of this machine tracks, whoever made them.",
+            ),
+            conntrack_entries_max: make.gauge(
+                "miren_conntrack_entries_max",
+                "Connections that the kernel can track; with more, packets of new ones are dropped.",
+            ),
+            rules: make.gauge(
+                "miren_network_rules",
+                "1 while the kernel has the rules that hold sandboxes and builds to network.egress.",
+            ),
+            rules_restored: make.gauge(
+                "miren_network_rules_restored",
+                "How often somebody removed or changed those rules since control started; they were put back.",
+            ),
+        }
+    }
 }
 
 /// Name and help of each metric, for the generated reference.
@@ -78,22 +107,7 @@ impl Metrics {
                 "Segments that the packet hook answered with RST.",
             ),
             dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
-            conntrack_entries: make.gauge(
-                "miren_conntrack_entries",
-                "Connections that the kernel of this machine tracks, whoever made them.",
-            ),
-            conntrack_entries_max: make.gauge(
-                "miren_conntrack_entries_max",
-                "Connections that the kernel can track; with more, packets of new ones are dropped.",
-            ),
-            network_rules: make.gauge(
-                "miren_network_rules",
-                "1 while the kernel has the rules that hold sandboxes and builds to network.egress.",
-            ),
-            network_rules_restored: make.gauge(
-                "miren_network_rules_restored",
-                "How often somebody removed or changed those rules since control started; they were put back.",
-            ),
+            network: NetworkGauges::new(&make),
             registry: registry.clone(),
         };
         for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
