@@ -28,12 +28,41 @@ pub struct Metrics {
     pub refused_connects: IntGauge,
     pub reset_packets: IntGauge,
     pub dropped_events: IntGauge,
-    pub conntrack_entries: IntGauge,
-    pub conntrack_entries_max: IntGauge,
-    pub network_rules: IntGauge,
-    pub network_rules_restored: IntGauge,
     pub log_lines_dropped: IntCounter,
     pub panics: IntCounter,
+    pub network: NetworkGauges,
+}
+
+/// What is known of the network of the machine.
+#[derive(Clone)]
+pub struct NetworkGauges {
+    pub conntrack_entries: IntGauge,
+    pub conntrack_entries_max: IntGauge,
+    pub rules: IntGauge,
+    pub rules_restored: IntGauge,
+}
+
+impl NetworkGauges {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            conntrack_entries: make.gauge(
+                "miren_conntrack_entries",
+                "Connections that the kernel of this machine tracks, whoever made them.",
+            ),
+            conntrack_entries_max: make.gauge(
+                "miren_conntrack_entries_max",
+                "Connections that the kernel can track; with more, packets of new ones are dropped.",
+            ),
+            rules: make.gauge(
+                "miren_network_rules",
+                "1 while the kernel has the rules that hold sandboxes and builds to network.egress.",
+            ),
+            rules_restored: make.gauge(
+                "miren_network_rules_restored",
+                "How often somebody removed or changed those rules since control started; they were put back.",
+            ),
+        }
+    }
 }
 
 /// Name and help of each metric, for the generated reference.
@@ -97,22 +126,6 @@ impl Metrics {
                 "Segments that the packet hook answered with RST.",
             ),
             dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
-            conntrack_entries: make.gauge(
-                "miren_conntrack_entries",
-                "Connections that the kernel of this machine tracks, whoever made them.",
-            ),
-            conntrack_entries_max: make.gauge(
-                "miren_conntrack_entries_max",
-                "Connections that the kernel can track; with more, packets of new ones are dropped.",
-            ),
-            network_rules: make.gauge(
-                "miren_network_rules",
-                "1 while the kernel has the rules that hold sandboxes and builds to network.egress.",
-            ),
-            network_rules_restored: make.gauge(
-                "miren_network_rules_restored",
-                "How often somebody removed or changed those rules since control started; they were put back.",
-            ),
             log_lines_dropped: make.counter(
                 "miren_log_lines_dropped_total",
                 "Lines of control's own log that could not be written.",
@@ -121,6 +134,7 @@ impl Metrics {
                 "miren_panics_total",
                 "Faults of control that cost a request or a deploy; others end the process.",
             ),
+            network: NetworkGauges::new(&make),
             registry: registry.clone(),
         };
         metrics.begin_at_zero();

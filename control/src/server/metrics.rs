@@ -74,12 +74,12 @@ fn measure(control: &Control) {
 }
 
 fn measure_network(control: &Control) {
-    let metrics = &control.apps.world.metrics;
+    let network = &control.apps.world.metrics.network;
     let rules = control.apps.world.executor.network_rules();
-    metrics.network_rules.set(i64::from(rules.applied));
-    metrics.network_rules_restored.set(number(rules.restored));
-    metrics.conntrack_entries.set(tracked("nf_conntrack_count"));
-    metrics.conntrack_entries_max.set(tracked("nf_conntrack_max"));
+    network.rules.set(i64::from(rules.applied));
+    network.rules_restored.set(number(rules.restored));
+    network.conntrack_entries.set(tracked("nf_conntrack_count"));
+    network.conntrack_entries_max.set(tracked("nf_conntrack_max"));
 }
 
 /// A number of the kernel's connection tracking; 0 while it does not track.
