@@ -86,19 +86,24 @@ impl Metrics {
             ),
             registry: registry.clone(),
         };
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// Nothing that may be counted is absent until it is.
+    fn begin_at_zero(&self) {
         for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
-            metrics.sandboxes.with_label_values(&[state]).set(0);
+            self.sandboxes.with_label_values(&[state]).set(0);
         }
         for status in ["SUCCEEDED", "FAILED", "SUPERSEDED"] {
-            metrics.deploys.with_label_values(&[status]).inc_by(0);
+            self.deploys.with_label_values(&[status]).inc_by(0);
         }
         for status in ["made", "failed"] {
-            metrics.previews.with_label_values(&[status]).inc_by(0);
+            self.previews.with_label_values(&[status]).inc_by(0);
         }
         for by in ["kernel", "control"] {
-            metrics.transitions.with_label_values(&[by]).set(0);
+            self.transitions.with_label_values(&[by]).set(0);
         }
-        metrics
     }
 
     /// The text form that Prometheus reads.
