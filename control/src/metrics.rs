@@ -141,7 +141,7 @@ impl Metrics {
         metrics
     }
 
-    /// Every label is there from the start.
+    /// Nothing that may be counted is absent until it is.
     fn begin_at_zero(&self) {
         for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
             self.sandboxes.with_label_values(&[state]).set(0);

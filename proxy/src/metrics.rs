@@ -41,8 +41,40 @@ pub struct Metrics {
     pub routing_gaps: IntCounter,
     pub damaged_snapshots: IntCounter,
     pub snapshot_write_errors: IntCounter,
+    faults: Faults,
+}
+
+/// What went wrong in the process itself; counted where no registry is.
+#[derive(Debug)]
+struct Faults {
     log_lines_dropped: IntCounter,
     panics: IntCounter,
+}
+
+impl Faults {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            log_lines_dropped: declare.counter(
+                "log_lines_dropped_total",
+                "Lines of the proxy's own log that could not be written.",
+            )?,
+            panics: declare.counter(
+                "panics_total",
+                "Faults of the proxy that cost a connection; others end the process.",
+            )?,
+        })
+    }
+
+    fn read(&self) {
+        let counted = [
+            (&self.log_lines_dropped, miren_log::dropped()),
+            (&self.panics, miren_log::panics()),
+        ];
+        for (counter, count) in counted {
+            counter.reset();
+            counter.inc_by(count);
+        }
+    }
 }
 
 /// What sandboxes that answered nothing led to.
@@ -162,14 +194,7 @@ impl Metrics {
                 "snapshot_write_errors_total",
                 "Snapshots that could not be kept on disk.",
             )?,
-            log_lines_dropped: declare.counter(
-                "log_lines_dropped_total",
-                "Lines of the proxy's own log that could not be written.",
-            )?,
-            panics: declare.counter(
-                "panics_total",
-                "Faults of the proxy that cost a connection; others end the process.",
-            )?,
+            faults: Faults::declare(&declare)?,
             registry,
         })
     }
@@ -210,13 +235,7 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded.
     pub fn text(&self) -> Result<String, prometheus::Error> {
-        // Counted where no registry is.
-        let raise = |counter: &IntCounter, to: u64| {
-            counter.reset();
-            counter.inc_by(to);
-        };
-        raise(&self.log_lines_dropped, miren_log::dropped());
-        raise(&self.panics, miren_log::panics());
+        self.faults.read();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())

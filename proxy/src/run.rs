@@ -144,15 +144,11 @@ impl Prepared {
         let edge = edge::serve(&self.config, parts, self.http, closed)?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(miren_log::endless(
-            "the keeper of leases",
-            keeper.run(self.events, kept),
-        ));
+        let keeping = keeper.run(self.events, kept);
+        tasks.spawn(miren_log::endless("the keeper of leases", keeping));
         tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
-        tasks.spawn(miren_log::supervised(
-            "readiness",
-            tell_when_ready(Arc::clone(&routing), ready),
-        ));
+        let ready = tell_when_ready(Arc::clone(&routing), ready);
+        tasks.spawn(miren_log::supervised("readiness", ready));
         let admin = Admin {
             metrics,
             routing,
