@@ -1,6 +1,7 @@
 //! `proxy.toml` is read strictly, and every key of the contract is there.
 
 use super::*;
+use std::slice;
 
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(Path::new("proxy.toml"), text)
@@ -47,8 +48,8 @@ fn the_slot_table_is_a_pin_folder_or_a_file() {
         SlotSource::Pinned("/sys/fs/bpf/a".into()),
         SlotSource::File("/run/a,b/slots".into()),
     );
-    assert_eq!(named("pinned:/sys/fs/bpf/a"), [pins.clone()]);
-    assert_eq!(named("file:/run/a,b/slots"), [file.clone()]);
+    assert_eq!(named("pinned:/sys/fs/bpf/a"), slice::from_ref(&pins));
+    assert_eq!(named("file:/run/a,b/slots"), slice::from_ref(&file));
     assert_eq!(named("pinned:/sys/fs/bpf/a,file:/run/a,b/slots"), [pins, file]);
     for refused in ["", "file:here", "file:/a,pinned:here\n", "/run/slots"] {
         assert!(parse(&format!("slots = {refused:?}")).is_err(), "{refused}");
