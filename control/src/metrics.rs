@@ -28,9 +28,30 @@ pub struct Metrics {
     pub refused_connects: IntGauge,
     pub reset_packets: IntGauge,
     pub dropped_events: IntGauge,
+    pub own: OwnFaults,
+    pub network: NetworkGauges,
+}
+
+/// What went wrong in control itself.
+#[derive(Clone)]
+pub struct OwnFaults {
     pub log_lines_dropped: IntCounter,
     pub panics: IntCounter,
-    pub network: NetworkGauges,
+}
+
+impl OwnFaults {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            log_lines_dropped: make.counter(
+                "miren_log_lines_dropped_total",
+                "Lines of control's own log that could not be written.",
+            ),
+            panics: make.counter(
+                "miren_panics_total",
+                "Faults of control that cost a request or a deploy; others end the process.",
+            ),
+        }
+    }
 }
 
 /// What is known of the network of the machine.
@@ -126,14 +147,7 @@ impl Metrics {
                 "Segments that the packet hook answered with RST.",
             ),
             dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
-            log_lines_dropped: make.counter(
-                "miren_log_lines_dropped_total",
-                "Lines of control's own log that could not be written.",
-            ),
-            panics: make.counter(
-                "miren_panics_total",
-                "Faults of control that cost a request or a deploy; others end the process.",
-            ),
+            own: OwnFaults::new(&make),
             network: NetworkGauges::new(&make),
             registry: registry.clone(),
         };

@@ -69,8 +69,8 @@ fn measure(control: &Control) {
         counter.reset();
         counter.inc_by(to);
     };
-    raise(&metrics.log_lines_dropped, miren_log::dropped());
-    raise(&metrics.panics, miren_log::panics());
+    raise(&metrics.own.log_lines_dropped, miren_log::dropped());
+    raise(&metrics.own.panics, miren_log::panics());
 }
 
 fn measure_network(control: &Control) {

@@ -1,7 +1,6 @@
 //! A simulated machine: runs sandboxes as entries of a table, outlives the control that uses it, and does as it is told.
 
 use crate::kept::Kept;
-use crate::memory::Memory;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -10,23 +9,19 @@ use jiff::Timestamp;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, NodeFault, SandboxState, SlotUse, TransitionCounts};
-use miren_build::{Builds, Settings};
-use miren_control::artifact::Artifacts;
 use miren_control::clock::Clock;
-use miren_control::control::{Control, Parts};
 use miren_control::executor::{Disks, Executor};
-use miren_control::images::Fetcher;
-use miren_control::policy::Policy;
-use miren_control::store::Store;
-use miren_image::{Auths, Images, Limits};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
 use miren_sandbox::{EndedBy, Exec, ExecError, Facts, Known, Outlet, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
+
+mod control;
+
+pub use control::{control_of_runtime, control_on, images};
 
 #[derive(Clone)]
 struct Running {
@@ -367,49 +362,4 @@ impl Executor for Machine {
             let _ = changed.changed().await;
         }
     }
-}
-
-/// A store of images in a folder of its own below `folder`: what an earlier control had open is not waited for.
-pub fn images(folder: &Path) -> Fetcher {
-    let own = tempfile::tempdir_in(folder).unwrap().keep();
-    let builds = Builds::open(Settings {
-        folder: own.join("builds"),
-        run_dir: own.join("run"),
-        helper: "/nonexistent".into(),
-        auths: Auths::none(),
-        registries: Vec::new(),
-        plain_http: Vec::new(),
-        first_user: 1_900_000_000,
-        processes: 1000,
-        limit: Duration::from_secs(600),
-        memory: 1 << 30,
-        cache: 1 << 30,
-        programs: Some(folder.join("programs")),
-    });
-    let store = Images::open(&own.join("images"), Limits::default()).unwrap();
-    Fetcher::new(store, Auths::none(), 1, builds.unwrap())
-}
-
-/// A control that works, on a machine and a clock of the runtime's own; what it keeps is in memory and below `folder`.
-pub async fn control_of_runtime(folder: &Path) -> (Machine, Arc<Control>) {
-    let machine = Machine::new(Clock::of_runtime(Timestamp::from_second(1_000_000).unwrap()));
-    let control = control_on(&machine, Arc::new(Memory::new(1000)), Policy::default(), folder).await;
-    (machine, control)
-}
-
-/// A control that works, on a machine that may have had one before.
-pub async fn control_on(machine: &Machine, store: Arc<dyn Store>, policy: Policy, folder: &Path) -> Arc<Control> {
-    let parts = Parts {
-        store,
-        executor: Arc::new(machine.clone()),
-        artifacts: Artifacts::open(&folder.join("artifacts"), 1 << 20).unwrap(),
-        images: images(folder),
-        clock: machine.clock.clone(),
-        node: "test".into(),
-        policy,
-    };
-    let news = machine.attach();
-    let (control, known) = Control::load(parts).await.unwrap();
-    control.activate(known, news).await;
-    control
 }

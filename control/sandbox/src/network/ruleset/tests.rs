@@ -1,3 +1,5 @@
+//! The text of the rules, and what counts as their being there.
+
 use super::*;
 
 fn wanted(egress: Egress, allow: &[&str]) -> Wanted {
