@@ -89,6 +89,16 @@ pub fn resident(pid: u32) -> u64 {
     kilobytes * 1024
 }
 
+/// Pages that the kernel had to find for a process so far, without reading them from a disk.
+#[track_caller]
+pub fn minor_faults(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("reading a process's state");
+    // Fields are counted from behind the name, which may have blanks in it; this is the tenth of all.
+    let (_, rest) = stat.rsplit_once(')').expect("a name in parentheses");
+    let field = rest.split_whitespace().nth(7).expect("a tenth field");
+    field.parse().expect("minflt is a number")
+}
+
 /// Effective capabilities, as a set of bits.
 #[track_caller]
 pub fn capabilities(pid: u32) -> u64 {

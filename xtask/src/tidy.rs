@@ -3,10 +3,11 @@
 mod files;
 mod homes;
 mod imports;
+mod promises;
 
 use crate::command::{output, root};
 use crate::docs;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -22,6 +23,9 @@ pub fn run_sources() -> Result<()> {
     let mut found = files::check(&sources);
     found.extend(imports::check(&sources)?);
     found.extend(homes::check(&sources));
+    let promises = root().join(promises::DOCUMENT);
+    let text = std::fs::read_to_string(&promises).with_context(|| promises.display().to_string())?;
+    found.extend(promises::check(&sources, &text));
     report("tidy", &found)?;
     println!("tidy: {} source files follow the rules", sources.rust.len());
     Ok(())

@@ -6,6 +6,7 @@ mod bad_requests;
 mod builds;
 mod clocks;
 mod control_killed;
+mod cost;
 mod deploy_steps;
 mod deploys;
 mod disk_story;
