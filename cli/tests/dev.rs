@@ -197,7 +197,7 @@ fn it_serves_on_its_own_socket_and_sigterm_ends_it_with_nothing_left() {
     assert_eq!(ask(&dev.http()), dev.pid_of("proxy_pid"));
     let settings = fs::read_to_string(dir.join("proxy.toml")).unwrap();
     assert!(
-        settings.contains(&format!("slots = \"file:{}/run/slots\"", dir.display())),
+        settings.contains(&format!(",file:{}/run/slots\"", dir.display())),
         "{settings}"
     );
 

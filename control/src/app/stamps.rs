@@ -22,8 +22,10 @@ impl AppState {
     /// waits longer than its crashes ask for.
     pub fn clamp(&mut self, now: Timestamp) {
         for pool in self.pools.values_mut() {
-            let until = pool.crash.cooldown_until;
+            let (until, paid) = (pool.crash.cooldown_until, pool.crash.paid_until);
             pool.each(&mut |at| *at = (*at).min(now));
+            // Lies ahead by its nature, and guards itself against a clock that was set back.
+            pool.crash.paid_until = paid;
             pool.crash.cooldown_until = until.map(|until| until.min(later(now, backoff(pool.crash.count))));
         }
         for sandbox in self.sandboxes_mut() {
@@ -54,7 +56,8 @@ impl Stamps for PoolRecord {
 impl Stamps for CrashRecord {
     fn each(&mut self, change: &mut dyn FnMut(&mut Timestamp)) {
         self.last_at.iter_mut().for_each(&mut *change);
-        self.cooldown_until.iter_mut().for_each(change);
+        self.cooldown_until.iter_mut().for_each(&mut *change);
+        self.paid_until.iter_mut().for_each(change);
     }
 }
 
