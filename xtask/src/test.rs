@@ -5,13 +5,33 @@ use crate::containerd::Containerd;
 use crate::timing::Timing;
 use crate::{build, ebpf, setup};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// Narrows a run down while working on one thing.
 #[derive(Args, Default)]
 pub struct Options {
     /// Only tests whose name contains this
     filter: Option<String>,
+    /// Only one of the three passes
+    #[arg(long)]
+    pass: Option<Pass>,
+}
+
+/// What the tests stand on.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Pass {
+    /// Everything, with the fast path in the kernel
+    Kernel,
+    /// Sandboxes that containerd runs, and the outside view of them
+    Containerd,
+    /// The outside view without the kernel's help
+    Off,
+}
+
+impl Options {
+    fn wants(&self, pass: Pass) -> bool {
+        self.pass.is_none_or(|wanted| wanted == pass)
+    }
 }
 
 /// The tests that drive the real binaries: one binary, so that it is linked once.
@@ -33,15 +53,22 @@ pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
     setup::check_kernel()?;
     timing.step("kernel programs", ebpf::run_build)?;
     timing.step("binaries and tests are built", build::with_tests)?;
-    println!("test: everything, with the fast path in the kernel");
-    timing.step("tests: everything", || cargo_test(options, "kernel", &[], None))?;
-    println!("test: sandboxes that containerd runs, and the outside view of them");
-    timing.step("tests: containerd", || {
-        let of_runtime = ["--test=sandbox", BLACK_BOX];
-        cargo_test(options, "kernel", &of_runtime, Some(&Containerd::start()?))
-    })?;
-    println!("test: the same outside view without the kernel's help (K7)");
-    timing.step("tests: no fast path", || cargo_test(options, "off", &[BLACK_BOX], None))
+    if options.wants(Pass::Kernel) {
+        println!("test: everything, with the fast path in the kernel");
+        timing.step("tests: everything", || cargo_test(options, "kernel", &[], None))?;
+    }
+    if options.wants(Pass::Containerd) {
+        println!("test: sandboxes that containerd runs, and the outside view of them");
+        timing.step("tests: containerd", || {
+            let of_runtime = ["--test=sandbox", BLACK_BOX];
+            cargo_test(options, "kernel", &of_runtime, Some(&Containerd::start()?))
+        })?;
+    }
+    if options.wants(Pass::Off) {
+        println!("test: the same outside view without the kernel's help (K7)");
+        timing.step("tests: no fast path", || cargo_test(options, "off", &[BLACK_BOX], None))?;
+    }
+    Ok(())
 }
 
 /// Tests at once, however many cores there are: each node attaches its connect hook to the root cgroup, where the kernel
@@ -52,7 +79,7 @@ const AT_ONCE: usize = 24;
 fn cargo_test(options: &Options, fast_path: &str, targets: &[&str], containerd: Option<&Containerd>) -> Result<()> {
     let mut cargo = command::cargo();
     cargo
-        .args(["test", "--release", "--workspace"])
+        .args(["test", "--release", "--workspace", "--no-fail-fast"])
         .args(targets)
         .env("MIREN_TEST_FAST_PATH", fast_path);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
