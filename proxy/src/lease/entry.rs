@@ -67,15 +67,21 @@ impl Lease {
     /// The order matters: whoever closes the lease afterwards sees the count, whoever closed it before is seen here. One that
     /// finds no room is not counted for a moment: it would take the room that another one looks for.
     pub(super) fn enter(&self, slots: &Slots) -> bool {
+        self.count_in() && self.is_let_in(slots)
+    }
+
+    /// The first half of [`Lease::enter`].
+    pub(super) fn count_in(&self) -> bool {
         let capacity = u64::from(self.capacity.load(Ordering::Relaxed));
         // A closed one has more in flight than any capacity.
         let with_one_more = |uses: u64| (uses < capacity).then_some(uses + 1);
-        let counted = self
-            .uses
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_one_more);
-        if counted.is_err() {
-            return false;
-        }
+        self.uses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_one_more)
+            .is_ok()
+    }
+
+    /// The second half, of one that is counted in: it is counted out again if the word does not say RUNNING.
+    pub(super) fn is_let_in(&self, slots: &Slots) -> bool {
         if slots.is_running(self.key) {
             return true;
         }

@@ -7,7 +7,7 @@ mod node;
 use miren_build::BuildError;
 use node::{FIRST_USER, Node, registry};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::Ordering;
 
 #[tokio::test]
@@ -73,11 +73,38 @@ async fn f1_a_builder_owns_and_changes_nothing_of_the_host() {
     assert_eq!((storage.uid(), storage.gid()), (FIRST_USER, FIRST_USER));
 }
 
+/// Whoever owns what is there: a mount is read-only to its owner too.
+#[tokio::test]
+async fn f1_what_is_shown_of_the_host_cannot_be_written_nor_give_rights_or_devices() {
+    let node = Node::new("cat /proc/self/mounts");
+    let told = node.told().await;
+    let mounts = told.iter().map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, at, _, options, ..] => (at, options.split(',').collect::<Vec<_>>()),
+        _ => panic!("{line:?} is no mount"),
+    });
+    let (mut writable, mut wrong) = (Vec::new(), Vec::new());
+    for (at, options) in mounts {
+        if !options.contains(&"nosuid") || !options.contains(&"nodev") && !at.starts_with("/dev/") {
+            wrong.push((at, options.clone()));
+        }
+        if options.contains(&"rw") && (!at.starts_with("/dev/") || at == "/dev/shm") {
+            writable.push(at);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    writable.sort_unstable();
+    // Its own memory and its own folders. What of /proc is anybody's but its own belongs to the host's root.
+    assert_eq!(writable, ["/dev/shm", "/proc", "/run", "/storage", "/tmp", "/var/tmp"]);
+}
+
 #[tokio::test]
 async fn f1_all_processes_of_a_build_share_its_limits() {
     let node = Node::new("sh -c 'for i in $(seq 200); do sleep 1000 & done' 2>&1 | grep -m1 -o 'Cannot fork'");
     let (_, told) = node.build("app").await;
     assert!(told.iter().any(|line| line == "Cannot fork"), "{told:?}");
+    let usual = [("cpu.shares", 1024), ("cpu.weight", 100)];
+    let shares = usual.map(|(file, usual)| node.limits(file).iter().any(|share| *share < usual));
+    assert!(shares.contains(&true), "of the processor it has what anything else has");
     node.write_program("head -c 200000000 /dev/zero | tail | wc -c; exit ${PIPESTATUS[1]}");
     let (built, told) = node.build("app").await;
     let error = built.expect_err("it needs too much").to_string();
@@ -173,6 +200,8 @@ async fn f1_a_context_is_read_and_never_written_and_its_links_lead_into_the_root
     let app = node.folder.path().join("app");
     symlink(node.folder.path().join("secret"), app.join("link")).expect("a link");
     symlink("/etc", app.join("etc")).expect("a link");
+    // Nobody is kept from writing there by whose it is.
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o777)).expect("its mode");
     assert_eq!(node.told().await, ["No such file", "127.0.0.1 localhost", "refused"]);
     assert!(!app.join("owned").exists());
 }

@@ -119,6 +119,27 @@ impl Node {
         told[1..].to_vec()
     }
 
+    /// What a file says of each group of its builds that has one.
+    pub fn limits(&self, file: &str) -> Vec<u64> {
+        let files = self.groups().into_iter().map(|group| group.join(file));
+        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        texts.filter_map(|text| text.trim().parse().ok()).collect()
+    }
+
+    /// Where the group of its builds is, in each hierarchy that may have it.
+    fn groups(&self) -> Vec<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts
+            .lines()
+            .filter_map(|mount| match mount.split(' ').collect::<Vec<_>>()[..] {
+                [_, point, "cgroup" | "cgroup2", ..] => Some(PathBuf::from(point)),
+                _ => None,
+            });
+        points
+            .map(|point| point.join(self.outside.cgroup.trim_start_matches('/')))
+            .collect()
+    }
+
     pub fn storage(&self, app: &str) -> PathBuf {
         self.folder.path().join("builds/layers").join(app)
     }
@@ -127,16 +148,7 @@ impl Node {
 impl Drop for Node {
     /// A group is let go only a moment after the processes in it.
     fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let points = mounts
-            .lines()
-            .filter_map(|mount| match mount.split(' ').collect::<Vec<_>>()[..] {
-                [_, point, "cgroup" | "cgroup2", ..] => Some(PathBuf::from(point)),
-                _ => None,
-            });
-        let groups: Vec<PathBuf> = points
-            .map(|point| point.join(self.outside.cgroup.trim_start_matches('/')))
-            .collect();
+        let groups = self.groups();
         let deadline = Instant::now() + Duration::from_secs(20);
         while groups.iter().any(|group| group.exists()) && Instant::now() < deadline {
             groups.iter().for_each(|group| drop(fs::remove_dir(group)));

@@ -53,7 +53,7 @@ fn f3_allow_opens_what_it_names() {
         let (far, host, gateway) = (world.far.port(), world.host.port(), config.subnet.gateway());
         let entries = [
             // Too wide for a metadata service, another bridge and this machine.
-            format!("0.0.0.0/0:{}/udp", far),
+            "0.0.0.0/0/udp".to_owned(),
             format!("10.0.0.0/8:{far}"),
             format!("{METADATA}:{far}/tcp"),
             format!("172.30.0.0/24:{}/tcp", world.contained.port()),

@@ -356,6 +356,8 @@ fn f9_a_helper_that_cannot_be_started_is_the_nodes_fault() {
         Program::install(config);
     };
     with_config(embedded, async |node| {
+        // What a node keeps from its first boot on is there.
+        boots(node).await;
         let helper = Program::of(node);
         helper.remove();
         fails(node, &node.order("listen 0.0.0.0"), "create", "").await;

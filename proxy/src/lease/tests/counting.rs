@@ -182,3 +182,21 @@ fn f21_one_that_meets_the_end_of_a_sandbox_while_it_goes_in_is_counted_once() {
     drop(waiting);
     assert_eq!(wanted.count(), 0);
 }
+
+#[test]
+fn f21_one_that_is_counted_in_when_its_sandbox_closes_and_not_let_in_is_counted_once() {
+    let table = table();
+    let wanted = Arc::<Wanted>::default();
+    let key = table.lease(1).key;
+    let lease = lease(&table, &wanted, key);
+    let waiting = wanted.begin();
+    assert!(lease.count_in(), "room");
+    table.control.advance(0, key.generation, State::Draining).unwrap();
+    lease.close();
+    assert!(!lease.is_let_in(&table.slots), "but not RUNNING");
+    assert_eq!(wanted.count(), 1, "it goes on looking");
+    drop(waiting);
+    let next = wanted.begin();
+    assert_eq!(wanted.count(), 1, "nobody but the next one");
+    drop(next);
+}

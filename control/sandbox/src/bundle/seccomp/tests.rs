@@ -1,6 +1,7 @@
 //! What the profile says of single calls, as the kernel would read it.
 
 use super::*;
+use libseccomp::ScmpSyscall;
 use std::collections::BTreeSet;
 
 /// What happens to a call with these arguments, by rules that must not contradict each other.
@@ -45,6 +46,27 @@ fn f5_no_name_is_allowed_and_refused_or_named_twice() {
     for name in ["clone", "unshare", "socket", "socketpair", "personality", "ioctl"] {
         assert!(!different.contains(name), "{name} is looked at by its arguments");
     }
+}
+
+/// Calls of kernels from 6.5 to 6.19, which libseccomp 2.5.4 came too early for.
+const NEWER: &str = "cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount \
+                     lsm_set_self_attr mseal uretprobe setxattrat getxattrat listxattrat removexattrat open_tree_attr \
+                     file_setattr listns";
+
+#[test]
+fn f5_every_name_is_that_of_a_call() {
+    let names: BTreeSet<&str> = [allowed(), refused()].into_iter().flatten().collect();
+    let newer: BTreeSet<&str> = NEWER.split(' ').collect();
+    // Also of other architectures: it knows those of all.
+    let is_known = |name: &str| newer.contains(name) || ScmpSyscall::from_name(name).is_ok();
+    let unknown: Vec<&&str> = names.iter().filter(|name| !is_known(name)).collect();
+    assert!(
+        unknown.is_empty(),
+        "a runtime leaves these out without a word: {unknown:?}"
+    );
+    let unused: Vec<&&str> = newer.difference(&names).collect();
+    assert!(unused.is_empty(), "on no list: {unused:?}");
+    assert!(!is_known("getgruops"), "whoever is asked knows everything");
 }
 
 #[test]
