@@ -121,10 +121,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     targets.insert(0, ours);
     // By shape, target and round.
     let mut costs = vec![vec![Vec::new(); targets.len()]; Shape::ALL.len()];
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds as usize {
         for (of_shape, shape) in costs.iter_mut().zip(Shape::ALL) {
-            for (of_target, target) in of_shape.iter_mut().zip(&targets) {
-                of_target.push(measure(target, shape, options)?);
+            // Everyone comes first in turn.
+            for turn in 0..targets.len() {
+                let at = (turn + round) % targets.len();
+                of_shape[at].push(measure(&targets[at], shape, options)?);
             }
         }
     }

@@ -113,7 +113,10 @@ impl Apps {
     /// A task has ended. Its name is free before its queue is closed: whoever finds the queue closed finds no task, or the next
     /// one. What came too late for this one is for the next one, in order.
     async fn pass_on(self: &Arc<Self>, name: AppName, unserved: Unserved) {
-        self.handles.write().remove(&name);
+        // While control stops its last picture stays: reads and renewals are answered by it until the end.
+        if !self.closing.is_cancelled() {
+            self.handles.write().remove(&name);
+        }
         for command in unserved.commands().await {
             if !command.is_awaited() {
                 continue;
@@ -197,15 +200,17 @@ impl Apps {
         }
     }
 
+    /// Why nothing is begun any more, once that is so.
+    pub fn stopping(&self) -> Option<ApiError> {
+        let why = || ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1);
+        self.closing.is_cancelled().then(why)
+    }
+
     fn unanswered(&self, name: &AppName) -> ApiError {
-        match self.closing.is_cancelled() {
-            true => ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1),
-            false => ApiError::new(
-                ErrorCode::Internal,
-                format!("the task of app {name} ended before it answered"),
-            ),
-        }
-        .remedy("try again in a moment")
+        let message = format!("the task of app {name} ended before it answered");
+        let error = self.stopping();
+        let error = error.unwrap_or_else(|| ApiError::new(ErrorCode::Internal, message));
+        error.remedy("try again in a moment")
     }
 
     /// Pictures of every app that exists, by name.

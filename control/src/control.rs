@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 const HINTS: usize = 1024;
 /// How often folders and images are collected: a deploy an hour would leave a few behind for this long.
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
-/// How often it is looked whether the wall clock was set: two reads without a system call.
+/// How often it is looked whether the wall clock was set: a few reads without a system call.
 const LOOK_AT_CLOCK: Duration = Duration::from_millis(500);
 /// What a proxy gets to renew after it came back, on top of its interval.
 const RENEW_SLACK: Duration = Duration::from_secs(1);
@@ -137,16 +137,15 @@ impl Control {
         loop {
             self.apps.collect();
             clock.look();
-            if clock.reading().offset != told {
-                (told, set) = (clock.reading().offset, Some(clock.steady()));
+            let offset = clock.reading().offset;
+            if offset > told {
+                set = Some(clock.steady());
             }
+            told = offset;
             // Uploads are as old as the wall clock says: one that was set makes young ones look old.
             let in_doubt = set.is_some_and(|set| since(clock.steady(), set) < UPLOAD_GRACE);
-            if in_doubt {
-                tokio::time::sleep(COLLECT_EVERY).await;
-                continue;
-            }
-            if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, UPLOAD_GRACE).await {
+            let grace = if in_doubt { Duration::MAX } else { UPLOAD_GRACE };
+            if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, grace).await {
                 tracing::warn!(%error, "collecting folders and images failed; trying again");
             }
             tokio::time::sleep(COLLECT_EVERY).await;

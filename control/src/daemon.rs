@@ -28,6 +28,13 @@ type Services = JoinSet<(&'static str, std::io::Result<()>)>;
 
 /// Runs the daemon until `shutdown`.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = live(config, &shutdown) => ended,
+        () = shutdown.insisted() => bail!("told twice to stop: what was still to be done is left to the next start"),
+    }
+}
+
+async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     check_privileges()?;
     folder(&config.run_dir, 0o755)?;
     folder(&config.data_dir, 0o700)?;
@@ -71,20 +78,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
         why = control.apps.world.fatal.ended() => bail!(why),
     };
-    let end = async {
-        stop(&config, &control).await;
-        services.shutdown().await;
-        drop((control, services));
-        if config.on_stop == OnStop::Remove {
-            remove(&config, &node).await?;
-            reserves.remove_run();
-        }
-        outcome
-    };
-    tokio::select! {
-        ended = end => ended,
-        () = shutdown.insisted() => bail!("told twice to stop: what was still to be done is left to the next start"),
+    stop(&config, &control).await;
+    services.shutdown().await;
+    drop((control, services));
+    if config.on_stop == OnStop::Remove {
+        remove(&config, &node).await?;
+        reserves.remove_run();
     }
+    outcome
 }
 
 async fn open_images(config: &Config) -> anyhow::Result<Images> {

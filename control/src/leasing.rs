@@ -66,7 +66,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
         let next = next(&mut view, &mut changes, found.is_shared_out);
         match tokio::time::timeout_at(until, next).await {
             Ok(true) => {}
-            Ok(false) => return Err(no_such_version(&request)),
+            Ok(false) => return Err(apps.stopping().unwrap_or_else(|| no_such_version(&request))),
             Err(_) => return Err(waited_in_vain(pool, wait, found.is_shared_out)),
         }
     }

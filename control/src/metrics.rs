@@ -1,7 +1,9 @@
 //! Decides what control counts: every metric of the daemon, with its help text.
 
 use miren_api::resource::NodeFault;
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::sync::Arc;
 
 /// Every metric. Labels have a fixed set of values.
 #[derive(Clone)]
@@ -35,8 +37,10 @@ pub struct Metrics {
 /// What went wrong in control itself.
 #[derive(Clone)]
 pub struct OwnFaults {
-    pub log_lines_dropped: IntCounter,
-    pub panics: IntCounter,
+    log_lines_dropped: IntCounter,
+    panics: IntCounter,
+    /// Held while they are raised: two may ask at once.
+    reading: Arc<Mutex<()>>,
 }
 
 impl OwnFaults {
@@ -50,7 +54,16 @@ impl OwnFaults {
                 "miren_panics_total",
                 "Faults of control that cost a request or a deploy; others end the process.",
             ),
+            reading: Arc::default(),
         }
+    }
+
+    /// Raises them to what was counted where no registry is.
+    pub fn read(&self) {
+        let _alone = self.reading.lock();
+        let raise = |counter: &IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        raise(&self.log_lines_dropped, miren_log::dropped());
+        raise(&self.panics, miren_log::panics());
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Met {
     pub fault: NodeFault,
     /// How the attempt failed.
     pub why: String,
-    /// When the next one may be made.
+    /// When the next one may be made, by [`crate::clock::Clock::steady`].
     pub retry_at: Timestamp,
 }
 

@@ -171,7 +171,8 @@ impl Routing {
         answer.await.map_err(|_| RoutingError::Stopped)?
     }
 
-    /// Whether this is a generation that there was in the history of what is routed now. What a proxy serves of another history
+    /// Whether this is a generation that there was in the history of what is routed now, as far as the lineage that was found and
+    /// the own one tell. What a proxy serves of another history
     /// says nothing about this one, whatever its number. One of an earlier release names none, and is believed.
     pub fn has_had(&self, lineage: &str, generation: u64) -> bool {
         let of_found = *lineage == *self.found.lineage && generation <= self.found.generation;

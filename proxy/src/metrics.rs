@@ -49,6 +49,8 @@ pub struct Metrics {
 struct Faults {
     log_lines_dropped: IntCounter,
     panics: IntCounter,
+    /// Held while they are raised: two may ask at once.
+    reading: Mutex<()>,
 }
 
 impl Faults {
@@ -62,17 +64,18 @@ impl Faults {
                 "panics_total",
                 "Faults of the proxy that cost a connection; others end the process.",
             )?,
+            reading: Mutex::default(),
         })
     }
 
     fn read(&self) {
+        let _alone = self.reading.lock();
         let counted = [
             (&self.log_lines_dropped, miren_log::dropped()),
             (&self.panics, miren_log::panics()),
         ];
         for (counter, count) in counted {
-            counter.reset();
-            counter.inc_by(count);
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 }

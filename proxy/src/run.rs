@@ -1,6 +1,7 @@
 //! The life of a proxy: open what needs privileges, serve, and go when nothing is under way.
 
 use crate::admin::Admin;
+use crate::binding::Binding;
 use crate::config::Config;
 use crate::control::Control;
 use crate::edge;
@@ -147,7 +148,7 @@ impl Prepared {
         let keeping = keeper.run(self.events, kept);
         tasks.spawn(miren_log::endless("the keeper of leases", keeping));
         tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
-        let ready = tell_when_ready(Arc::clone(&routing), ready);
+        let ready = tell_when_ready(Arc::clone(&routing), leases.binding().clone(), ready);
         tasks.spawn(miren_log::supervised("readiness", ready));
         let admin = Admin {
             metrics,
@@ -181,7 +182,16 @@ async fn finish(mut stop: watch::Receiver<Stop>, leases: &Leases, end: impl Futu
         tracing::error!(own = %leases.binding().own(), controls = other, "control writes another slot table: taking no more requests");
         leases.let_go();
     }
-    let finished = finish_or_stop(stop, end).await;
+    // Also where it stops already: the rest is not done by words that nobody writes.
+    let let_go = async {
+        leases.binding().ended().await;
+        leases.let_go();
+        std::future::pending().await
+    };
+    let finished = tokio::select! {
+        finished = finish_or_stop(stop, end) => finished,
+        never = let_go => never,
+    };
     match other {
         Some(controls) => Ended::OtherTable {
             own: leases.binding().own().to_string(),
@@ -220,14 +230,17 @@ async fn drained(edge: tokio::task::JoinHandle<()>, gate: &Gate, patience: Durat
     finished
 }
 
-async fn tell_when_ready(routing: Arc<Routing>, ready: impl FnOnce()) {
+async fn tell_when_ready(routing: Arc<Routing>, binding: Binding, ready: impl FnOnce()) {
     let mut changes = routing.changes();
     while routing.table().is_none() {
         if changes.changed().await.is_err() {
             return;
         }
     }
-    ready();
+    // One of another table serves nothing: it ends for a successor.
+    if binding.holds() {
+        ready();
+    }
 }
 
 async fn serve_admin(admin: Admin, listener: TcpListener) {

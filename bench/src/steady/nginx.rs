@@ -1,4 +1,4 @@
-//! Decides how nginx is set up as a peer: one worker, the same forwarded headers, connections to the sandbox kept.
+//! Decides how nginx is set up as a peer: one worker, the same forwarded headers, connections to the sandbox kept, nothing in files.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -57,6 +57,7 @@ fn text(folder: &Path, http: SocketAddr, app: SocketAddr) -> String {
          events {{ worker_connections 4096; }}\n\
          http {{\n\
          \taccess_log off; keepalive_requests 1000000000; client_body_temp_path {folder}/body;\n\
+         \tclient_body_buffer_size 64k; proxy_buffers 16 8k; proxy_max_temp_file_size 0;\n\
          \tproxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
          \tupstream app {{ server {app}; keepalive 256; keepalive_requests 1000000000; }}\n\
          \tserver {{\n\

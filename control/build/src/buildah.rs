@@ -35,6 +35,8 @@ pub(crate) fn answers(programs: &Programs) -> Result<(), String> {
 }
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
+    // Also what builds left that did not end well, or that nobody waited for.
+    bound_cache(build).await;
     let place = Place::make(build)?;
     if place.storage.is_littered {
         run(build, "buildah rm", place.jail(build, &["rm", "--all"])).await?;

@@ -35,12 +35,26 @@ pub(crate) fn end_process() {
 
 /// What many share, while one changes it: should that one panic, the process ends, since nobody could rely on the rest.
 #[derive(Debug)]
-pub struct Whole(pub &'static str);
+pub struct Whole {
+    name: &'static str,
+    /// Begun by a destructor, after something else had panicked.
+    in_unwinding: bool,
+}
+
+impl Whole {
+    /// `name` is what is changed, until this is dropped.
+    pub fn begin(name: &'static str) -> Self {
+        Self {
+            name,
+            in_unwinding: std::thread::panicking(),
+        }
+    }
+}
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            died(self.0, "whoever changed it panicked");
+        if std::thread::panicking() && !self.in_unwinding {
+            died(self.name, "whoever changed it panicked");
         }
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 /// minutes.
 const WAITING_MAX: usize = 1 << 20;
 
-/// The one writer of a process's log. Taking a line never fails and never waits for whoever reads.
+/// The one writer of a process's log. Taking a line never fails and, once [`Writer::on_thread`] was called, never waits for whoever reads.
 pub(crate) struct Writer {
     name: &'static str,
     lines: Mutex<Lines>,

@@ -74,14 +74,14 @@ fn of_errno(errno: i32) -> Option<NodeFault> {
 }
 
 /// The same of the words of a program that has no other way to say it. Only how they end counts: the rest may have names in it
-/// that an app chose. `EAGAIN` is left out: a sandbox meets it at a limit of its own.
+/// that an app chose. `EAGAIN` is left out: a sandbox meets it at a limit of its own; and `EROFS`: a runtime meets it where an app
+/// asks for a mount in what is shown read-only.
 fn of_words(words: &str) -> Option<NodeFault> {
-    const ENDS: [(&str, NodeFault); 9] = [
+    const ENDS: [(&str, NodeFault); 8] = [
         ("no space left on device", NodeFault::DiskFull),
         ("no space left", NodeFault::DiskFull),
         ("disk quota exceeded", NodeFault::DiskFull),
         ("input/output error", NodeFault::DiskBroken),
-        ("read-only file system", NodeFault::DiskBroken),
         ("cannot allocate memory", NodeFault::Memory),
         ("no buffer space available", NodeFault::Memory),
         ("too many open files", NodeFault::Files),
@@ -209,6 +209,10 @@ mod tests {
                 Some(NodeFault::Memory),
             ),
             ("open /dev/null: too many open files", Some(NodeFault::Files)),
+            (
+                "error mounting \"/disk\": mkdirat /usr/data: read-only file system: unknown",
+                None,
+            ),
             ("command not found: no space left on device.sh", None),
             (
                 "chdir to \"/no space left on device\" failed: no such file or directory: unknown",

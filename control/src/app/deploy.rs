@@ -135,7 +135,9 @@ pub fn readiness(pools: &[PoolSeen], since: Timestamp, timeout: Duration, now: T
     {
         return Readiness::Failed(format!("service {service:?} did not start: {why}"));
     }
-    let Some(behind) = pools.iter().find(|pool| pool.ready < pool.wanted) else {
+    let mut short = pools.iter().filter(|pool| pool.ready < pool.wanted);
+    let by_node = short.clone().find(|pool| pool.node_fault.is_some());
+    let Some(behind) = by_node.or_else(|| short.next()) else {
         return Readiness::Ready;
     };
     let until = later(since, timeout);
@@ -146,7 +148,7 @@ pub fn readiness(pools: &[PoolSeen], since: Timestamp, timeout: Duration, now: T
         "service {:?} has {} of {} sandboxes RUNNING after {timeout:?}",
         behind.service, behind.ready, behind.wanted
     );
-    Readiness::Failed(match pools.iter().find_map(|pool| pool.node_fault.as_ref()) {
+    Readiness::Failed(match &behind.node_fault {
         Some(fault) => format!("{why}: the node cannot start them ({fault}); nothing has changed for requests"),
         None => why,
     })

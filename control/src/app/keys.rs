@@ -48,6 +48,11 @@ impl Keys {
         }
     }
 
+    /// When each was used.
+    pub fn times(&mut self) -> impl Iterator<Item = &mut Timestamp> {
+        self.of.iter_mut().map(|used| &mut used.at)
+    }
+
     /// The deploy that the same key asked for.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::state::AppState;
 use crate::app::crash::{CrashRecord, backoff};
+use crate::app::keys::Keys;
 use crate::clock::{later, shifted};
 use crate::record::{DeployRecord, PoolRecord, SandboxRecord};
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +43,13 @@ impl Stamps for AppState {
         self.pools.values_mut().for_each(|pool| pool.each(change));
         self.sandboxes_mut().for_each(|sandbox| sandbox.each(change));
         self.deploys.values_mut().for_each(|deploy| deploy.each(change));
+        self.keys.each(change);
+    }
+}
+
+impl Stamps for Keys {
+    fn each(&mut self, change: &mut dyn FnMut(&mut Timestamp)) {
+        self.times().for_each(change);
     }
 }
 

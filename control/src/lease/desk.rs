@@ -99,7 +99,7 @@ impl Desk {
         let now = self.clock.steady();
         let (outcome, freed, tells) = {
             let mut tables = self.tables.lock();
-            let _whole = miren_log::Whole("the lease desk");
+            let _whole = miren_log::Whole::begin("the lease desk");
             let absent = tables.proxies.absent(now);
             tables.leases.set_absent(absent);
             let outcome = change(&mut tables, now);

@@ -64,13 +64,7 @@ fn measure(control: &Control) {
     metrics.dropped_lines.set(number(dropped.lines));
     metrics.dropped_bytes.set(number(dropped.bytes));
     measure_network(control);
-    // Counted where no registry is.
-    let raise = |counter: &prometheus::IntCounter, to: u64| {
-        counter.reset();
-        counter.inc_by(to);
-    };
-    raise(&metrics.own.log_lines_dropped, miren_log::dropped());
-    raise(&metrics.own.panics, miren_log::panics());
+    metrics.own.read();
 }
 
 fn measure_network(control: &Control) {

@@ -9,23 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use tokio::sync::{oneshot, watch};
 
-/// How much is kept for watchers: the newest changes, as far as neither is exceeded. Who is further behind reads everything
-/// again.
-#[derive(Clone, Copy, Debug)]
-pub struct History {
-    pub changes: u64,
-    /// Bodies of these changes, bytes.
-    pub bytes: u64,
-}
+mod history;
 
-impl Default for History {
-    fn default() -> Self {
-        Self {
-            changes: 10_000,
-            bytes: 16 << 20,
-        }
-    }
-}
+pub use history::History;
+use history::{body_bytes, compact, counted};
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -137,12 +124,20 @@ impl Store for Sqlite {
         let (epoch, history) = (self.epoch, self.history);
         let (newest, reserve, kept) = (self.newest.clone(), self.reserve.clone(), Arc::clone(&self.kept));
         self.run("writing records", move |connection| {
-            let revision = with_room(&reserve, || {
+            let written = with_room(&reserve, || {
                 let bytes = kept.load(Ordering::Relaxed);
                 let (revision, bytes) = write(connection, epoch, &writes, (bytes, history))?;
                 kept.store(bytes, Ordering::Relaxed);
                 Ok(revision)
-            })?;
+            });
+            if matches!(written, Err(StoreError::Unknown { .. }))
+                && let Ok((revision, bytes)) = counted(connection)
+            {
+                // It may have been made: whoever follows looks.
+                kept.store(bytes, Ordering::Relaxed);
+                newest.send_replace(revision);
+            }
+            let revision = written?;
             newest.send_replace(revision);
             Ok(revision)
         })
@@ -235,9 +230,7 @@ fn take_over(connection: &mut Connection, most: History) -> rusqlite::Result<(u6
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let epoch = counter(&transaction, "epoch")? + 1;
     set_counter(&transaction, "epoch", epoch)?;
-    let revision = counter(&transaction, "revision")?;
-    let sum = "SELECT coalesce(sum(octet_length(body)), 0) FROM changes";
-    let bytes = transaction.query_row(sum, [], |row| row.get(0))?;
+    let (revision, bytes) = counted(&transaction)?;
     let bytes = compact(&transaction, revision, bytes, most)?;
     transaction.commit()?;
     Ok((epoch, revision, bytes))
@@ -306,34 +299,6 @@ fn put(transaction: &Transaction<'_>, write: &Write, revision: Revision) -> rusq
         .prepare_cached("INSERT INTO changes (revision, kind, id, body) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![revision, kind, id, body])?;
     Ok(())
-}
-
-fn body_bytes(write: &Write) -> u64 {
-    write.content.as_ref().map_or(0, |content| content.body.len() as u64)
-}
-
-/// Forgets the oldest of the changes up to `revision`, whose bodies are `bytes` long, until the rest is within the bounds;
-/// returns how long those are.
-fn compact(transaction: &Transaction<'_>, revision: Revision, bytes: u64, most: History) -> rusqlite::Result<u64> {
-    let compacted = counter(transaction, "compacted")?;
-    let (mut upto, mut left) = (compacted, bytes);
-    {
-        let mut oldest = transaction
-            .prepare_cached("SELECT revision, coalesce(octet_length(body), 0) FROM changes ORDER BY revision")?;
-        let mut oldest = oldest.query([])?;
-        while revision - upto > most.changes || left > most.bytes {
-            let Some(row) = oldest.next()? else { break };
-            upto = row.get(0)?;
-            left = left.saturating_sub(row.get(1)?);
-        }
-    }
-    if upto > compacted {
-        transaction
-            .prepare_cached("DELETE FROM changes WHERE revision <= ?1")?
-            .execute([upto])?;
-        set_counter(transaction, "compacted", upto)?;
-    }
-    Ok(left)
 }
 
 fn record(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Record> {

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const BOTH: [SignedDuration; 2] = [HOUR, SignedDuration::from_hours(-1)];
 
 /// Somebody sets the wall clock, and control sees it.
-fn set(control: &Control, by: SignedDuration) {
+pub fn set(control: &Control, by: SignedDuration) {
     let clock = &control.apps.world.clock;
     clock.set_by(by);
     clock.look();

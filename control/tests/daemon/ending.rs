@@ -1,5 +1,6 @@
 //! Apps that are deleted and made anew at once: a name is free when its deletion was answered.
 
+use crate::clocks::{HOUR, set};
 use crate::firsts::Shops;
 use crate::stage::pass;
 use miren_api::ErrorCode;
@@ -84,6 +85,26 @@ async fn f10b_the_wait_for_an_app_that_does_not_end_is_over_in_time_and_says_wha
     shops.machine.release("./one");
     let deploy = shops.deploy(&name, &artifact).await.unwrap();
     assert_eq!(shops.ended(&deploy).await.status, DeployStatus::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f8_f10b_a_clock_that_is_set_ends_no_wait_for_an_app_early() {
+    let shops = Arc::new(Shops::open().await);
+    let (name, artifact) = (AppName::from_text("shop"), shops.artifact("./one"));
+    let first = shops.deploy(&name, &artifact).await.unwrap();
+    shops.ended(&first).await;
+    shops.machine.hold("./one");
+    shops.delete(&name).await.unwrap();
+    let waiting = {
+        let (shops, name) = (Arc::clone(&shops), name.clone());
+        tokio::spawn(async move { shops.deploy(&name, &artifact).await })
+    };
+    pass(1).await;
+    set(&shops.control, HOUR);
+    pass(5).await;
+    assert!(!waiting.is_finished(), "an hour has not passed");
+    shops.machine.release("./one");
+    assert!(waiting.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]

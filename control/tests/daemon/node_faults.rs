@@ -1,5 +1,6 @@
 //! Faults of the node: what they stop goes on when they are over, and no app is blamed for them.
 
+use crate::clocks::{HOUR, set};
 use crate::node::fixed;
 use crate::stage::{Stage, pass};
 use miren_api::ErrorCode;
@@ -154,4 +155,16 @@ async fn f9_an_app_that_fails_after_the_nodes_fault_is_blamed_for_its_own() {
         (1, PoolState::Cooldown, None)
     );
     assert_eq!(gauge(&stage), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f8_f9_a_clock_that_is_set_back_does_not_put_off_the_next_attempt() {
+    let stage = broken().await;
+    pass(3).await;
+    set(&stage.control, -HOUR);
+    pass(3).await;
+    stage.machine.break_down(None);
+    pass(3).await;
+    let running = stage.machine.of_app("shop", SandboxState::Running);
+    assert_eq!(running.len(), 1, "{:?}", pool(&stage));
 }

@@ -214,7 +214,10 @@ impl Permit {
 
     /// The request goes on, to another sandbox, which may be of another target.
     pub fn give_up(self) {
-        self.pool.moves();
+        let pool = Arc::clone(&self.pool);
+        drop(self);
+        // Between the two: whoever counts it at this target and at the next sees that something moved.
+        pool.moves();
     }
 
     /// Where the sandbox is now; `None` when its slot belongs to another generation.

@@ -150,6 +150,7 @@ impl Pool {
                     return Waited::Refused(refusal);
                 },
                 _ = changes.changed() => {
+                    drop(present);
                     self.moves();
                     return Waited::RoutesChanged;
                 }

@@ -98,8 +98,8 @@ impl Follower {
         self.leases.binding().holds_for(told.ok().as_ref())
     }
 
-    /// Follows control until the task is dropped, or control writes another slot table: then nothing is served by what it says,
-    /// and nothing acknowledged. `begun` is what [`Follower::begin`] returned.
+    /// Follows control until the task is dropped; it never ends by itself. Once control writes another slot table nothing is
+    /// served by what it says, and nothing acknowledged. `begun` is what [`Follower::begin`] returned.
     pub async fn run(self, begun: Option<Begun>) {
         let (applied, to_acknowledge) = watch::channel(Served::default());
         let outlets = Outlets {
@@ -115,7 +115,8 @@ impl Follower {
         };
         tokio::select! {
             biased;
-            _ = self.leases.binding().ended() => {}
+            // Its end would be taken for a death, which cuts what is in flight.
+            _ = self.leases.binding().ended() => std::future::pending().await,
             _ = following => {}
         }
     }

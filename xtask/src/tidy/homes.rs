@@ -28,7 +28,7 @@ const CALLS: &[(&str, &str)] = &[
     (" print!(", "miren_log::say: it panics when nobody reads"),
 ];
 
-/// The sources of what goes on for as long as a node does.
+/// The sources of what goes on for as long as a node does; threads of builds and disks are waited for by whoever began them.
 const DAEMONS: &[&str] = &["control/src/", "control/sandbox/src/", "proxy/src/", "ebpf/loader/src/"];
 
 pub fn check(sources: &Sources) -> Vec<String> {

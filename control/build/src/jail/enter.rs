@@ -6,7 +6,9 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Pid, Uid, dup2_stdin, fork, getppid, setgroups, sethostname, setresgid, setresuid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, dup2_stdin, fork, getppid, setgroups, sethostname, setresgid, setresuid, setsid,
+};
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -38,6 +40,8 @@ pub(crate) fn main_if_asked() {
 fn run() -> io::Result<i32> {
     let jail: Jail = serde_json::from_reader(io::stdin())?;
     close_others()?;
+    // No terminal of whoever started control: what can open it types for him.
+    setsid()?;
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid().as_raw().cast_unsigned() != jail.parent {
         return Err(io::Error::other("whoever asked for it has ended"));

@@ -40,7 +40,7 @@ async fn unlucky(why: &str) {
 }
 
 fn change() {
-    let _whole = miren_log::Whole("the books");
+    let _whole = miren_log::Whole::begin("the books");
     panic!("miscounted");
 }
 

@@ -2,7 +2,7 @@
 //! deployed under its name meanwhile waits for that.
 
 use super::{App, Command, Task};
-use crate::clock::later;
+use crate::clock::{later, shifted};
 use crate::record::{BY_APP, DeployRecord, Stored, VersionRecord};
 use crate::routing::Change;
 use crate::store::Selection;
@@ -22,7 +22,8 @@ const WAITING: usize = 64;
 /// How long it waits on top of what the app's sandboxes may take to drain and stop.
 const END_SLACK: Duration = Duration::from_secs(30);
 
-/// What the next app of a name is asked for while the one there is goes, in order, each until a moment.
+/// What the next app of a name is asked for while the one there is goes, in order, each until a moment of
+/// [`crate::clock::Clock::steady`].
 #[derive(Default)]
 pub(super) struct Waiting {
     of: VecDeque<(Timestamp, Command)>,
@@ -104,13 +105,13 @@ impl Task {
             spec.drain_timeout.saturating_add(spec.shutdown_timeout)
         });
         let patience = longest.max().unwrap_or_default().saturating_add(END_SLACK);
-        let until = later(self.world.clock.now(), patience);
+        let until = later(self.world.clock.steady(), patience);
         self.waiting.of.push_back((until, command));
     }
 
     /// Refuses what has waited for too long; returns when to look again.
     pub(super) fn give_up_waiting(&mut self) -> Option<Timestamp> {
-        let now = self.world.clock.now();
+        let now = self.world.clock.steady();
         let (over, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting.of)
             .into_iter()
             .partition(|(until, _)| *until <= now);
@@ -118,7 +119,8 @@ impl Task {
         for (_, command) in over {
             command.refuse(self.still_there());
         }
-        self.waiting.of.iter().map(|(until, _)| *until).min()
+        let next = self.waiting.of.iter().map(|(until, _)| *until).min();
+        next.map(|until| shifted(until, self.offset))
     }
 
     fn still_there(&self) -> ApiError {

@@ -81,7 +81,7 @@ impl Task {
         if self.state.app.deleting {
             return Ok(None);
         }
-        let Some(deploy) = self.state.keys.find(asked, self.world.clock.now())? else {
+        let Some(deploy) = self.state.keys.find(asked, self.now())? else {
             return Ok(None);
         };
         let found: Option<DeployRecord> = ledger::find(&*self.world.store, deploy.as_str()).await?;

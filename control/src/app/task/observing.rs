@@ -135,7 +135,7 @@ impl Task {
             .get(&sandbox.pool)
             .is_some_and(|pool| !pool.is_retiring());
         if is_wanted && self.stopping.is_none() {
-            let now = self.world.clock.now();
+            let now = self.world.clock.steady();
             self.world.node_faults.note(&sandbox.pool, fault, why, now);
         }
         let older = |other: &&SandboxRecord| other.node_fault.is_some() && other.id != sandbox.id;

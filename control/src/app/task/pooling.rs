@@ -112,7 +112,11 @@ impl Task {
             },
             deploying,
             turn: self.turn(pool),
-            retry_at: self.world.node_faults.of(&pool.id).map(|met| met.retry_at),
+            retry_at: self
+                .world
+                .node_faults
+                .of(&pool.id)
+                .map(|met| shifted(met.retry_at, self.offset)),
         }
     }
 

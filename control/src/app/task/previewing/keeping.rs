@@ -4,7 +4,7 @@ use crate::app::Event;
 use crate::app::pool::earliest;
 use crate::app::preview::{self, Standing, Upkeep, upkeep};
 use crate::app::task::{Task, WRITE_AGAIN};
-use crate::clock::later;
+use crate::clock::{later, since};
 use crate::lease::SILENCE;
 use crate::record::{Stored, VersionRecord};
 use crate::routing::Change;
@@ -28,14 +28,15 @@ impl Task {
             let now = self.world.clock.wall();
             let record = self.state.previews.get(id)?;
             match self.upkeep(record, now) {
-                Upkeep::Keep(until) => return Some(until),
+                // A date of the wall clock, as far ahead as that says.
+                Upkeep::Keep(until) => return Some(later(self.now(), since(until, now))),
                 Upkeep::Wait => return None,
                 Upkeep::Withdraw => self.ask_proxies(id, Duration::ZERO),
                 Upkeep::Release => {
                     let changed = self.state.drop_references(|version, _| version == id);
                     self.put_pools(&changed);
                     // Its pools are planned anew at once.
-                    return Some(now);
+                    return Some(self.now());
                 }
                 Upkeep::Forget => return self.forget_preview(id).await,
             }
