@@ -10,14 +10,21 @@ use miren_blackbox::{AppFolder, Node, process, request_lines, wait_until};
 use nix::sys::signal::Signal;
 
 const HOST: &str = "frozen.example.com";
-/// Requests a second.
-const RATE: f64 = 500.0;
+/// Requests a second. Few, so that none waits for another where the machine has other things to do: a service whose answers
+/// take more than a second gets no help.
+const RATE: f64 = 200.0;
+/// All of them may wait for a frozen sandbox at once. Each answer earns a tenth of a move to another one, so what is paced below
+/// can pay for more than these, however busy the machine is.
+const CONNECTIONS: usize = 32;
+/// Answers before anything is frozen.
+const PACED: u64 = 500;
 /// A client of a frozen sandbox that gets no help waits until its drain has ended, and has given up by then.
 const DRAIN: &str = "drain_timeout = \"90s\"";
 
 fn gets(node: &Node, rate: f64) -> Options {
     let mut options = Options::get(&format!("http://{}/info", node.http), rate).expect("the address of a node is one");
     options.host = Some(HOST.to_owned());
+    options.connections = CONNECTIONS;
     options
 }
 
@@ -29,7 +36,7 @@ fn paced_load(options: Options) -> Load {
         "the service's pace to be known",
         Duration::from_secs(60),
         || match load.progress() {
-            (answered, _) if answered >= 500 => Ok(()),
+            (answered, _) if answered >= PACED => Ok(()),
             progress => Err(format!("{progress:?}")),
         },
     );
