@@ -25,6 +25,8 @@ pub enum OpenError {
     FastPath(#[from] miren_loader::OpenError),
     #[error(transparent)]
     Sandboxes(#[from] miren_sandbox::OpenError),
+    #[error("following the links of {path}: {source}", path = .path.display())]
+    RunDir { path: PathBuf, source: std::io::Error },
 }
 
 /// This machine.
@@ -53,7 +55,12 @@ impl Node {
         let fast_path = Arc::new(fast_path);
         let log_dir = config.log_dir();
         let network = &config.network;
-        let mut node = NodeConfig::new(&config.name, &config.run_dir, &log_dir, &network.bridge, network.subnet);
+        // Mounts are listed, and runtimes want roots, by paths without links.
+        let run_dir = std::fs::canonicalize(&config.run_dir).map_err(|source| OpenError::RunDir {
+            path: config.run_dir.clone(),
+            source,
+        })?;
+        let mut node = NodeConfig::new(&config.name, &run_dir, &log_dir, &network.bridge, network.subnet);
         node.egress = network.egress;
         node.allow = network.allow.clone();
         node.ingress = config.ingress();
