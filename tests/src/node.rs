@@ -50,6 +50,7 @@ struct Ready {
 #[derive(Deserialize)]
 struct Metrics {
     control: SocketAddr,
+    proxy: SocketAddr,
 }
 
 /// A running node. Dropping it ends it and removes what it made.
@@ -60,7 +61,7 @@ pub struct Node {
     pub http: SocketAddr,
     /// What is in use: `kernel` or `off`.
     pub fast_path: String,
-    metrics: SocketAddr,
+    metrics: Metrics,
     child: Child,
     /// None once the folder has been handed on.
     options: Option<NodeOptions>,
@@ -102,7 +103,10 @@ impl Node {
             cli: Cli::new(binaries, String::new()),
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             fast_path: String::new(),
-            metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics: Metrics {
+                control: SocketAddr::from(([127, 0, 0, 1], 0)),
+                proxy: SocketAddr::from(([127, 0, 0, 1], 0)),
+            },
             child,
             options: Some(options),
         };
@@ -145,7 +149,7 @@ impl Node {
         self.cli.server = ready.server;
         self.http = ready.http;
         self.fast_path = ready.fast_path;
-        self.metrics = ready.metrics.control;
+        self.metrics = ready.metrics;
     }
 
     /// Number of the running control daemon: who listens on its socket.
@@ -226,11 +230,13 @@ impl Node {
     /// What control counts. Its address is a new one with each process of it.
     #[track_caller]
     pub fn control_metrics(&self) -> String {
-        let address = self.metrics;
-        let response = http::get(address, "localhost", "/metrics");
-        response
-            .unwrap_or_else(|error| panic!("the metrics at {address}: {error}"))
-            .text()
+        metrics(self.metrics.control)
+    }
+
+    /// What the proxy counts. Its address is a new one with each process of it.
+    #[track_caller]
+    pub fn proxy_metrics(&self) -> String {
+        metrics(self.metrics.proxy)
     }
 
     #[track_caller]
@@ -382,4 +388,12 @@ impl Drop for Node {
             self.end_by_force();
         }
     }
+}
+
+#[track_caller]
+fn metrics(address: SocketAddr) -> String {
+    let response = http::get(address, "localhost", "/metrics");
+    response
+        .unwrap_or_else(|error| panic!("the metrics at {address}: {error}"))
+        .text()
 }
