@@ -3,12 +3,13 @@
 use crate::clocks::{HOUR, set};
 use crate::firsts::Shops;
 use crate::stage::pass;
-use miren_api::ErrorCode;
-use miren_api::deploy::DeployStatus;
+use miren_api::deploy::{Deploy, DeployStatus};
 use miren_api::id::AppName;
 use miren_api::resource::SandboxState;
+use miren_api::{ApiError, ErrorCode};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn f10b_a_name_is_free_when_its_deletion_was_answered_two_hundred_times() {
@@ -67,14 +68,28 @@ async fn f10b_what_comes_while_an_app_drains_is_done_in_order_when_it_is_gone() 
     assert_eq!(running.iter().filter_map(of_variable).collect::<Vec<_>>(), ["red"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn f10b_the_wait_for_an_app_that_does_not_end_is_over_in_time_and_says_what_is_left() {
-    let shops = Shops::open().await;
+/// An app that was deleted and whose sandbox does not end; its name, and what it ran.
+async fn going() -> (Arc<Shops>, AppName, String) {
+    let shops = Arc::new(Shops::open().await);
     let (name, artifact) = (AppName::from_text("shop"), shops.artifact("./one"));
     let first = shops.deploy(&name, &artifact).await.unwrap();
     shops.ended(&first).await;
     shops.machine.hold("./one");
     shops.delete(&name).await.unwrap();
+    (shops, name, artifact)
+}
+
+/// A deploy that waits for the app to be gone.
+async fn asked(shops: &Arc<Shops>, name: &AppName, artifact: String) -> JoinHandle<Result<Deploy, ApiError>> {
+    let (shops, name) = (Arc::clone(shops), name.clone());
+    let waiting = tokio::spawn(async move { shops.deploy(&name, &artifact).await });
+    pass(1).await;
+    waiting
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10b_the_wait_for_an_app_that_does_not_end_is_over_in_time_and_says_what_is_left() {
+    let (shops, name, artifact) = going().await;
     let begun = tokio::time::Instant::now();
     let refused = shops.deploy(&name, &artifact).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
@@ -89,17 +104,8 @@ async fn f10b_the_wait_for_an_app_that_does_not_end_is_over_in_time_and_says_wha
 
 #[tokio::test(start_paused = true)]
 async fn f8_f10b_a_clock_that_is_set_ends_no_wait_for_an_app_early() {
-    let shops = Arc::new(Shops::open().await);
-    let (name, artifact) = (AppName::from_text("shop"), shops.artifact("./one"));
-    let first = shops.deploy(&name, &artifact).await.unwrap();
-    shops.ended(&first).await;
-    shops.machine.hold("./one");
-    shops.delete(&name).await.unwrap();
-    let waiting = {
-        let (shops, name) = (Arc::clone(&shops), name.clone());
-        tokio::spawn(async move { shops.deploy(&name, &artifact).await })
-    };
-    pass(1).await;
+    let (shops, name, artifact) = going().await;
+    let waiting = asked(&shops, &name, artifact).await;
     set(&shops.control, HOUR);
     pass(5).await;
     assert!(!waiting.is_finished(), "an hour has not passed");
@@ -109,17 +115,8 @@ async fn f8_f10b_a_clock_that_is_set_ends_no_wait_for_an_app_early() {
 
 #[tokio::test(start_paused = true)]
 async fn f10b_what_waits_for_an_app_is_told_that_control_stops() {
-    let shops = Arc::new(Shops::open().await);
-    let (name, artifact) = (AppName::from_text("shop"), shops.artifact("./one"));
-    let first = shops.deploy(&name, &artifact).await.unwrap();
-    shops.ended(&first).await;
-    shops.machine.hold("./one");
-    shops.delete(&name).await.unwrap();
-    let waiting = {
-        let (shops, name) = (Arc::clone(&shops), name.clone());
-        tokio::spawn(async move { shops.deploy(&name, &artifact).await })
-    };
-    pass(1).await;
+    let (shops, name, artifact) = going().await;
+    let waiting = asked(&shops, &name, artifact).await;
     let begun = tokio::time::Instant::now();
     shops.control.apps.close().await;
     assert_eq!(waiting.await.unwrap().unwrap_err().code, ErrorCode::Draining);
