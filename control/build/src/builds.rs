@@ -9,7 +9,7 @@ use crate::program::Programs;
 use crate::registry::{self, Base};
 use crate::{base, buildah, buildkit, context, docker, storage};
 use miren_api::app_file::Builder;
-use miren_image::Auths;
+use miren_image::{Auths, Registries};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -37,9 +37,9 @@ pub struct Settings {
     pub helper: PathBuf,
     /// Credentials for registries; a builder is only handed those that it needs.
     pub auths: Auths,
-    /// Registries of this machine and its network that Dockerfiles may name, as host or host:port.
-    pub registries: Vec<String>,
-    /// The same, spoken to without TLS.
+    /// Those that the operator named.
+    pub registries: Registries,
+    /// Those that are spoken to without TLS, as host or host:port.
     pub plain_http: Vec<String>,
     /// The host's user and group that is root in builds; those after it are their other users.
     pub first_user: u32,
@@ -135,7 +135,7 @@ impl Builds {
         if builder != Builder::Buildah {
             images.extend(base::frontend(&text));
         }
-        let bases = registry::admit(&images, &self.settings.named())?;
+        let bases = registry::admit(&images, &self.settings.registries)?;
         if self.turns.available_permits() == 0 {
             tell("waiting for another build".to_owned());
         }
@@ -208,11 +208,6 @@ fn discard(settings: &Settings, folders: [&Path; 2]) -> io::Result<()> {
 }
 
 impl Settings {
-    /// Every registry that the operator named, for whatever use.
-    fn named(&self) -> Vec<String> {
-        [self.registries.as_slice(), &self.plain_http].concat()
-    }
-
     pub(crate) fn under_way(&self) -> PathBuf {
         self.folder.join("under-way")
     }

@@ -2,7 +2,7 @@
 
 use crate::{Archive, BuildError, Builds, Order, Settings};
 use miren_api::app_file::Builder;
-use miren_image::Auths;
+use miren_image::{Auths, Registries};
 use parking_lot::Mutex;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -57,7 +57,7 @@ impl Node {
             run_dir: self.folder.path().join("run"),
             helper: "/bin/false".into(),
             auths: Auths::from_file(&self.folder.path().join("docker/config.json")),
-            registries: Vec::new(),
+            registries: Registries::default(),
             plain_http: Vec::new(),
             first_user: 1_900_000_000,
             processes: 1000,

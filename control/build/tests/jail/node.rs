@@ -2,7 +2,7 @@
 
 use miren_api::app_file::Builder;
 use miren_build::{BuildError, Builds, Order, Outside, Settings};
-use miren_image::Auths;
+use miren_image::{Auths, Registries};
 use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 use std::fs;
@@ -83,7 +83,7 @@ impl Node {
             run_dir: folder.join("run"),
             helper: env!("CARGO_BIN_EXE_miren-build-testhelper").into(),
             auths: Auths::from_file(&folder.join("config.json")),
-            registries: self.registries.clone(),
+            registries: Registries::new(self.registries.clone()),
             plain_http: Vec::new(),
             first_user: FIRST_USER,
             limit: Duration::from_secs(60),
