@@ -196,10 +196,12 @@ fn size(folder: &Path, programs: &Programs) -> io::Result<u64> {
     bytes.ok_or_else(|| io::Error::other(format!("du does not say how large {} is", folder.display())))
 }
 
-/// Removes a folder that a build may have filled: at any depth, whatever the links in it. Blocks.
+/// Removes a folder that a build may have filled: at any depth, whatever the links in it. Blocks, and ends with this process:
+/// the rest goes at its next start.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
-    let mut command = Command::new("rm");
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "SIGKILL", "--", "rm"])
         .args(["--recursive", "--force", "--one-file-system", "--"])
         .arg(folder);
     match command.output()? {

@@ -27,6 +27,7 @@ mod runtime;
 mod sandboxes;
 mod volumes;
 
+pub use blame::{node_fault_of_io, node_fault_of_pull};
 pub use config::{HealthChecks, LogLimits, LogRate, NodeConfig, RuntimeConfig};
 pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;

@@ -50,9 +50,14 @@ fn f1_the_layers_of_an_app_go_with_it() {
     assert!(layers.exists(), "{}", layers.display());
     let deleted = node.cli.call(&["app", "delete", "shop", "-f"]);
     assert_eq!(deleted.code, 0, "{deleted}");
-    wait_until("its layers to be gone", LIMIT, || match layers.exists() {
-        true => Err(layers.display().to_string()),
-        false => Ok(()),
+    let all = node.folder().join("data/builds");
+    wait_until("its layers to be gone", LIMIT, || {
+        let left = fs::read_dir(&all).expect("a folder");
+        let left: Vec<String> = left
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into())
+            .collect();
+        let is_gone = !layers.exists() && !left.iter().any(|name| name.starts_with("discarded"));
+        if is_gone { Ok(()) } else { Err(format!("{left:?}")) }
     });
     node.stop();
 }
