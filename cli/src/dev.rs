@@ -40,7 +40,7 @@ pub struct DevOptions {
     /// Whether the kernel keeps the slot table: where it can, always, or never
     #[arg(long, value_enum, default_value = "auto")]
     pub fast_path: FastPath,
-    /// A registry of this machine or its network that Dockerfiles may have bases from; may be given again
+    /// A registry of this machine or its network that deploys and Dockerfiles may name; may be given again
     #[arg(long = "registry", value_name = "HOST[:PORT]")]
     pub registries: Vec<String>,
 }

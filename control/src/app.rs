@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::executor::Executor;
 use crate::fatal::Fatal;
-use crate::images::{Fetched, Fetcher};
+use crate::images::{Fetched, Fetcher, NotFetched};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
@@ -96,7 +96,7 @@ pub enum Event {
     /// The images of a deploy or a preview, or why there are none.
     Fetched {
         seq: u64,
-        result: Result<Fetched, String>,
+        result: Result<Fetched, NotFetched>,
     },
 }
 

@@ -3,7 +3,7 @@
 use crate::policy::Policy;
 use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
-use miren_image::Limits;
+use miren_image::{Limits, Registries};
 use miren_loader::Mode;
 use miren_sandbox::RuntimeConfig;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -77,8 +77,6 @@ pub struct ImageSettings {
     /// Images fetched at a time.
     pub at_once: usize,
     pub limits: Limits,
-    /// Of this machine and its network, as host or host:port, that Dockerfiles may name.
-    pub registries: Vec<String>,
     pub build: BuildSettings,
 }
 
@@ -246,18 +244,20 @@ fn images(images: &mut Table<'_, '_, '_>) -> ImageSettings {
     let whole = images.duration("pull_timeout", "30m", "Longest pull of one image.");
     let doc = "Registries, as host or host:port, that are spoken to without TLS, besides those on loopback.";
     let plain_http = images.list("plain_http", &[], doc, |name| Ok::<_, String>(name.to_owned()));
-    let doc = "Registries of this machine and its network that Dockerfiles may have bases from, as host or host:port, besides \
-               those in `plain_http`; reached from the host's network. A host without a port stands for all its ports.";
+    let doc = "Registries of this machine and its network that deploys and Dockerfiles may name, as host or host:port, besides those \
+               in `plain_http`; also where such a registry sends for tokens and blobs. A host without a port stands for all its \
+               ports.";
     let registries = images.list("registries", &[], doc, |name| Ok::<_, String>(name.to_owned()));
+    let registries = Registries::new([registries, plain_http.clone()].concat());
     ImageSettings {
         auth_file,
         at_once: usize::try_from(at_once).unwrap_or(1),
         limits: Limits {
             whole,
             plain_http,
+            registries,
             ..Limits::default()
         },
-        registries,
         build: build(images),
     }
 }

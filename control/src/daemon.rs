@@ -101,7 +101,7 @@ fn open_builds(config: &Config) -> anyhow::Result<Builds> {
         run_dir: config.run_dir.join("builds"),
         helper: "/proc/self/exe".into(),
         auths: Auths::from_file(&images.auth_file),
-        registries: images.registries.clone(),
+        registries: images.limits.registries.clone(),
         plain_http: images.limits.plain_http.clone(),
         first_user: images.build.first_user,
         limit: images.build.limit,

@@ -5,9 +5,11 @@ use crate::executor::Executor;
 use crate::record::Content;
 use miren_api::app_file::dockerfile_of;
 use miren_api::id::AppName;
+use miren_api::resource::NodeFault;
 use miren_api::settings::Bytes;
 use miren_build::{BuildError, Builds};
 use miren_image::{Auths, Digest, Image, ImageError, Images, Progress, Reference};
+use miren_sandbox::{node_fault_of_io, node_fault_of_pull};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
@@ -67,6 +69,34 @@ pub enum FetchError {
     Archive(std::io::Error),
     #[error("the node stops")]
     Stopping,
+}
+
+impl FetchError {
+    /// Whether it is the node's, and passes without the deploy changing.
+    pub fn node_fault(&self) -> Option<NodeFault> {
+        match self {
+            Self::Image(error) => node_fault_of_pull(&error.fault),
+            Self::Archive(error) | Self::Build(BuildError::Io { source: error, .. }) => node_fault_of_io(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why there are no images, for whoever decides what comes next.
+#[derive(Clone, Debug)]
+pub struct NotFetched {
+    pub why: String,
+    /// None: trying again does not help.
+    pub node_fault: Option<NodeFault>,
+}
+
+impl From<FetchError> for NotFetched {
+    fn from(error: FetchError) -> Self {
+        Self {
+            why: error.to_string(),
+            node_fault: error.node_fault(),
+        }
+    }
 }
 
 impl Fetcher {

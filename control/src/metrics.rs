@@ -137,7 +137,7 @@ impl Metrics {
             dropped_bytes: make.gauge("miren_log_dropped_bytes", "Bytes of lines that are in no log."),
             node_faults: make.gauges(
                 "miren_node_faults",
-                "Pools that cannot start sandboxes because of the node, by what is wrong with it. Not zero: somebody has to look.",
+                "Pools that cannot start sandboxes, and deploys that cannot get their images, because of the node, by what is wrong with it. Not zero: somebody has to look.",
                 "fault",
             ),
             reserve: make.gauges(

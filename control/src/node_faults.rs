@@ -4,7 +4,7 @@
 use crate::clock::later;
 use crate::metrics::Metrics;
 use jiff::Timestamp;
-use miren_api::id::PoolId;
+use miren_api::id::{AppName, PoolId};
 use miren_api::resource::NodeFault;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -15,7 +15,21 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Attempts of the whole node in that time: a node in trouble is not given more of it.
 const AT_ONCE: usize = 16;
 
-/// What a pool met when it last tried to start a sandbox.
+/// Who waits for a fault of the node to pass.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waits {
+    Pool(PoolId),
+    /// A deploy or a preview, by its number, for its images.
+    Images(AppName, u64),
+}
+
+impl From<&PoolId> for Waits {
+    fn from(pool: &PoolId) -> Self {
+        Self::Pool(pool.clone())
+    }
+}
+
+/// What it met when it last tried to start a sandbox, or to get an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Met {
     pub fault: NodeFault,
@@ -32,9 +46,9 @@ impl Met {
     }
 }
 
-/// Every pool that cannot start sandboxes because of the node. Each has one writer, the task of its app.
+/// All that cannot go on because of the node. Each has one writer, the task of its app.
 pub struct NodeFaults {
-    of: Mutex<BTreeMap<PoolId, Met>>,
+    of: Mutex<BTreeMap<Waits, Met>>,
     metrics: Metrics,
 }
 
@@ -47,31 +61,31 @@ impl NodeFaults {
     }
 
     /// An attempt has failed. The first of a kind is an alarm; the others are counted.
-    pub fn note(&self, pool: &PoolId, fault: NodeFault, why: &str, now: Timestamp) {
-        let mut of = self.of.lock();
-        let pools = of.len() + usize::from(!of.contains_key(pool));
+    pub fn note(&self, who: impl Into<Waits>, fault: NodeFault, why: &str, now: Timestamp) {
+        let (who, mut of) = (who.into(), self.of.lock());
+        let waiting = of.len() + usize::from(!of.contains_key(&who));
         let met = Met {
             fault,
             why: why.to_owned(),
-            retry_at: later(now, pause(pools)),
+            retry_at: later(now, pause(waiting)),
         };
         let is_news = !of.values().any(|other| other.fault == fault);
-        let before = of.insert(pool.clone(), met);
+        let before = of.insert(who, met);
         if is_news {
             tracing::error!(
                 fault = fault.as_str(),
                 why,
-                "the node cannot start sandboxes; trying again until it can"
+                "the node cannot start sandboxes or get their images; trying again until it can"
             );
         }
         self.count(&of, before.map(|before| before.fault));
         self.count(&of, Some(fault));
     }
 
-    /// The pool has a sandbox again, or wants none.
-    pub fn clear(&self, pool: &PoolId) {
+    /// It has what it tried to get, or wants it no more.
+    pub fn clear(&self, who: impl Into<Waits>) {
         let mut of = self.of.lock();
-        let Some(met) = of.remove(pool) else { return };
+        let Some(met) = of.remove(&who.into()) else { return };
         if !of.values().any(|other| other.fault == met.fault) {
             tracing::info!(
                 fault = met.fault.as_str(),
@@ -81,11 +95,11 @@ impl NodeFaults {
         self.count(&of, Some(met.fault));
     }
 
-    pub fn of(&self, pool: &PoolId) -> Option<Met> {
-        self.of.lock().get(pool).cloned()
+    pub fn of(&self, who: impl Into<Waits>) -> Option<Met> {
+        self.of.lock().get(&who.into()).cloned()
     }
 
-    fn count(&self, of: &BTreeMap<PoolId, Met>, fault: Option<NodeFault>) {
+    fn count(&self, of: &BTreeMap<Waits, Met>, fault: Option<NodeFault>) {
         let Some(fault) = fault else { return };
         let pools = of.values().filter(|met| met.fault == fault).count();
         let gauge = self.metrics.node_faults.with_label_values(&[fault.as_str()]);

@@ -58,6 +58,14 @@ impl ContainerImage {
         }
     }
 
+    /// With so many bytes more that nobody reads.
+    pub fn heavier(mut self, bytes: usize) -> Self {
+        let mut layer = Layer::default();
+        layer.file(Path::new("/ballast"), &vec![0; bytes], 0o644);
+        self.layers.push(layer.end());
+        self
+    }
+
     /// What every build on it does first, as `ONBUILD` says it.
     pub fn on_build(mut self, steps: &[&str]) -> Self {
         self.config["OnBuild"] = json!(steps);

@@ -38,3 +38,32 @@ pub fn bench() -> Result<()> {
     run()?;
     execute(Command::new(binary("miren-bench")).arg("fastpath"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Every package with its features, where dependencies of these kinds are counted.
+    fn packages(kinds: &str) -> BTreeSet<String> {
+        let mut cargo = command::cargo();
+        cargo.args(["tree", "--offline", "--workspace", "--exclude", "miren-programs"]);
+        cargo.args(["--edges", kinds, "--prefix", "none", "--format", "{p} {f}"]);
+        let output = cargo.output().expect("cargo tree");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines()
+            .map(|line| line.trim_end_matches(" (*)").to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn f0_what_is_tested_has_the_features_of_what_is_shipped() {
+        let (shipped, tested) = (packages("normal,build"), packages("normal,build,dev"));
+        let others: Vec<&String> = shipped.difference(&tested).collect();
+        assert!(
+            others.is_empty(),
+            "tests are built of other dependencies than binaries alone, by features that only dev-dependencies ask for: {others:#?}"
+        );
+    }
+}

@@ -98,7 +98,7 @@ pub struct ControlSettings<'s> {
     pub containerd_socket: &'s Path,
     /// Where the proxy takes requests.
     pub http: SocketAddr,
-    /// Of this machine and its network, that Dockerfiles may name.
+    /// Of this machine and its network, that deploys and Dockerfiles may name.
     pub registries: &'s [String],
 }
 

@@ -10,11 +10,10 @@ use crate::limits::{self, Limits};
 use crate::program::Programs;
 use crate::registry::Base;
 use crate::relay::Relay;
-use crate::scratch::{IMAGE, Scratch};
+use crate::scratch::IMAGE;
 use crate::storage::{self, Storage};
 use crate::{job, login};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 mod settings;
 
@@ -35,11 +34,9 @@ pub(crate) fn answers(programs: &Programs) -> Result<(), String> {
 }
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
-    // Also what builds left that did not end well, or that nobody waited for.
-    bound_cache(build).await;
-    let place = Place::make(build)?;
+    let mut place = Place::make(build)?;
     if place.storage.is_littered {
-        run(build, "buildah rm", place.jail(build, &["rm", "--all"])).await?;
+        place.tidy(build).await?;
     }
     for base in &build.bases {
         pull(build, &place, base).await?;
@@ -51,12 +48,10 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
         build,
         &["push", "--quiet", BUILT, &format!("docker-archive:{OUT}/{IMAGE}")],
     );
-    push.folders.push(Folder::writable(&place.scratch.out(), OUT));
+    push.folders.push(Folder::writable(&build.turn.scratch().out(), OUT));
     run(build, "buildah push", push).await?;
-    place.scratch.take(build.archive.path())?;
-    let closed = place.storage.close();
-    closed.map_err(BuildError::io("closing", &place.storage.folder))?;
-    bound_cache(build).await;
+    build.turn.scratch().take()?;
+    build.turn.ended_well();
     Ok(())
 }
 
@@ -97,7 +92,6 @@ async fn run(build: &Build<'_>, doing: &str, jail: Jail) -> Result<(), BuildErro
 /// What all commands of one build have.
 struct Place {
     storage: Storage,
-    scratch: Scratch,
     groups: Vec<PathBuf>,
     network: Option<PathBuf>,
     resolvers: Option<String>,
@@ -107,7 +101,6 @@ struct Place {
 impl Place {
     fn make(build: &Build<'_>) -> Result<Self, BuildError> {
         let settings = build.settings();
-        let folder = &settings.folder;
         let limits = Limits {
             memory: settings.memory,
             processes: settings.processes,
@@ -119,9 +112,7 @@ impl Place {
             None => Vec::new(),
         };
         Ok(Self {
-            storage: Storage::open(settings, build.order.app)
-                .map_err(BuildError::io("opening the layers in", folder))?,
-            scratch: Scratch::make(settings).map_err(BuildError::io("making a folder in", folder))?,
+            storage: open(build)?,
             groups,
             network: build.order.outside.map(|outside| outside.network.clone()),
             resolvers: build.order.outside.map(|outside| outside.resolvers.clone()),
@@ -129,12 +120,23 @@ impl Place {
         })
     }
 
+    /// Removes what a build left that did not end well. Layers that buildah cannot read any more are nobody's loss but a little time's.
+    async fn tidy(&mut self, build: &Build<'_>) -> Result<(), BuildError> {
+        let tidied = run(build, "buildah rm", self.jail(build, &["rm", "--all"])).await;
+        let Err(error) = tidied else { return Ok(()) };
+        tracing::warn!(app = build.order.app, %error, "the layers of earlier builds cannot be used: the app begins anew");
+        let (settings, app) = (build.settings(), build.order.app);
+        storage::discard(settings, app).map_err(BuildError::io("throwing away", &self.storage.folder))?;
+        self.storage = open(build)?;
+        Ok(())
+    }
+
     /// buildah with its storage, and no network.
     fn jail(&self, build: &Build<'_>, arguments: &[&str]) -> Jail {
         let (settings, programs) = (build.settings(), &build.builds.programs);
         let mut folders = vec![
             Folder::writable(&self.storage.folder, STORAGE),
-            Folder::writable(&self.scratch.large(), SCRATCH),
+            Folder::writable(&build.turn.scratch().large(), SCRATCH),
         ];
         if let Some(own) = &settings.programs {
             folders.push(Folder {
@@ -199,15 +201,7 @@ impl Place {
     }
 }
 
-/// Layers are kept for the next build, up to a size.
-async fn bound_cache(build: &Build<'_>) {
-    let (builds, turn) = (Arc::clone(build.builds), Arc::clone(&build.turn));
-    let bounding = tokio::task::spawn_blocking(move || {
-        let bounded = storage::bound(&builds.settings, &builds.programs);
-        drop(turn);
-        bounded
-    });
-    if let Ok(Err(error)) = bounding.await {
-        tracing::warn!(%error, "the layers of earlier builds stay");
-    }
+fn open(build: &Build<'_>) -> Result<Storage, BuildError> {
+    let opened = build.turn.storage(build.order.app);
+    opened.map_err(BuildError::io("opening the layers in", &build.settings().folder))
 }

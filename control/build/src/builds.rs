@@ -4,12 +4,13 @@ use crate::archive::Archive;
 use crate::buildkit::BUILDKIT;
 use crate::docker::DOCKER;
 use crate::error::BuildError;
-use crate::job::{Tell, Turn};
+use crate::job::Tell;
 use crate::program::Programs;
 use crate::registry::{self, Base};
+use crate::turn::Turn;
 use crate::{base, buildah, buildkit, context, docker, storage};
 use miren_api::app_file::Builder;
-use miren_image::Auths;
+use miren_image::{Auths, Registries};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -18,8 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Begins the names of folders that are being removed.
-const DISCARDED: &str = "discarded-";
 /// Where layers were as long as builders were the host's root.
 const FORMER_LAYERS: &str = "buildah";
 
@@ -37,9 +36,9 @@ pub struct Settings {
     pub helper: PathBuf,
     /// Credentials for registries; a builder is only handed those that it needs.
     pub auths: Auths,
-    /// Registries of this machine and its network that Dockerfiles may name, as host or host:port.
-    pub registries: Vec<String>,
-    /// The same, spoken to without TLS.
+    /// Those that the operator named.
+    pub registries: Registries,
+    /// Those that are spoken to without TLS, as host or host:port.
     pub plain_http: Vec<String>,
     /// The host's user and group that is root in builds; those after it are their other users.
     pub first_user: u32,
@@ -94,11 +93,7 @@ pub(crate) struct Build<'b> {
     pub(crate) order: Order<'b>,
     /// Images that the Dockerfile names.
     pub(crate) bases: Vec<Base>,
-    /// Where the image goes.
-    pub(crate) archive: Archive,
-    /// Where docker's client writes the id of what was built.
-    pub(crate) id_file: Archive,
-    pub(crate) turn: Turn,
+    pub(crate) turn: Arc<Turn>,
     pub(crate) tell: Tell<'b>,
 }
 
@@ -112,7 +107,10 @@ impl Builds {
         for folder in [&settings.folder, &settings.run_dir] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        discard(&settings, [&under_way, &settings.folder.join(FORMER_LAYERS)])?;
+        for folder in [&under_way, &settings.folder.join(FORMER_LAYERS)] {
+            storage::put_aside(&settings, folder)?;
+        }
+        storage::remove_discarded(&settings)?;
         fs::DirBuilder::new().mode(0o700).create(&under_way)?;
         Ok(Self {
             programs: Programs::new(settings.programs.as_deref()),
@@ -135,29 +133,41 @@ impl Builds {
         if builder != Builder::Buildah {
             images.extend(base::frontend(&text));
         }
-        let bases = registry::admit(&images, &self.settings.named())?;
+        let bases = registry::admit(&images, &self.settings.registries)?;
         if self.turns.available_permits() == 0 {
             tell("waiting for another build".to_owned());
         }
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|closed| BuildError::io("waiting for", "a turn")(io::Error::other(closed)))?;
+        let permit = Arc::clone(&self.turns).acquire_owned().await;
+        let permit = permit.map_err(|closed| BuildError::io("waiting for", "a turn")(io::Error::other(closed)))?;
+        let (turn, over) =
+            Turn::new(self, permit).map_err(BuildError::io("making a folder in", &self.settings.folder))?;
         tell(format!("building {} with {}", order.dockerfile, builder.as_str()));
         let build = Build {
             builds: self,
             order,
             bases,
-            archive: Archive::new(self.settings.new_path("tar")),
-            id_file: Archive::new(self.settings.new_path("id")),
             turn: Arc::new(turn),
             tell,
         };
         match tokio::time::timeout(self.settings.limit, build.run(builder)).await {
-            Ok(built) => built,
+            Ok(built) => {
+                // Its end is when that has been cleared away.
+                let _ = over.await;
+                built
+            }
             Err(_) => Err(BuildError::TooLong {
                 doing: format!("building {}", order.dockerfile),
                 limit: self.settings.limit,
             }),
         }
+    }
+
+    /// Throws away what builds of an app left for its next one: an app that gets its name later has none of it. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be moved out of the way.
+    pub fn forget(&self, app: &str) -> io::Result<()> {
+        storage::discard(&self.settings, app)
     }
 
     /// The one that was asked for, or the first that answers.
@@ -181,38 +191,7 @@ impl Builds {
     }
 }
 
-/// Moves folders out of the way at once, and removes them beside everything else: a build may have filled them.
-fn discard(settings: &Settings, folders: [&Path; 2]) -> io::Result<()> {
-    for folder in folders {
-        let out = settings
-            .folder
-            .join(format!("{DISCARDED}{:016x}", rand::random::<u64>()));
-        match fs::rename(folder, &out) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    let entries = fs::read_dir(&settings.folder)?.collect::<io::Result<Vec<_>>>()?;
-    let discarded = entries
-        .into_iter()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(DISCARDED));
-    let discarded: Vec<PathBuf> = discarded.map(|entry| entry.path()).collect();
-    std::thread::spawn(move || {
-        for folder in discarded {
-            if let Err(error) = storage::remove(&folder) {
-                tracing::warn!(folder = %folder.display(), %error, "what earlier builds left stays until the next start");
-            }
-        }
-    });
-    Ok(())
-}
-
 impl Settings {
-    /// Every registry that the operator named, for whatever use.
-    fn named(&self) -> Vec<String> {
-        [self.registries.as_slice(), &self.plain_http].concat()
-    }
-
     pub(crate) fn under_way(&self) -> PathBuf {
         self.folder.join("under-way")
     }
@@ -230,7 +209,12 @@ impl Build<'_> {
             Builder::Buildah => buildah::build(&self).await?,
             Builder::Docker => docker::build(&self).await?,
         }
-        Ok(self.archive)
+        let (image, archive) = (
+            self.turn.scratch().image(),
+            Archive::new(self.settings().new_path("tar")),
+        );
+        fs::rename(&image, archive.path()).map_err(BuildError::io("taking the image", &image))?;
+        Ok(archive)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -244,8 +228,8 @@ impl Build<'_> {
 
     /// What the builder says that it built. Blocks for one short line.
     pub(crate) fn built(&self) -> Result<String, BuildError> {
-        let path = self.id_file.path();
-        let id = fs::read_to_string(path).map_err(BuildError::io("reading", path))?;
+        let path = self.turn.scratch().id();
+        let id = fs::read_to_string(&path).map_err(BuildError::io("reading", &path))?;
         Ok(id.trim().to_owned())
     }
 }

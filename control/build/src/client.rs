@@ -46,9 +46,8 @@ impl Client {
     }
 
     /// A folder for it, with the credentials of the registries that the Dockerfile names; the host's own are not shown.
-    pub(crate) async fn place(build: &Build<'_>) -> Result<Scratch, BuildError> {
-        let settings = build.settings();
-        let scratch = Scratch::make(settings).map_err(BuildError::io("making a folder in", &settings.folder))?;
+    pub(crate) async fn place<'b>(build: &'b Build<'_>) -> Result<&'b Scratch, BuildError> {
+        let (settings, scratch) = (build.settings(), build.turn.scratch());
         let registries: Vec<&str> = build.bases.iter().map(|base| base.registry.as_str()).collect();
         let config = login::file(&settings.auths, &registries).await?;
         let path = scratch.folder().join("config.json");

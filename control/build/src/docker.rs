@@ -15,23 +15,26 @@ pub(crate) const DOCKER: Client = Client {
 
 pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
     let place = Client::place(build).await?;
-    let mut command = client(build, &place);
+    let mut command = client(build, place);
     command
         .args(["build", "--pull", "--force-rm"])
         .arg(format!("--memory={}", build.settings().memory))
         .arg("--iidfile")
-        .arg(build.id_file.path())
+        .arg(build.turn.scratch().id())
         .arg("--file")
         .arg(build.dockerfile())
         .arg(build.order.folder);
     let doing = format!("docker build of {}", build.order.dockerfile);
     job::run(&doing, command, &build.turn, build.tell).await?;
     let image = build.built()?;
-    let mut save = client(build, &place);
-    save.arg("save").arg("--output").arg(build.archive.path()).arg(&image);
+    let mut save = client(build, place);
+    save.arg("save")
+        .arg("--output")
+        .arg(build.turn.scratch().image())
+        .arg(&image);
     let saved = job::run("docker save", save, &build.turn, build.tell).await;
     // Its layers are in our own store from here on. One that something else uses stays.
-    let mut remove = client(build, &place);
+    let mut remove = client(build, place);
     remove.args(["image", "rm", "--no-prune", &image]);
     if let Err(error) = job::run("docker image rm", remove, &build.turn, &|_| ()).await {
         tracing::debug!(%error, "a built image stays with docker");

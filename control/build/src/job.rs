@@ -2,13 +2,14 @@
 
 use crate::error::{BuildError, Tail};
 use crate::line;
+use crate::turn::Turn;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// Lines ahead of whoever is told of them; a builder that writes more waits.
 const AHEAD: usize = 64;
@@ -17,13 +18,11 @@ const TAIL: usize = 20;
 /// How often an end is looked for once the output has ended: that comes just before it.
 const END_CHECK: Duration = Duration::from_millis(2);
 
-/// What a process of a build keeps from others for as long as it lives.
-pub(crate) type Turn = Arc<OwnedSemaphorePermit>;
 /// Whoever is told of each line.
 pub(crate) type Tell<'t> = &'t (dyn Fn(String) + Send + Sync);
 
 /// Runs it to its end. One that is dropped is killed; `turn` is kept until it really has ended.
-pub(crate) async fn run(doing: &str, command: Command, turn: &Turn, tell: Tell<'_>) -> Result<(), BuildError> {
+pub(crate) async fn run(doing: &str, command: Command, turn: &Arc<Turn>, tell: Tell<'_>) -> Result<(), BuildError> {
     let turn = Arc::clone(turn);
     let failed = |status: String, tail| BuildError::Failed {
         doing: doing.to_owned(),

@@ -24,6 +24,7 @@ mod scratch;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use archive::Archive;
 pub use builds::{Builds, Order, Outside, Settings};

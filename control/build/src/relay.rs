@@ -2,7 +2,7 @@
 //!
 //! What a registry answers, such as a redirect or a layer that is said to be elsewhere, leads to nothing there.
 
-use crate::registry;
+use miren_image::Authority;
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io;
@@ -35,8 +35,9 @@ impl Relay {
     /// # Errors
     /// When the network cannot be made. Whether the registry answers is seen by whoever asks it.
     pub(crate) async fn open(registry: &str) -> io::Result<Self> {
-        let host = registry::host(registry).to_owned();
-        let ports = match registry::port(registry).map(str::parse) {
+        let registry = Authority(registry);
+        let host = registry.host().to_owned();
+        let ports = match registry.port().map(str::parse) {
             None => PORTS.to_vec(),
             Some(port) => vec![port.map_err(io::Error::other)?],
         };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// What the image is called in the folder for it.
 pub(crate) const IMAGE: &str = "image.tar";
 
-/// A folder that vanishes with its handle; a build may have filled what is in it.
+/// A folder that goes with the turn of its build, which may have filled what is in it.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
 
@@ -40,28 +40,27 @@ impl Scratch {
         self.0.join("out")
     }
 
+    /// Where the image is once nobody but control writes to it.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.0.join(IMAGE)
+    }
+
+    /// Where docker's client writes the id of what was built.
+    pub(crate) fn id(&self) -> PathBuf {
+        self.0.join("id")
+    }
+
     /// Takes the image out of the builder's hands.
-    pub(crate) fn take(&self, to: &Path) -> Result<(), BuildError> {
-        let from = self.out().join(IMAGE);
+    pub(crate) fn take(&self) -> Result<(), BuildError> {
+        let (from, to) = (self.out().join(IMAGE), self.image());
         let taken = || {
             // A link there, or a pipe, is no image.
             if !fs::symlink_metadata(&from)?.is_file() {
                 return Err(io::Error::other("the builder made no file of it"));
             }
-            fs::rename(&from, to)?;
-            chown(to, Some(0), Some(0))
+            fs::rename(&from, &to)?;
+            chown(&to, Some(0), Some(0))
         };
         taken().map_err(BuildError::io("taking the image", &from))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let folder = std::mem::take(&mut self.0);
-        std::thread::spawn(move || {
-            if let Err(error) = storage::remove(&folder) {
-                tracing::warn!(folder = %folder.display(), %error, "what a build left stays until the next start");
-            }
-        });
     }
 }

@@ -5,61 +5,90 @@
 
 use crate::builds::Settings;
 use crate::program::Programs;
-use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// What follows an app's name in the file that says when its storage was used last.
-const USED: &str = ".used";
-/// What that file says as long as a build is under way, or did not end well.
-const BUILDING: &str = "building";
+/// Begins the names of folders that are being removed.
+const DISCARDED: &str = "discarded-";
+/// Beside the layers of an app: whether a build is under way and in which life of the machine, or how the last one ended.
+const STATE: &str = "state";
+const LAYERS: &str = "layers";
+const BUILT: &str = "built";
+const FAILED: &str = "failed";
+const LIFE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where one app's layers are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
-    used: PathBuf,
+    state: PathBuf,
     /// A build did not end well: containers of it may be there.
     pub(crate) is_littered: bool,
 }
 
+/// How a build ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Well,
+    Badly,
+}
+
 impl Storage {
-    /// The one of an app, which may be new. One of other users is thrown away: its builder could not use it.
+    /// The one of an app, which may be new. One of other users is thrown away, as its builder could not use it; so is one in which
+    /// something was written when the machine ended: nobody knows how much of that reached the disk.
     pub(crate) fn open(settings: &Settings, app: &str) -> io::Result<Self> {
-        let all = layers(settings);
-        fs::create_dir_all(&all)?;
-        let folder = all.join(app);
-        let used = all.join(format!("{app}{USED}"));
-        match fs::symlink_metadata(&folder) {
-            Ok(found) if found.uid() == settings.first_user => {}
-            Ok(_) => remove(&folder)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        if !folder.exists() {
+        let own = layers(settings).join(app);
+        let (folder, state) = (own.join(LAYERS), own.join(STATE));
+        let life = fs::read_to_string(LIFE)?;
+        let said = fs::read_to_string(&state).unwrap_or_default();
+        let is_ours = fs::symlink_metadata(&folder).is_ok_and(|found| found.uid() == settings.first_user);
+        let is_whole = said == BUILT || said == FAILED || said == building(&life);
+        if !(is_ours && is_whole) {
+            discard(settings, app)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
             give(&folder, settings.first_user)?;
         }
-        let is_littered = fs::read_to_string(&used).is_ok_and(|text| text == BUILDING);
-        fs::write(&used, BUILDING)?;
-        Ok(Self {
+        let storage = Self {
             folder,
-            used,
-            is_littered,
-        })
+            state,
+            is_littered: is_ours && is_whole && said != BUILT,
+        };
+        storage.say(&building(&life))?;
+        Ok(storage)
     }
 
-    /// A build has ended well.
-    pub(crate) fn close(&self) -> io::Result<()> {
-        fs::write(&self.used, "built")
+    /// A build is over. Its layers are on the disk before that is said. One that was thrown away meanwhile stays away.
+    pub(crate) fn close(&self, ended: Ended) -> io::Result<()> {
+        let written = File::open(&self.folder).and_then(|folder| Ok(nix::unistd::syncfs(&folder)?));
+        let said = written.and_then(|()| {
+            self.say(match ended {
+                Ended::Well => BUILT,
+                Ended::Badly => FAILED,
+            })
+        });
+        match said {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            said => said,
+        }
     }
+
+    fn say(&self, state: &str) -> io::Result<()> {
+        let mut file = File::create(&self.state)?;
+        file.write_all(state.as_bytes())?;
+        file.sync_all()
+    }
+}
+
+fn building(life: &str) -> String {
+    format!("building in {}", life.trim())
 }
 
 /// Makes a folder that belongs to the root of builds, and that nobody else sees into.
 pub(crate) fn give(folder: &Path, user: u32) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().mode(0o700).create(folder)?;
     chown(folder, Some(user), Some(user))
 }
@@ -81,20 +110,61 @@ pub(crate) fn bound(settings: &Settings, programs: &Programs) -> io::Result<()> 
     let all = layers(settings);
     let mut kept = Vec::new();
     for entry in fs::read_dir(&all)? {
-        let entry = entry?;
-        let (name, metadata) = (entry.file_name().to_string_lossy().into_owned(), entry.metadata()?);
-        if let Some(app) = name.strip_suffix(USED) {
-            let bytes = size(&all.join(app), programs)?;
-            let (app, used) = (app.to_owned(), metadata.modified()?);
-            kept.push(Kept { used, app, bytes });
-        }
+        let app = entry?.file_name().to_string_lossy().into_owned();
+        let own = all.join(&app);
+        // What has no state was never opened to its end.
+        let used = fs::metadata(own.join(STATE)).and_then(|state| state.modified());
+        let (used, bytes) = (used.unwrap_or(SystemTime::UNIX_EPOCH), size(&own, programs)?);
+        kept.push(Kept { used, app, bytes });
     }
     for app in surplus(kept, settings.cache) {
         tracing::info!(app, "throwing away the layers of earlier builds");
-        remove(&all.join(&app))?;
-        fs::remove_file(all.join(format!("{app}{USED}")))?;
+        discard(settings, &app)?;
     }
     Ok(())
+}
+
+/// Throws away an app's layers: all at once, and then piece by piece.
+pub(crate) fn discard(settings: &Settings, app: &str) -> io::Result<()> {
+    if let Some(aside) = put_aside(settings, &layers(settings).join(app))? {
+        remove_beside(vec![aside]);
+    }
+    Ok(())
+}
+
+/// Moves a folder out of the way, if it is there.
+pub(crate) fn put_aside(settings: &Settings, folder: &Path) -> io::Result<Option<PathBuf>> {
+    let aside = settings
+        .folder
+        .join(format!("{DISCARDED}{:016x}", rand::random::<u64>()));
+    match fs::rename(folder, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what was moved out of the way, also by an earlier process.
+pub(crate) fn remove_discarded(settings: &Settings) -> io::Result<()> {
+    let entries = fs::read_dir(&settings.folder)?.collect::<io::Result<Vec<_>>>()?;
+    let is_discarded = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(DISCARDED);
+    let discarded = entries.into_iter().filter(is_discarded).map(|entry| entry.path());
+    remove_beside(discarded.collect());
+    Ok(())
+}
+
+/// Beside everything else: a build may have filled them.
+fn remove_beside(folders: Vec<PathBuf>) {
+    let removing = std::thread::Builder::new().spawn(move || {
+        for folder in folders {
+            if let Err(error) = remove(&folder) {
+                tracing::warn!(folder = %folder.display(), %error, "what earlier builds left stays until the next start");
+            }
+        }
+    });
+    if let Err(error) = removing {
+        tracing::warn!(%error, "what earlier builds left stays until the next start");
+    }
 }
 
 fn surplus(mut kept: Vec<Kept>, limit: u64) -> Vec<String> {
@@ -111,8 +181,11 @@ fn surplus(mut kept: Vec<Kept>, limit: u64) -> Vec<String> {
     surplus
 }
 
-/// Bytes on disk below a folder. A program, since it goes down to any depth.
+/// Bytes on disk below a folder, none if it is not there. A program, since it goes down to any depth.
 fn size(folder: &Path, programs: &Programs) -> io::Result<u64> {
+    if !folder.exists() {
+        return Ok(0);
+    }
     let mut command = programs.command("du");
     command
         .args(["--summarize", "--one-file-system", "--block-size=1", "--"])
@@ -123,10 +196,12 @@ fn size(folder: &Path, programs: &Programs) -> io::Result<u64> {
     bytes.ok_or_else(|| io::Error::other(format!("du does not say how large {} is", folder.display())))
 }
 
-/// Removes a folder that a build may have filled: at any depth, whatever the links in it. Blocks.
+/// Removes a folder that a build may have filled: at any depth, whatever the links in it. Blocks, and ends with this process:
+/// the rest goes at its next start.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
-    let mut command = Command::new("rm");
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "SIGKILL", "--", "rm"])
         .args(["--recursive", "--force", "--one-file-system", "--"])
         .arg(folder);
     match command.output()? {

@@ -2,13 +2,13 @@
 
 use crate::{Archive, BuildError, Builds, Order, Settings};
 use miren_api::app_file::Builder;
-use miren_image::Auths;
+use miren_image::{Auths, Registries};
 use parking_lot::Mutex;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A node without any builder but the scripts that it is given.
@@ -51,13 +51,19 @@ impl Node {
         fs::write(self.app().join(name), text).expect("a file");
     }
 
+    /// How many files and folders of builds there are that go with them.
+    fn left(&self) -> usize {
+        let under_way = self.folder.path().join("builds/under-way");
+        fs::read_dir(under_way).expect("a folder").count()
+    }
+
     fn builds(&self) -> Arc<Builds> {
         let builds = Builds::open(Settings {
             folder: self.folder.path().join("builds"),
             run_dir: self.folder.path().join("run"),
             helper: "/bin/false".into(),
             auths: Auths::from_file(&self.folder.path().join("docker/config.json")),
-            registries: Vec::new(),
+            registries: Registries::default(),
             plain_http: Vec::new(),
             first_user: 1_900_000_000,
             processes: 1000,
@@ -138,10 +144,11 @@ async fn buildkit_is_told_where_everything_is() {
     let archive = built.expect("an image");
     let asked = fs::read_to_string(archive.path()).expect("saved");
     let app = node.app().display().to_string();
+    let under_way = node.folder.path().join("builds/under-way");
     for part in [
         format!("--local=context={app} --local=dockerfile={app} --opt=filename=Dockerfile"),
         "--frontend=dockerfile.v0".to_owned(),
-        format!("--output=type=docker,dest={}", archive.path().display()),
+        format!("--output=type=docker,dest={}/", under_way.display()),
     ] {
         assert!(asked.contains(&part), "{asked}");
     }
@@ -177,14 +184,7 @@ async fn a_failed_build_shows_the_end_of_its_output() {
     );
     assert!(error.ends_with("\n  100\n  no such thing"), "{error}");
     assert_eq!(told.len(), 102, "all of it was told");
-    // It is removed beside everything else.
-    let under_way = node.folder.path().join("builds/under-way");
-    let left = || fs::read_dir(&under_way).expect("a folder").count();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while left() > 0 {
-        assert!(Instant::now() < deadline, "{} folders are left", left());
-        std::thread::yield_now();
-    }
+    assert_eq!(node.left(), 0, "under way");
 }
 
 /// Writes its pid, then waits for ever.
@@ -253,6 +253,41 @@ async fn a_build_that_nobody_waits_for_is_killed_and_its_turn_passes_on() {
     let (built, _) = second.await.expect("it ran");
     built.expect("an image");
     assert!(has_ended(&pid), "one at a time");
+}
+
+/// A client that is killed may have started others, which write on.
+#[tokio::test]
+async fn what_a_build_writes_after_nobody_waits_for_it_is_removed_too() {
+    let node = Node::new();
+    let go = node.folder.path().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    // It has the pipe open when it says so, and nobody waits in vain for the other end.
+    let late = format!(
+        "(exec 4<>{}; echo here; read x <&4; echo late > $2) & wait",
+        go.display()
+    );
+    let script = docker("true").replace("echo saved $3 > $2", &late);
+    node.program("docker", &script);
+    let builds = node.builds();
+    let (lines, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let app = node.app();
+    let order = Order {
+        app: "app",
+        folder: &app,
+        dockerfile: "Dockerfile",
+        builder: Some(Builder::Docker),
+        outside: None,
+    };
+    let tell = |line: String| drop(lines.send(line));
+    tokio::select! {
+        _ = builds.build(order, &tell) => panic!("it ended"),
+        () = async { while told.recv().await.expect("it builds") != "here" {} } => {}
+    }
+    fs::write(&go, "go\n").expect("somebody reads");
+    node.program("docker", &docker("true"));
+    let (built, _) = node.build_with(&builds, Some(Builder::Docker)).await;
+    drop(built.expect("an image"));
+    assert_eq!(node.left(), 0, "under way");
 }
 
 #[tokio::test]

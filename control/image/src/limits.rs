@@ -1,6 +1,7 @@
 //! Decides how much of anything an image may have, and how much of it one image has used up.
 
 use crate::error::Fault;
+use crate::registries::Registries;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Limits {
     pub at_once: usize,
     /// Registries (`host` or `host:port`) spoken to without TLS, besides those on loopback.
     pub plain_http: Vec<String>,
+    /// Those of this machine and its network that may be asked at all.
+    pub registries: Registries,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             files: 1_000_000,
             at_once: 3,
             plain_http: Vec::new(),
+            registries: Registries::default(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::digest::Digest;
 use crate::error::{Fault, ImageError};
+use crate::registries::Authority;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The full name of an image.
@@ -34,13 +34,8 @@ impl Reference {
 
     /// Whether the registry is on this machine, where there is nothing on the way to protect from.
     pub(crate) fn is_loopback(&self) -> bool {
-        let host = host(self.registry());
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        Authority(self.registry()).is_loopback()
     }
-}
-
-fn host(registry: &str) -> &str {
-    registry.rsplit_once(':').map_or(registry, |(host, _)| host)
 }
 
 impl FromStr for Reference {

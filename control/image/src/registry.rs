@@ -1,10 +1,12 @@
 //! Decides how a registry is spoken to: names, authorization, and transfers that are bounded, verified and resumed.
 //!
-//! `oci-client` reads names and gets tokens. It reads whole answers into memory whatever their
-//! size, so what is fetched comes through requests of our own.
+//! `oci-client` reads names. It reads whole answers into memory whatever their size and follows them wherever they lead, so
+//! what is fetched, tokens too, comes through requests of our own.
 
 mod answer;
 mod authorization;
+mod challenge;
+mod reach;
 
 use crate::auths::Credentials;
 use crate::digest::{Digest, Hasher};
@@ -12,10 +14,10 @@ use crate::error::Fault;
 use crate::limits::Limits;
 use crate::manifest::{Descriptor, MEDIA_TYPES};
 use crate::reference::Reference;
-use authorization::Authorization;
+use authorization::{Asked, Authorization};
+use reach::Reach;
 use reqwest::header::{ACCEPT, RANGE};
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -83,21 +85,32 @@ impl Registry {
         // Fails if the process has one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let is_plain = reference.is_loopback() || limits.plain_http.iter().any(|plain| plain == reference.registry());
+        let reach = Reach::new(&limits.registries);
         let http = Client::builder()
             .connect_timeout(limits.idle)
             .read_timeout(limits.idle)
-            .redirect(Policy::custom(follow))
+            .redirect(reach.redirects())
+            .dns_resolver(reach.clone())
             .user_agent("miren")
             .build();
         let http = http.map_err(|error| answer::failed(&error, limits.idle))?;
         let name = &reference.name.0;
         let scheme = if is_plain { "http" } else { "https" };
-        let base = format!("{scheme}://{}/v2/{}", name.resolve_registry(), name.repository());
+        let entrance = format!("{scheme}://{}/v2/", name.resolve_registry());
+        let url: Url = entrance
+            .parse()
+            .map_err(|error| Fault::Invalid(format!("{entrance}: {error}")))?;
+        reach
+            .check(&url)
+            .map_err(|unnamed| Fault::Unauthorized(unnamed.to_string()))?;
+        let base = format!("{entrance}{}", name.repository());
+        let scope = format!("repository:{}:pull", name.repository());
+        let asked = Asked { entrance, scope };
         Ok(Self {
-            http,
+            http: http.clone(),
             base,
             idle: limits.idle,
-            authorization: Authorization::new(name.clone(), is_plain, credentials, limits.idle),
+            authorization: Authorization::new(http, reach, asked, credentials, limits.idle),
         })
     }
 
@@ -221,16 +234,4 @@ impl Partial {
         self.bytes = 0;
         Ok(())
     }
-}
-
-/// Registries send to where their blobs are kept, but not from TLS to where there is none.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if was_secure && attempt.url().scheme() != "https" {
-        return attempt.error("the registry sends from https to http");
-    }
-    if attempt.previous().len() > 5 {
-        return attempt.error("the registry sends from one place to the next without end");
-    }
-    attempt.follow()
 }

@@ -140,6 +140,20 @@ impl Blame for NoImage {
     }
 }
 
+/// Of an image that could not be fetched. What a registry sends and says is its own.
+pub fn node_fault_of_pull(fault: &Fault) -> Option<NodeFault> {
+    match fault {
+        Fault::NoSpace => Some(NodeFault::DiskFull),
+        Fault::Io(error) => node_fault_of_io(error),
+        _ => None,
+    }
+}
+
+/// Of what the node itself was doing with a file.
+pub fn node_fault_of_io(error: &io::Error) -> Option<NodeFault> {
+    error.raw_os_error().and_then(of_errno)
+}
+
 impl Blame for LaunchError {
     fn node_fault(&self) -> Option<NodeFault> {
         match self {
@@ -223,6 +237,23 @@ mod tests {
         ];
         for (words, expected) in table {
             assert_eq!(words.to_owned().node_fault(), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn f9_a_pull_that_finds_the_disk_full_is_the_nodes_and_what_a_registry_says_is_not() {
+        let fault = |fault: Fault| node_fault_of_pull(&fault);
+        assert_eq!(fault(Fault::NoSpace), Some(NodeFault::DiskFull));
+        assert_eq!(fault(Fault::Io(io(libc::EIO))), Some(NodeFault::DiskBroken));
+        assert_eq!(fault(Fault::Io(io(libc::EMFILE))), Some(NodeFault::Files));
+        for own in [
+            Fault::Io(io(libc::ENAMETOOLONG)),
+            Fault::Io(io::Error::other("no space left on device")),
+            Fault::Unreachable("no space left on device".into()),
+            Fault::Corrupt("the disk is full".into()),
+            Fault::NotFound(String::new()),
+        ] {
+            assert_eq!(node_fault_of_pull(&own), None, "{own}");
         }
     }
 

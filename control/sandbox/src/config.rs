@@ -1,6 +1,6 @@
 //! Decides what one node is called, where it keeps its files and what a sandbox may use unless its service says more.
 
-use crate::network::{Destination, Egress, Subnet, Tracking};
+use crate::network::{Connections, Destination, Egress, Subnet, Tracking};
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
 use miren_image::Images;
@@ -31,6 +31,7 @@ pub struct NodeConfig {
     /// Where the proxy of this machine listens: the only part of the machine that is open to sandboxes.
     pub ingress: Vec<SocketAddr>,
     pub tracking: Tracking,
+    pub connections: Connections,
     /// How long one attempt to clean up after a sandbox may take.
     pub cleanup_timeout: Duration,
     /// How long a slot and its address rest after their sandbox ended.
@@ -80,6 +81,7 @@ impl NodeConfig {
             allow: Vec::new(),
             ingress: Vec::new(),
             tracking: Tracking::default(),
+            connections: Connections::default(),
             cleanup_timeout: Duration::from_secs(30),
             quarantine: Duration::from_secs(3),
             defaults: default_resources(),

@@ -27,10 +27,11 @@ mod runtime;
 mod sandboxes;
 mod volumes;
 
+pub use blame::{node_fault_of_io, node_fault_of_pull};
 pub use config::{HealthChecks, LogLimits, LogRate, NodeConfig, RuntimeConfig};
 pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;
-pub use network::{Destination, DestinationError, Egress, RulesStatus, Subnet, SubnetError, Tracking};
+pub use network::{Connections, Destination, DestinationError, Egress, RulesStatus, Subnet, SubnetError, Tracking};
 pub use order::{EndedBy, Facts, Known, Root, SandboxChange, StartOrder};
 pub use outlet::Outlet;
 pub use registry::CleanUp;

@@ -19,7 +19,7 @@ mod subnet;
 mod surroundings;
 mod sysctl;
 
-pub use egress::{Destination, DestinationError, Egress, Tracking};
+pub use egress::{Connections, Destination, DestinationError, Egress, Tracking};
 use links::Links;
 pub(crate) use places::{NoPlace, Places};
 use rules::Rules;
@@ -46,7 +46,7 @@ pub(crate) enum NetworkError {
     #[error("the rules of the network need the program nft: install nftables (apt-get install nftables)")]
     NoNft,
     #[error(
-        "nft refused the rules of this node: {0}; they need a kernel with nftables for ip and bridge (modules nf_tables, nft_fib_ipv4, nft_reject_ipv4, nft_masq)"
+        "nft refused the rules of this node: {0}; they need a kernel with nftables for ip and bridge (modules nf_tables, nft_fib_ipv4, nft_reject_ipv4, nft_masq, nft_limit)"
     )]
     Nft(String),
     #[error(
@@ -200,6 +200,7 @@ fn wanted(config: &NodeConfig) -> ruleset::Wanted {
         allow: config.allow.clone(),
         ingress: listeners.collect(),
         tracking: config.tracking,
+        connections: config.connections,
         around: surroundings::Surroundings::default(),
     }
 }

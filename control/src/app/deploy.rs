@@ -40,7 +40,43 @@ pub enum ImagesSeen {
     /// Nobody has asked for them since control started.
     Elsewhere,
     OnTheWay,
+    /// Because of the node, since this moment. It may pass, and is to be tried again at the other one.
+    Faulty {
+        told: String,
+        since: Timestamp,
+        retry_at: Timestamp,
+    },
     Unavailable(String),
+}
+
+/// What is to be done about the images of a deploy or a preview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Images {
+    Here,
+    Fetch,
+    Wait(Option<Timestamp>),
+    Failed(String),
+}
+
+/// Judges images whose faults of the node may take as long as `patience`.
+pub fn images(seen: &ImagesSeen, patience: Duration, now: Timestamp) -> Images {
+    match seen {
+        ImagesSeen::Here => Images::Here,
+        ImagesSeen::Elsewhere => Images::Fetch,
+        // Its own limit ends it.
+        ImagesSeen::OnTheWay => Images::Wait(None),
+        ImagesSeen::Faulty { told, since, retry_at } => {
+            let until = later(*since, patience);
+            match now {
+                now if now >= until => Images::Failed(format!(
+                    "image: the node cannot get it after {patience:?} ({told}); nothing has changed for requests"
+                )),
+                now if now >= *retry_at => Images::Fetch,
+                _ => Images::Wait(Some(until.min(*retry_at))),
+            }
+        }
+        ImagesSeen::Unavailable(why) => Images::Failed(format!("image: {why}")),
+    }
 }
 
 /// One pool the deploy needs.
@@ -80,7 +116,14 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
         return Step::Finish(DeployStatus::Superseded, Some(message));
     }
     match record.deploy.status {
-        DeployStatus::Accepted | DeployStatus::Staging => staging(&seen.images),
+        DeployStatus::Accepted | DeployStatus::Staging => {
+            match images(&seen.images, patience(seen.port_timeout), now) {
+                Images::Here => Step::Stage,
+                Images::Fetch => Step::Fetch,
+                Images::Wait(until) => Step::Wait(until),
+                Images::Failed(why) => Step::Finish(DeployStatus::Failed, Some(why)),
+            }
+        }
         DeployStatus::Starting => starting(record, seen, now),
         DeployStatus::Switching if record.generation.is_none() => Step::Switch,
         // A newer deploy's switch may have come since: then its own is long over.
@@ -91,16 +134,6 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
         DeployStatus::Succeeded | DeployStatus::Failed | DeployStatus::Superseded | DeployStatus::RolledBack => {
             Step::Wait(None)
         }
-    }
-}
-
-fn staging(images: &ImagesSeen) -> Step {
-    match images {
-        ImagesSeen::Here => Step::Stage,
-        ImagesSeen::Elsewhere => Step::Fetch,
-        // Its own limit ends it.
-        ImagesSeen::OnTheWay => Step::Wait(None),
-        ImagesSeen::Unavailable(why) => Step::Finish(DeployStatus::Failed, Some(format!("image: {why}"))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decides what becomes of a preview: how one that is being made goes on, which ones have to go for it, and when one is over.
 
-use crate::app::deploy::{ImagesSeen, PoolSeen, Readiness, readiness};
+use crate::app::deploy::{Images, ImagesSeen, PoolSeen, Readiness, images, readiness};
 use crate::clock::since;
 use jiff::Timestamp;
 use miren_api::id::{AppName, Label, VersionId};
@@ -57,11 +57,11 @@ pub enum Step {
 /// Plans one that is being made.
 pub fn next(stage: &Stage, seen: &Seen, now: Timestamp) -> Step {
     match stage {
-        Stage::Accepted => match &seen.images {
-            ImagesSeen::Here => Step::Stage,
-            ImagesSeen::Elsewhere => Step::Fetch,
-            ImagesSeen::OnTheWay => Step::Wait(None),
-            ImagesSeen::Unavailable(why) => Step::Fail(format!("image: {why}")),
+        Stage::Accepted => match images(&seen.images, seen.patience, now) {
+            Images::Here => Step::Stage,
+            Images::Fetch => Step::Fetch,
+            Images::Wait(until) => Step::Wait(until),
+            Images::Failed(why) => Step::Fail(why),
         },
         Stage::Starting { since } => match readiness(&seen.pools, *since, seen.patience, now) {
             Readiness::Ready => Step::Publish,

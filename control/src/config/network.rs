@@ -1,8 +1,9 @@
 //! Decides what can be set of the sandboxes' network.
 
 use miren_api::settings::Table;
-use miren_sandbox::{Destination, Egress, Subnet, Tracking};
+use miren_sandbox::{Connections, Destination, Egress, Subnet, Tracking};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 /// The sandboxes' network.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub struct Network {
     /// Where the proxy of this machine listens; empty: as the URLs of apps say.
     pub ingress: Vec<SocketAddr>,
     pub tracking: Tracking,
+    pub connections: Connections,
 }
 
 /// A name of a network device has at most 15 characters (IFNAMSIZ less the end).
@@ -58,5 +60,17 @@ pub(super) fn declare(network: &mut Table<'_, '_, '_>) -> Network {
             "Connections that the kernel tracks because of this node: `egress`: those that leave sandboxes; `all`: every one, for machines whose own rules lead connections from the ingress elsewhere.",
             &[("egress", Tracking::Egress), ("all", Tracking::All)],
         ),
+        connections: connections(network),
     }
+}
+
+/// More than the kernel tracks on any machine.
+const CONNECTIONS_MAX: i64 = 1 << 30;
+
+fn connections(network: &mut Table<'_, '_, '_>) -> Connections {
+    let doc = "Connections and flows of one sandbox or build that the kernel tracks at a time, and a twentieth of that many new ones a second \
+               once as many have been opened; others are refused. 0: a thirty-second of `net.netfilter.nf_conntrack_max`, 8,192 of 262,144.";
+    let most = network.integer("connections", 0, 0..=CONNECTIONS_MAX, doc);
+    let most = u32::try_from(most).ok().and_then(NonZeroU32::new);
+    most.map_or(Connections::Share, Connections::AtMost)
 }

@@ -65,6 +65,7 @@ impl Node {
         node.allow = network.allow.clone();
         node.ingress = config.ingress();
         node.tracking = network.tracking;
+        node.connections = network.connections;
         node.runtime = config.runtime.clone();
         node.images = Some(images);
         node.disk_dir = config.disk_dir();

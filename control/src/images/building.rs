@@ -7,7 +7,9 @@ use miren_api::id::AppName;
 use miren_build::{Order, Outside};
 use miren_image::Image;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is to be built.
 pub(super) struct Wanted<'w> {
@@ -18,6 +20,13 @@ pub(super) struct Wanted<'w> {
 }
 
 impl Fetcher {
+    /// Throws away what builds of an app left for its next one.
+    pub async fn forget_builds(&self, app: &AppName) -> io::Result<()> {
+        let (builds, app) = (Arc::clone(&self.builds), app.clone());
+        let forgetting = tokio::task::spawn_blocking(move || builds.forget(app.as_str()));
+        forgetting.await.map_err(io::Error::other)?
+    }
+
     /// Builds a Dockerfile; `tell` gets what the builder writes.
     pub(super) async fn build(
         &self,

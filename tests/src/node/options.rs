@@ -84,7 +84,7 @@ impl NodeOptions {
         self
     }
 
-    /// A registry of this machine that Dockerfiles may name.
+    /// A registry of this machine that deploys and Dockerfiles may name.
     pub fn registry(mut self, registry: &Registry) -> Self {
         self.registries.push(registry.address().to_string());
         self

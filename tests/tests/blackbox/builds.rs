@@ -40,6 +40,28 @@ fn release(node: &Node) -> String {
     node.get(HOST, "/info").field("release").to_owned()
 }
 
+/// Steps of its Dockerfile wrote them: they are for no other app of its name.
+#[test]
+fn f1_the_layers_of_an_app_go_with_it() {
+    let (node, registry) = node();
+    let app = shop(&tools(&registry), "RUN echo first").release("one");
+    node.deploy(&app);
+    let layers = node.folder().join("data/builds/layers/shop");
+    assert!(layers.exists(), "{}", layers.display());
+    let deleted = node.cli.call(&["app", "delete", "shop", "-f"]);
+    assert_eq!(deleted.code, 0, "{deleted}");
+    let all = node.folder().join("data/builds");
+    wait_until("its layers to be gone", LIMIT, || {
+        let left = fs::read_dir(&all).expect("a folder");
+        let left: Vec<String> = left
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into())
+            .collect();
+        let is_gone = !layers.exists() && !left.iter().any(|name| name.starts_with("discarded"));
+        if is_gone { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    node.stop();
+}
+
 #[test]
 fn a_dockerfile_is_built_with_its_output_shown_and_served() {
     let (node, registry) = node();

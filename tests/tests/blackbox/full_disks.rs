@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use miren_blackbox::{AppFolder, Node, NodeOptions, SmallDisk, process, wait_until};
+use miren_blackbox::{AppFolder, ContainerImage, Node, NodeOptions, Registry, SmallDisk, process, wait_until};
 
 const HOST: &str = "full.example.com";
 const APP: &str = "full";
@@ -92,6 +92,37 @@ fn f4b_what_the_proxy_keeps_on_a_full_disk() {
 #[test]
 fn f4b_everything_on_one_full_disk() {
     recovers(&["data", "run", "proxy", "control.log", "proxy.log"]);
+}
+
+#[test]
+fn f9_an_image_that_finds_the_disk_full_is_got_once_there_is_room() {
+    let (disk, registry) = (SmallDisk::mount("256m"), Registry::start());
+    let options = NodeOptions::unique().registry(&registry);
+    let node = options.place("data", &disk.path().join("data")).start();
+    // More than the reserve that control gives up.
+    let image = registry.push("shop:1", &ContainerImage::rust("one").heavier(40 << 20));
+    disk.fill();
+    std::thread::scope(|scope| {
+        let deploying = scope.spawn(|| node.cli.call_json(&["deploy", "-a", "shop", "--image", &image]));
+        wait_until("somebody to wait for room", PATIENCE, || {
+            let metrics = node.control_metrics();
+            let mut lines = metrics.lines().filter(|line| line.contains("miren_node_faults{"));
+            match lines.any(|line| line.contains("disk_full") && !line.ends_with(" 0")) {
+                true => Ok(()),
+                false if deploying.is_finished() => panic!("the deploy has ended"),
+                false => Err(metrics
+                    .lines()
+                    .filter(|line| line.contains("node_faults"))
+                    .collect::<String>()),
+            }
+        });
+        disk.make_room();
+        let deployed = deploying.join().expect("a deploy");
+        assert_eq!(deployed.code, 0, "{deployed}");
+        assert!(deployed.stderr.contains("trying again"), "it is told: {deployed}");
+    });
+    nothing_panicked(&node);
+    node.stop();
 }
 
 #[test]

@@ -33,4 +33,5 @@ mod runtime_killed;
 mod scale;
 mod serving;
 mod stalls;
+mod tracking;
 mod versions;

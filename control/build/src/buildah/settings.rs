@@ -2,7 +2,8 @@
 
 use crate::builds::Settings;
 use crate::jail::STORAGE;
-use crate::registry::{self, Base};
+use crate::registry::Base;
+use miren_image::Authority;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -31,8 +32,9 @@ fn registries(settings: &Settings, bases: &[Base]) -> String {
         .iter()
         .filter(|base| base.is_named)
         .map(|base| base.registry.as_str());
-    let is_plain =
-        |registry: &&str| registry::is_loopback(registry) || settings.plain_http.iter().any(|plain| plain == registry);
+    let is_plain = |registry: &&str| {
+        Authority(registry).is_loopback() || settings.plain_http.iter().any(|plain| plain == registry)
+    };
     let plain: BTreeSet<&str> = named.filter(is_plain).collect();
     let mut text = REGISTRIES.to_owned();
     for registry in plain {

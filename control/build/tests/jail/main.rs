@@ -192,6 +192,124 @@ async fn what_a_build_that_did_not_end_well_left_is_removed_before_the_next() {
     assert_eq!(verbs, ["build", "rm", "build", "push", "build", "push"]);
 }
 
+/// A build that fails leaves a container, which is removed before the next one.
+#[tokio::test]
+async fn layers_that_the_builder_cannot_read_any_more_are_made_anew() {
+    let node = Node::new("touch /storage/broken; exit 3");
+    node.build("app").await.0.expect_err("it fails");
+    node.write_program("ls /storage");
+    let (built, told) = node.build("app").await;
+    built.expect("an image");
+    assert_eq!(told[1..], ["calls"]);
+}
+
+#[tokio::test]
+async fn layers_in_which_a_build_was_when_the_machine_ended_are_made_anew() {
+    let node = Node::new("ls /storage; touch /storage/layer");
+    node.build("app").await.0.expect("an image");
+    let life = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a life");
+    for (state, kept) in [
+        ("built".to_owned(), true),
+        ("failed".to_owned(), true),
+        (format!("building in {}", life.trim()), true),
+        ("building in another life".to_owned(), false),
+        ("buil".to_owned(), false),
+        (String::new(), false),
+    ] {
+        fs::write(node.own("app").join("state"), &state).expect("a file");
+        let (built, told) = node.build("app").await;
+        built.expect("an image");
+        assert_eq!(told.contains(&"layer".to_owned()), kept, "{state:?}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn f1_an_app_of_a_deleted_app_s_name_has_none_of_its_layers() {
+    let node = Node::new("ls /storage; touch /storage/layer");
+    node.build("app").await.0.expect("an image");
+    node.builds().forget("app").expect("it is moved out of the way");
+    assert!(!node.own("app").exists());
+    let (built, told) = node.build("app").await;
+    built.expect("an image");
+    assert_eq!(told[1..], ["calls"]);
+    node.builds()
+        .forget("never-built")
+        .expect("there is nothing to be done");
+}
+
+/// One that goes on while its app is deleted says nothing about layers that are not its own.
+#[tokio::test]
+async fn f1_a_build_whose_app_is_deleted_meanwhile_leaves_none() {
+    let node = Node::new("true");
+    let builds = node.builds();
+    let forget = |line: String| {
+        if line.contains("building") {
+            return;
+        }
+        builds.forget("app").expect("it is moved out of the way");
+    };
+    node.write_program("echo here; sleep 0.1");
+    let built = node.build_telling(&builds, "app", &forget).await;
+    drop(built);
+    assert!(!node.own("app").exists());
+}
+
+/// How often the sizes of layers are looked at: by a program, which is counted.
+fn count_bounding(node: &Node) -> impl Fn() -> usize {
+    let (calls, program) = (
+        node.folder.path().join("bounded"),
+        node.folder.path().join("programs/du"),
+    );
+    fs::write(
+        &program,
+        format!("#!/bin/sh\necho once >> {}\nexec /usr/bin/du \"$@\"\n", calls.display()),
+    )
+    .expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    move || fs::read_to_string(&calls).unwrap_or_default().lines().count()
+}
+
+#[tokio::test]
+async fn layers_are_bounded_once_however_a_build_ended() {
+    let node = Node::new("true");
+    let bounded = count_bounding(&node);
+    node.build("app").await.0.expect("an image");
+    assert_eq!(bounded(), 1);
+    node.write_program("exit 3");
+    node.build("app").await.0.expect_err("it fails");
+    assert_eq!(bounded(), 2);
+    // One that nobody waits for any more.
+    node.write_program("echo here; sleep 100");
+    let (builds, (here, is_here)) = (node.builds(), tokio::sync::oneshot::channel());
+    let here = parking_lot::Mutex::new(Some(here));
+    let tell = |line: String| {
+        if line == "here" {
+            here.lock().take().map(|here| here.send(()));
+        }
+    };
+    tokio::select! {
+        _ = node.build_telling(&builds, "app", &tell) => panic!("it ended"),
+        _ = is_here => {}
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while bounded() != 3 {
+        assert!(std::time::Instant::now() < deadline, "{} times", bounded());
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn what_is_half_there_keeps_nothing_from_being_bounded() {
+    let mut node = Node::new("head -c 1000000 /dev/zero > /storage/layer");
+    node.cache = 1000;
+    let all = node.own("gone.used");
+    fs::create_dir_all(all.parent().expect("a folder")).expect("a folder");
+    fs::write(&all, "built").expect("a file");
+    fs::create_dir(node.own("empty")).expect("a folder");
+    node.build("app").await.0.expect("an image");
+    assert!(!node.own("app").exists(), "it is too large");
+}
+
 #[tokio::test]
 async fn f1_a_context_is_read_and_never_written_and_its_links_lead_into_the_root() {
     let node = Node::new(

@@ -1,8 +1,8 @@
 //! Decides what the builder of a test is, and what it is given.
 
 use miren_api::app_file::Builder;
-use miren_build::{BuildError, Builds, Order, Outside, Settings};
-use miren_image::Auths;
+use miren_build::{Archive, BuildError, Builds, Order, Outside, Settings};
+use miren_image::{Auths, Registries};
 use nix::sched::{CloneFlags, unshare};
 use parking_lot::Mutex;
 use std::fs;
@@ -62,7 +62,8 @@ impl Node {
         let pull = &self.pull;
         let text = format!(
             "#!/bin/bash\necho \"$@\" >> /storage/calls\ncase $1 in\n\
-             pull) {pull};;\nbuild) {script};;\npush) echo image > ${{4#docker-archive:}};;\nesac\n"
+             pull) {pull};;\nbuild) {script};;\npush) echo image > ${{4#docker-archive:}};;\n\
+             rm) [ ! -e /storage/broken ];;\nesac\n"
         );
         fs::write(&path, text).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -83,7 +84,7 @@ impl Node {
             run_dir: folder.join("run"),
             helper: env!("CARGO_BIN_EXE_miren-build-testhelper").into(),
             auths: Auths::from_file(&folder.join("config.json")),
-            registries: self.registries.clone(),
+            registries: Registries::new(self.registries.clone()),
             plain_http: Vec::new(),
             first_user: FIRST_USER,
             limit: Duration::from_secs(60),
@@ -98,6 +99,18 @@ impl Node {
     /// Builds, and says what was told of it.
     pub async fn build(&self, app: &str) -> (Result<String, BuildError>, Vec<String>) {
         let told = Mutex::new(Vec::new());
+        let tell = |line: String| told.lock().push(line);
+        let built = self.build_telling(&self.builds(), app, &tell).await;
+        let image = built.map(|archive| fs::read_to_string(archive.path()).expect("an image"));
+        (image, told.into_inner())
+    }
+
+    pub async fn build_telling(
+        &self,
+        builds: &Arc<Builds>,
+        app: &str,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Archive, BuildError> {
         let folder = self.folder.path().join("app");
         let order = Order {
             app,
@@ -106,10 +119,7 @@ impl Node {
             builder: Some(Builder::Buildah),
             outside: Some(&self.outside),
         };
-        let tell = |line: String| told.lock().push(line);
-        let built = self.builds().build(order, &tell).await;
-        let image = built.map(|archive| fs::read_to_string(archive.path()).expect("an image"));
-        (image, told.into_inner())
+        builds.build(order, tell).await
     }
 
     /// What the builder wrote, after the line that says who builds.
@@ -140,8 +150,13 @@ impl Node {
             .collect()
     }
 
-    pub fn storage(&self, app: &str) -> PathBuf {
+    /// What is kept of an app.
+    pub fn own(&self, app: &str) -> PathBuf {
         self.folder.path().join("builds/layers").join(app)
+    }
+
+    pub fn storage(&self, app: &str) -> PathBuf {
+        self.own(app).join("layers")
     }
 }
 

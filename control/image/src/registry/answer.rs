@@ -1,6 +1,7 @@
 //! Decides what a registry's answer, or its silence, means.
 
 use crate::error::Fault;
+use crate::registries::Unnamed;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use std::error::Error;
@@ -54,6 +55,9 @@ pub(super) fn failed(error: &reqwest::Error, idle: Duration) -> Fault {
     let mut why = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {
+        if let Some(unnamed) = deeper.downcast_ref::<Unnamed>() {
+            return Fault::Unauthorized(format!("the way leads to {unnamed}"));
+        }
         why = format!("{why}: {deeper}");
         cause = deeper.source();
     }

@@ -3,7 +3,7 @@
 use super::build::{Built, file, tar};
 use super::overlay::privately;
 use super::registry::Registry;
-use super::store::{Store, kind};
+use super::store::{Store, kind, near};
 use miren_image::{Images, Limits};
 use nix::mount::{MsFlags, mount};
 
@@ -31,7 +31,7 @@ fn a_full_disk_ends_a_pull_and_leaves_room() {
 }
 
 async fn pull(folder: tempfile::TempDir) {
-    let images = Images::open(&folder.path().join("images"), Limits::default()).unwrap();
+    let images = Images::open(&folder.path().join("images"), near(Limits::default())).unwrap();
     let store = Store { images, folder };
     let registry = Registry::start().await;
     // Compressed it fits, unpacked it does not.

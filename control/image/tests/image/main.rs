@@ -11,6 +11,7 @@ mod layers;
 mod model;
 mod overlay;
 mod pull;
+mod reach;
 mod registry;
 mod store;
 mod users;

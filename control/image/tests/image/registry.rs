@@ -49,6 +49,8 @@ struct Content {
     blobs: HashMap<String, Vec<u8>>,
     wrong: HashMap<String, Wrong>,
     access: Access,
+    /// Where tokens are to be had, if not here.
+    tokens: Option<SocketAddr>,
     /// Uses left of the only token that counts.
     token: (usize, usize),
     asked: Vec<(String, HeaderMap)>,
@@ -92,6 +94,11 @@ impl Registry {
 
     pub fn access(&self, access: Access) {
         self.content.lock().access = access;
+    }
+
+    /// Says that another one has the tokens.
+    pub fn tokens_at(&self, other: &Self) {
+        self.content.lock().tokens = Some(other.address);
     }
 
     /// For the path that ends so.
@@ -232,7 +239,8 @@ impl Content {
                     self.token.1 -= 1;
                     return None;
                 }
-                format!(r#"Bearer realm="http://{address}/token",service="test""#)
+                let at = self.tokens.unwrap_or(address);
+                format!(r#"Bearer realm="http://{at}/token",service="test""#)
             }
         };
         let builder = Response::builder()

@@ -1,6 +1,6 @@
 //! Decides where the stores of these tests are, and what is looked at in them.
 
-use miren_image::{Auths, Fault, Image, ImageError, Images, Limits};
+use miren_image::{Auths, Fault, Image, ImageError, Images, Limits, Registries};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,29 @@ pub fn store() -> Store {
     store_with(Limits::default())
 }
 
+/// The same, and the registries of these tests may be asked.
+pub fn near(limits: Limits) -> Limits {
+    naming(&["127.0.0.1", "0.0.0.0"], limits)
+}
+
+/// The same, and these registries may be asked.
+pub fn naming(registries: &[&str], limits: Limits) -> Limits {
+    let registries = registries.iter().map(|name| (*name).to_owned()).collect();
+    Limits {
+        registries: Registries::new(registries),
+        ..limits
+    }
+}
+
 pub fn store_with(limits: Limits) -> Store {
+    store_of(near(limits))
+}
+
+pub fn store_naming(registries: &[&str]) -> Store {
+    store_of(naming(registries, Limits::default()))
+}
+
+fn store_of(limits: Limits) -> Store {
     let folder = tempfile::tempdir().unwrap();
     let images = Images::open(&folder.path().join("images"), limits).unwrap();
     Store { images, folder }

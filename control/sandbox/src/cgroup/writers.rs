@@ -17,8 +17,9 @@ const MOST: f64 = 0.25;
 const PERIOD: u64 = 100_000;
 /// Bytes that reach the disk for one byte of a line, at most: six where each is a control character, and what a line says besides.
 const EXPANSION: u64 = 8;
+const CPU: &str = "cpu";
 /// What limits processor time and disk, in either version.
-const CONTROLLERS: [&str; 3] = ["cpu", "blkio", "io"];
+const CONTROLLERS: [&str; 3] = [CPU, "blkio", "io"];
 
 /// What one writer may use.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +36,12 @@ impl Cgroups {
     /// The groups of a node's log writers: `/miren-<node>.logs`, which no node is called, where something is limited.
     pub(crate) fn of_writers(node: &str) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let limiting = limiting(&mounts);
+        if let Some(warning) = unlimited(&limiting) {
+            tracing::warn!("{warning}");
+        }
         Ok(Self {
-            roots: limiting(&mounts),
+            roots: limiting.into_iter().map(|(root, _)| root).collect(),
             name: format!("miren-{node}.logs"),
         })
     }
@@ -96,19 +101,32 @@ fn set(dir: &Path, file: &str, value: &str) -> io::Result<()> {
     })
 }
 
-/// Hierarchies with a controller that limits something here, read from the text of `/proc/self/mounts`.
-fn limiting(mounts: &str) -> Vec<PathBuf> {
-    let is_one = |name: &str| CONTROLLERS.contains(&name);
+/// What is to be said where no hierarchy limits processor time, with the remedy.
+fn unlimited(hierarchies: &[(PathBuf, Vec<String>)]) -> Option<&'static str> {
+    let limits = |(_, controllers): &(PathBuf, Vec<String>)| controllers.iter().any(|name| name == CPU);
+    (!hierarchies.iter().any(limits)).then_some(
+        "the processor time of what reads the outputs of sandboxes is not limited: the cgroup controller cpu is mounted nowhere; mount \
+         it (mount -t cgroup -o cpu cpu /sys/fs/cgroup/cpu), or start the machine with systemd.unified_cgroup_hierarchy=1 and without \
+         cgroup_disable=cpu",
+    )
+}
+
+/// Hierarchies with a controller that limits something here, and which, read from the text of `/proc/self/mounts`.
+fn limiting(mounts: &str) -> Vec<(PathBuf, Vec<String>)> {
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let roots = fields.filter_map(|fields| match fields[..] {
-        [_, point, "cgroup", options, ..] => options.split(',').any(is_one).then(|| PathBuf::from(point)),
-        [_, point, "cgroup2", ..] => {
-            let controllers = fs::read_to_string(Path::new(point).join("cgroup.controllers")).unwrap_or_default();
-            controllers.split_whitespace().any(is_one).then(|| PathBuf::from(point))
-        }
-        _ => None,
+    let found = fields.filter_map(|fields| {
+        let (point, controllers) = match fields[..] {
+            [_, point, "cgroup", options, ..] => (point, options.replace(',', " ")),
+            [_, point, "cgroup2", ..] => {
+                let there = fs::read_to_string(Path::new(point).join("cgroup.controllers"));
+                (point, there.unwrap_or_default())
+            }
+            _ => return None,
+        };
+        let ones = controllers.split_whitespace().filter(|name| CONTROLLERS.contains(name));
+        Some((PathBuf::from(point), ones.map(str::to_owned).collect()))
     });
-    roots.collect()
+    found.filter(|(_, ones): &(_, Vec<String>)| !ones.is_empty()).collect()
 }
 
 /// The whole disk that a folder is on, as `major:minor`: parts of one cannot be limited. None where it has none of its own.
@@ -133,7 +151,29 @@ mod tests {
                       cgroup /c/memory cgroup rw,memory 0 0\n\
                       cgroup /c/blkio cgroup rw,blkio 0 0\n\
                       cgroup2 /nowhere cgroup2 rw 0 0\n";
-        assert_eq!(limiting(mounts), [PathBuf::from("/c/cpu"), PathBuf::from("/c/blkio")]);
+        let found = limiting(mounts);
+        let roots: Vec<_> = found.iter().map(|(root, _)| root.clone()).collect();
+        assert_eq!(roots, [PathBuf::from("/c/cpu"), PathBuf::from("/c/blkio")]);
+        assert_eq!(unlimited(&found), None);
+    }
+
+    #[test]
+    fn f4_a_machine_without_limits_of_processor_time_is_told_of() {
+        let unified = tempfile::tempdir().expect("a folder");
+        let point = unified.path().display();
+        for (controllers, mounts, is_limited) in [
+            ("io memory pids", format!("cgroup2 {point} cgroup2 rw 0 0\n"), false),
+            ("cpuset io", format!("cgroup2 {point} cgroup2 rw 0 0\n"), false),
+            ("cpuset cpu io", format!("cgroup2 {point} cgroup2 rw 0 0\n"), true),
+            ("", "cgroup /c/blkio cgroup rw,blkio 0 0\n".to_owned(), false),
+            ("", "cgroup /c/x cgroup rw,cpuset,cpuacct 0 0\n".to_owned(), false),
+            ("", String::new(), false),
+        ] {
+            fs::write(unified.path().join("cgroup.controllers"), controllers).expect("a file");
+            let said = unlimited(&limiting(&mounts));
+            assert_eq!(said.is_none(), is_limited, "{controllers:?}, {mounts:?}");
+            assert!(said.is_none_or(|said| said.contains("mount")), "{said:?}");
+        }
     }
 
     #[test]

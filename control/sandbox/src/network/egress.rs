@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -25,6 +26,17 @@ pub enum Tracking {
     Egress,
     /// Every one, as the kernel does by itself.
     All,
+}
+
+/// How many connections and flows of one sandbox or build the kernel tracks at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connections {
+    /// A thirty-second of what it tracks at most.
+    #[default]
+    Share,
+    AtMost(NonZeroU32),
+    /// As many as there is room for: a kernel that cannot count them.
+    Uncounted,
 }
 
 /// Addresses that share a prefix.

@@ -132,6 +132,8 @@ impl Links {
         self.0.link().add(pair.build()).execute().await.map_err(doing())?;
         let index = self.index(&port.name).await.map_err(doing())?;
         let index = index.ok_or_else(|| doing()(Error::RequestFailed))?;
+        // What it takes as its own, and not as the bridge's, nobody filters.
+        sysctl::without_ipv6(&port.name).map_err(NetworkError::io(format!("switching IPv6 off on {}", port.name)))?;
         let isolated = LinkBridgePort::new(index).isolated(true).build();
         self.0.link().set_port(isolated).execute().await.map_err(doing())?;
         self.remember_neighbour(port).await?;

@@ -17,7 +17,7 @@ const SHOWN: usize = 300;
 
 /// What the kernel has, line by line, without what differs between two readings of the same: numbers of objects, what
 /// packets put into a set, the order of a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing(Vec<String>);
 
 impl Listing {

@@ -1,5 +1,6 @@
 //! Decides when the rules of the node are made anew: when what they are made of has changed, and when somebody took them away.
 
+use super::egress::Connections;
 use super::links::Links;
 use super::nft::{self, Listing};
 use super::ruleset::Wanted;
@@ -51,10 +52,10 @@ impl Rules {
             .iter()
             .filter_map(|name| u32::from_str_radix(name.strip_prefix(&prefix)?, 16).ok());
         wanted.ports = blocks(&wanted, slots.max().unwrap_or(0));
-        let listing = nft::apply(&wanted).await?;
+        let applied = first(wanted, async |wanted| nft::apply(wanted).await).await?;
         Ok(Self {
             links,
-            applied: Mutex::new(Applied { wanted, listing }),
+            applied: Mutex::new(applied),
             holds: AtomicBool::new(true),
             restored: AtomicU64::new(0),
         })
@@ -134,6 +135,29 @@ impl Rules {
     }
 }
 
+/// Rules that count what sandboxes have tracked, or where the kernel does not take these, the others.
+async fn first(
+    mut wanted: Wanted,
+    apply: impl AsyncFn(&Wanted) -> Result<Listing, NetworkError>,
+) -> Result<Applied, NetworkError> {
+    let refused = match apply(&wanted).await {
+        Ok(listing) => return Ok(Applied { wanted, listing }),
+        Err(refused) => refused,
+    };
+    wanted.connections = Connections::Uncounted;
+    match apply(&wanted).await {
+        Ok(listing) => {
+            tracing::warn!(
+                error = %refused,
+                "the kernel does not count the connections of a sandbox, and one could fill the machine's table of them: \
+                 network.connections needs the module nft_connlimit"
+            );
+            Ok(Applied { wanted, listing })
+        }
+        Err(_) => Err(refused),
+    }
+}
+
 async fn surroundings(links: &Links, wanted: &Wanted) -> Result<Surroundings, NetworkError> {
     let bridges = links.bridges().await?;
     let around = Surroundings::read(&bridges).map_err(NetworkError::io("reading the routing table"))?;
@@ -144,4 +168,49 @@ async fn surroundings(links: &Links, wanted: &Wanted) -> Result<Surroundings, Ne
 fn blocks(wanted: &Wanted, slot: u32) -> u32 {
     let enough = (slot / BLOCK + 1).saturating_mul(BLOCK);
     enough.min(wanted.subnet.sandboxes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::egress::{Egress, Tracking};
+
+    fn wanted() -> Wanted {
+        Wanted {
+            node: "node".into(),
+            bridge: "miren0".into(),
+            subnet: "10.200.8.0/24".parse().expect("a subnet"),
+            ports: 0,
+            egress: Egress::Internet,
+            allow: Vec::new(),
+            ingress: Vec::new(),
+            tracking: Tracking::Egress,
+            connections: Connections::Share,
+            around: Surroundings::default(),
+        }
+    }
+
+    /// A kernel that refuses scripts with any of these words.
+    async fn open(unknown: &[&str]) -> Result<Applied, NetworkError> {
+        let kernel = async |wanted: &Wanted| {
+            let script = wanted.script(false);
+            match unknown.iter().find(|words| script.contains(**words)) {
+                Some(words) => Err(NetworkError::Nft((*words).to_owned())),
+                None => Ok(Listing::default()),
+            }
+        };
+        first(wanted(), kernel).await
+    }
+
+    #[tokio::test]
+    async fn f2_a_kernel_that_does_not_count_gets_the_other_rules() {
+        let connections = async |unknown: &[&str]| open(unknown).await.map(|applied| applied.wanted.connections);
+        assert_eq!(connections(&[]).await.expect("all"), Connections::Share);
+        assert_eq!(
+            connections(&["ct count"]).await.expect("the others"),
+            Connections::Uncounted
+        );
+        let refused = open(&["ct count", "masquerade"]).await.expect_err("not even these");
+        assert!(refused.to_string().contains("ct count"), "the first reason: {refused}");
+    }
 }

@@ -4,11 +4,13 @@
 //! What is not tracked is told by its packets alone.
 
 use super::chain::{Chain, Family, Hook, Rule};
-use super::egress::{Destination, Egress, Protocol, Range, Tracking};
+use super::egress::{Connections, Destination, Egress, Protocol, Range, Tracking};
 use super::surroundings::Surroundings;
 use super::{Subnet, names};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
+
+mod bounds;
 
 /// Ahead of connection tracking, which is at -200 (`NF_IP_PRI_CONNTRACK`).
 const RAW: i32 = -300;
@@ -56,6 +58,7 @@ pub(super) struct Wanted {
     /// Where the proxy of this machine listens.
     pub(super) ingress: Vec<SocketAddrV4>,
     pub(super) tracking: Tracking,
+    pub(super) connections: Connections,
     pub(super) around: Surroundings,
 }
 
@@ -63,17 +66,20 @@ impl Wanted {
     /// The chains, in an order in which each is there before another jumps to it.
     pub(super) fn chains(&self) -> Vec<Chain> {
         let [incoming, outgoing] = self.untracked();
-        vec![
+        let mut chains = vec![
             note(),
             self.to_host(),
             self.out(),
+            self.inward(),
             incoming,
             outgoing,
             self.input(),
             self.forward(),
             self.postrouting(),
             self.identities(),
-        ]
+        ];
+        chains.extend(self.begin());
+        chains
     }
 
     /// One transaction: there is no moment without the rules. What is in the sets stays, unless it is made `anew`.
@@ -90,8 +96,9 @@ impl Wanted {
             };
             let _ = write!(script, "add table {family} {table}\n{again}");
         }
-        for set in [TRACKED, PORTS] {
-            let _ = writeln!(script, "add {}", set.replace("TABLE", &table));
+        let sets = [TRACKED, PORTS].map(|set| set.replace("TABLE", &table));
+        for set in sets.into_iter().chain(self.counters(&table)) {
+            let _ = writeln!(script, "add {set}");
         }
         let chains = self.chains();
         for Chain { family, name, hook, .. } in &chains {
@@ -173,6 +180,7 @@ impl Wanted {
     /// What comes to this machine.
     fn input(&self) -> Chain {
         let mut chain = Chain::new("input").at("filter", "input", FILTER);
+        chain.rule("around the bridge", self.around_bridge());
         for listener in &self.ingress {
             chain.rule(
                 "led to the ingress",
@@ -181,6 +189,11 @@ impl Wanted {
         }
         chain.rule("from sandboxes", format!("iifname \"{}\" jump to_host", self.bridge));
         chain
+    }
+
+    /// Frames to the groups of a link (01-80-C2-00-00-0X) are not for bridges: the kernel takes them as come from the port itself.
+    fn around_bridge(&self) -> String {
+        format!("iifname \"{}*\" drop", names::veth_prefix(&self.node))
     }
 
     /// What sandboxes send to this machine.
@@ -217,7 +230,9 @@ impl Wanted {
 
     fn forward(&self) -> Chain {
         let mut chain = Chain::new("forward").at("filter", "forward", FILTER);
+        chain.rule("around the bridge", self.around_bridge());
         chain.rule("from sandboxes", format!("iifname \"{}\" jump out", self.bridge));
+        chain.rule("to sandboxes", format!("oifname \"{}\" jump inward", self.bridge));
         chain
     }
 

@@ -17,13 +17,19 @@ pub(super) struct Surroundings {
     pub(super) uplinks: Vec<String>,
     /// Networks that are reached through bridges which are not.
     pub(super) bridged: Vec<Range>,
+    /// Connections that the kernel tracks at most. None: it tracks none yet.
+    pub(super) table: Option<u32>,
 }
 
 impl Surroundings {
     /// Of the namespace of the calling thread, whose bridges these are.
     pub(super) fn read(bridges: &[String]) -> std::io::Result<Self> {
         let routes = std::fs::read_to_string("/proc/thread-self/net/route")?;
-        Ok(Self::of(&resolvers(Path::new("/")), &routes, bridges))
+        let table = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").ok();
+        Ok(Self {
+            table: table.and_then(|text| text.trim().parse().ok()),
+            ..Self::of(&resolvers(Path::new("/")), &routes, bridges)
+        })
     }
 
     /// Without the networks that no entry lies within: other bridges come and go.
@@ -52,6 +58,7 @@ impl Surroundings {
             resolvers: name_servers(resolvers),
             uplinks,
             bridged,
+            table: None,
         }
     }
 }

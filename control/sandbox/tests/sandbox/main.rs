@@ -12,6 +12,7 @@ mod egress;
 mod end;
 mod exec;
 mod faults;
+mod flows;
 mod health;
 mod helper;
 mod images;

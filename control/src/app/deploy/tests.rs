@@ -228,3 +228,27 @@ fn nothing_is_staged_before_its_images_are_here() {
         Step::Finish(DeployStatus::Superseded, _)
     ));
 }
+
+#[test]
+fn f9_an_image_that_the_node_cannot_get_is_tried_for_as_long_as_sandboxes_are() {
+    let staging = deploy(DeployStatus::Staging);
+    let faulty = |port_timeout| Seen {
+        images: ImagesSeen::Faulty {
+            told: "disk_full: pulling a".into(),
+            since: at(100),
+            retry_at: at(131),
+        },
+        port_timeout,
+        ..seen(1, &[])
+    };
+    let step = |second| next(&staging, &faulty(Duration::ZERO), at(second));
+    assert_eq!(step(130), Step::Wait(Some(at(131))));
+    assert_eq!(step(131), Step::Fetch);
+    assert_eq!(step(159), Step::Fetch);
+    let Step::Finish(DeployStatus::Failed, Some(why)) = step(160) else {
+        panic!("{:?}", step(160))
+    };
+    assert!(why.contains("60s (disk_full: pulling a)"), "{why}");
+    let patient = faulty(Duration::from_secs(600));
+    assert_eq!(next(&staging, &patient, at(160)), Step::Fetch);
+}

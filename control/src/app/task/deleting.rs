@@ -143,10 +143,20 @@ impl Task {
         self.state.app.deleting && !self.state.is_live()
     }
 
-    /// Removes the disks and the records of the app, in this order. False: it failed, and is tried again soon; a restart goes
+    /// Removes what was built of it, the disks and the records of the app, in this order. False: it failed, and is tried again soon; a restart goes
     /// on with it.
     pub(super) async fn remove(&mut self) -> bool {
-        self.remove_disks().await && self.remove_records().await
+        self.forget_builds().await && self.remove_disks().await && self.remove_records().await
+    }
+
+    /// Layers that steps of its Dockerfile wrote are for no other app of its name.
+    async fn forget_builds(&self) -> bool {
+        let app = &self.state.app.name;
+        let Err(error) = self.world.images.forget_builds(app).await else {
+            return true;
+        };
+        tracing::error!(%app, %error, "throwing away the layers of a deleted app failed");
+        false
     }
 
     async fn remove_disks(&self) -> bool {

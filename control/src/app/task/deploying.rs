@@ -141,7 +141,7 @@ impl Task {
                 .unwrap_or_default(),
             acknowledged: self.acknowledged.contains(&seq),
             old_serving: self.state.unwanted(),
-            images: self.fetches.seen(seq, record.names_images()),
+            images: self.images_seen(seq, record.names_images()),
         }
     }
 
@@ -348,7 +348,7 @@ impl Task {
         }
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.acknowledged.remove(&seq);
-        self.fetches.end(seq);
+        self.end_fetch(seq);
         self.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 

@@ -3,9 +3,13 @@
 use super::Task;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
-use crate::images::{Fetched, Wanted};
+use crate::clock::shifted;
+use crate::images::{Fetched, NotFetched, Wanted};
+use crate::node_faults::Waits;
 use crate::record::Content;
+use jiff::Timestamp;
 use miren_api::deploy::DeployStatus;
+use miren_api::resource::NodeFault;
 use miren_image::Image;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Default)]
 pub(super) struct Fetches {
     of: BTreeMap<u64, Fetch>,
+    /// Those that have met a fault of the node, and when they first did, by [`crate::clock::Clock::steady`].
+    faulty: BTreeMap<u64, Timestamp>,
     /// Of the deploy that ended last: the collector must not have them before the records are seen that name them.
     last: Fetched,
 }
@@ -22,20 +28,12 @@ pub(super) struct Fetches {
 enum Fetch {
     /// Ends when this is dropped.
     Running(#[expect(dead_code, reason = "held to be dropped")] AbortOnDropHandle<()>),
+    /// The node was to blame.
+    Faulty,
     Done(Result<Fetched, String>),
 }
 
 impl Fetches {
-    pub(super) fn seen(&self, seq: u64, names_images: bool) -> ImagesSeen {
-        match self.of.get(&seq) {
-            _ if !names_images => ImagesSeen::Here,
-            None => ImagesSeen::Elsewhere,
-            Some(Fetch::Running(_)) => ImagesSeen::OnTheWay,
-            Some(Fetch::Done(Ok(_))) => ImagesSeen::Here,
-            Some(Fetch::Done(Err(why))) => ImagesSeen::Unavailable(why.clone()),
-        }
-    }
-
     /// The images of a deploy, as far as they are here.
     pub(super) fn of(&self, seq: u64) -> Fetched {
         match self.of.get(&seq) {
@@ -44,8 +42,8 @@ impl Fetches {
         }
     }
 
-    /// A deploy has ended.
-    pub(super) fn end(&mut self, seq: u64) {
+    fn end(&mut self, seq: u64) {
+        self.faulty.remove(&seq);
         if let Some(Fetch::Done(Ok(fetched))) = self.of.remove(&seq) {
             self.last = fetched;
         }
@@ -53,6 +51,38 @@ impl Fetches {
 }
 
 impl Task {
+    pub(super) fn images_seen(&self, seq: u64, names_images: bool) -> ImagesSeen {
+        match self.fetches.of.get(&seq) {
+            _ if !names_images => ImagesSeen::Here,
+            None => ImagesSeen::Elsewhere,
+            Some(Fetch::Running(_)) => ImagesSeen::OnTheWay,
+            Some(Fetch::Done(Ok(_))) => ImagesSeen::Here,
+            Some(Fetch::Done(Err(why))) => ImagesSeen::Unavailable(why.clone()),
+            Some(Fetch::Faulty) => {
+                let met = self.world.node_faults.of(self.waits(seq));
+                let since = self.fetches.faulty.get(&seq).copied();
+                match (met, since) {
+                    (Some(met), Some(since)) => ImagesSeen::Faulty {
+                        told: met.told(),
+                        since: shifted(since, self.offset),
+                        retry_at: shifted(met.retry_at, self.offset),
+                    },
+                    _ => ImagesSeen::Elsewhere,
+                }
+            }
+        }
+    }
+
+    fn waits(&self, seq: u64) -> Waits {
+        Waits::Images(self.state.app.name.clone(), seq)
+    }
+
+    /// A deploy or a preview has ended.
+    pub(super) fn end_fetch(&mut self, seq: u64) {
+        self.world.node_faults.clear(self.waits(seq));
+        self.fetches.end(seq);
+    }
+
     /// Begins to fetch the images of a deploy; an event tells how that ends.
     pub(super) fn fetch(&mut self, seq: u64) {
         let Some(record) = self.state.deploys.get(&seq) else {
@@ -61,11 +91,11 @@ impl Task {
         let content = record.source().content;
         let key = record.id().to_string();
         let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
-        self.note(
-            seq,
-            DeployStatus::Staging,
-            format!("getting image {}", names.join(", ")),
-        );
+        let message = format!("getting image {}", names.join(", "));
+        // Of what is tried each second the first time is a step.
+        if !self.fetches.faulty.contains_key(&seq) {
+            self.note(seq, DeployStatus::Staging, message);
+        }
         self.begin_to_fetch(seq, content, &key);
     }
 
@@ -84,8 +114,11 @@ impl Task {
             let fetched = world.images.fetch(wanted, &*world.executor, &tell);
             // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
             let result = match miren_log::caught("the images of a deploy", fetched).await {
-                Ok(fetched) => fetched.map_err(|error| error.to_string()),
-                Err(panicked) => Err(panicked.to_string()),
+                Ok(fetched) => fetched.map_err(NotFetched::from),
+                Err(panicked) => Err(NotFetched {
+                    why: panicked.to_string(),
+                    node_fault: None,
+                }),
             };
             // A task that is gone needs to know nothing.
             let _ = events.send(Event::Fetched { seq, result });
@@ -96,7 +129,7 @@ impl Task {
     }
 
     /// The digests are part of the deploy from here on, whatever becomes of the names.
-    pub(super) fn fetched(&mut self, seq: u64, result: Result<Fetched, String>) {
+    pub(super) fn fetched(&mut self, seq: u64, result: Result<Fetched, NotFetched>) {
         let pins = |fetched: &Fetched| {
             let pin = |(name, image): (&String, &Image)| (name.clone(), Some(image.digest));
             fetched.iter().map(pin).collect()
@@ -113,6 +146,31 @@ impl Task {
         } else {
             return;
         }
-        self.fetches.of.insert(seq, Fetch::Done(result));
+        let fetch = match result {
+            Ok(fetched) => Fetch::Done(Ok(fetched)),
+            Err(NotFetched {
+                why,
+                node_fault: Some(fault),
+            }) => {
+                self.wait_for_node(seq, fault, &why);
+                self.fetches.of.insert(seq, Fetch::Faulty);
+                return;
+            }
+            Err(NotFetched { why, .. }) => Fetch::Done(Err(why)),
+        };
+        self.world.node_faults.clear(self.waits(seq));
+        self.fetches.of.insert(seq, fetch);
+    }
+
+    /// The first time is told to whoever watches the deploy.
+    fn wait_for_node(&mut self, seq: u64, fault: NodeFault, why: &str) {
+        let now = self.world.clock.steady();
+        self.world.node_faults.note(self.waits(seq), fault, why, now);
+        let is_first = !self.fetches.faulty.contains_key(&seq);
+        self.fetches.faulty.entry(seq).or_insert(now);
+        if is_first && self.state.deploys.contains_key(&seq) {
+            let message = format!("the node cannot get it yet ({}: {why}); trying again", fault.as_str());
+            self.note(seq, DeployStatus::Staging, message);
+        }
     }
 }

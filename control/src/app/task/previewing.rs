@@ -145,7 +145,7 @@ impl Task {
             node_fault: self.world.node_faults.of(&pool.id).map(|met| met.told()),
         };
         Seen {
-            images: self.fetches.seen(seq, !preparation.source.content.images.is_empty()),
+            images: self.images_seen(seq, !preparation.source.content.images.is_empty()),
             pools: pools.map(pool_seen).collect(),
             patience: preparation.patience,
             acknowledged: self.acknowledged.contains(&seq),
@@ -356,7 +356,7 @@ impl Task {
             self.world.outputs.open(key).end();
         }
         self.acknowledged.remove(&seq);
-        self.fetches.end(seq);
+        self.end_fetch(seq);
         self.making.of.remove(&seq)
     }
 }

@@ -10,7 +10,7 @@ use miren_control::control::{Control, Parts};
 use miren_control::images::Fetcher;
 use miren_control::policy::Policy;
 use miren_control::store::Store;
-use miren_image::{Auths, Images, Limits};
+use miren_image::{Auths, Images, Limits, Registries};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub fn images(folder: &Path) -> Fetcher {
         run_dir: own.join("run"),
         helper: "/nonexistent".into(),
         auths: Auths::none(),
-        registries: Vec::new(),
+        registries: Registries::default(),
         plain_http: Vec::new(),
         first_user: 1_900_000_000,
         processes: 1000,
@@ -32,7 +32,11 @@ pub fn images(folder: &Path) -> Fetcher {
         cache: 1 << 30,
         programs: Some(folder.join("programs")),
     });
-    let store = Images::open(&own.join("images"), Limits::default()).unwrap();
+    let limits = Limits {
+        registries: Registries::new(vec!["127.0.0.1".into()]),
+        ..Limits::default()
+    };
+    let store = Images::open(&own.join("images"), limits).unwrap();
     Fetcher::new(store, Auths::none(), 1, builds.unwrap())
 }
 

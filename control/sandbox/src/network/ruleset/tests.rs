@@ -15,10 +15,12 @@ fn wanted(egress: Egress, allow: &[&str]) -> Wanted {
             "203.0.113.1:443".parse().expect("an address"),
         ],
         tracking: Tracking::Egress,
+        connections: Connections::Share,
         around: Surroundings {
             resolvers: vec![Ipv4Addr::new(10, 0, 0, 2)],
             uplinks: vec!["br0".into()],
             bridged: vec![Range::new([172, 17, 0, 0], 16)],
+            table: Some(65_536),
         },
     }
 }
@@ -103,6 +105,52 @@ fn f2_with_tracking_of_all_nothing_is_exempt() {
         ..wanted(Egress::Internet, &[])
     };
     assert!(!wanted.script(false).contains("notrack"));
+}
+
+#[test]
+fn f2_a_sandbox_has_a_thirty_second_of_the_table_unless_it_is_said_otherwise() {
+    let at_most = |most: u32| Connections::AtMost(most.try_into().expect("a bound"));
+    for (connections, table, share, pace) in [
+        (Connections::Share, Some(65_536), 2048, 103),
+        (Connections::Share, None, 8192, 410),
+        (Connections::Share, Some(100), 20, 1),
+        (at_most(64), Some(65_536), 64, 4),
+    ] {
+        let mut wanted = wanted(Egress::Internet, &[]);
+        (wanted.connections, wanted.around.table) = (connections, table);
+        let bounds = rules(&wanted, "bounds");
+        place(&bounds, &format!("limit rate over {pace}/second burst {share} packets"));
+        place(&bounds, &format!("ct count over {share} "));
+        for set in ["flows", "paces"] {
+            let declared = format!(
+                "add set ip miren_my_node {set}_{share} {{ type ipv4_addr; size {}; flags dynamic; }}",
+                wanted.subnet.sandboxes()
+            );
+            assert!(wanted.script(false).contains(&declared), "{}", wanted.script(false));
+        }
+    }
+}
+
+#[test]
+fn f2_where_the_kernel_cannot_count_nothing_is_counted_and_the_rest_is_there() {
+    let counted = wanted(Egress::Internet, &[]);
+    let uncounted = Wanted {
+        connections: Connections::Uncounted,
+        ..counted.clone()
+    };
+    let script = uncounted.script(false);
+    assert!(
+        !script.contains("ct count") && !script.contains("limit rate"),
+        "{script}"
+    );
+    let others = |wanted: &Wanted| {
+        let names: Vec<&str> = wanted.chains().iter().map(|chain| chain.name).collect();
+        names
+            .into_iter()
+            .filter(|name| !["bounds", "begin_in", "begin_out"].contains(name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(others(&uncounted), others(&counted));
 }
 
 #[test]
