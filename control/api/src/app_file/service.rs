@@ -32,12 +32,25 @@ pub struct Service {
     /// Nothing but `/tmp` and its disks can be written to. Left out where it is not asked for: the spec hash stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only_root: bool,
+    /// A request that only reads is asked of another sandbox when its own is silent for long. Left out where it is: the spec hash
+    /// stays.
+    #[serde(default = "hedged", skip_serializing_if = "is_hedged")]
+    pub hedge: bool,
     pub concurrency: Concurrency,
     pub resources: Resources,
     pub env: BTreeMap<String, String>,
     /// Absent in records of releases without disks, and left out where there are none: their spec hash stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskMount>,
+}
+
+/// What a service has that says nothing.
+pub(crate) fn hedged() -> bool {
+    true
+}
+
+pub(crate) fn is_hedged(hedge: &bool) -> bool {
+    *hedge
 }
 
 /// How many sandboxes a service gets.
@@ -118,6 +131,7 @@ impl Service {
             drain_timeout: Duration::from_secs(30),
             health_path: None,
             read_only_root: false,
+            hedge: hedged(),
             concurrency: default_concurrency(name),
             resources: Resources::default(),
             env: common.env.clone(),
@@ -197,6 +211,7 @@ pub(super) fn declare(
         health.optional("path", doc, limits::http_path)
     });
     let read_only_root = read_only_root(table);
+    let hedge = hedge(table);
     let disks = disks::declare(table);
     let is_single = disks.iter().any(|disk| !disk.read_only);
     let concurrency = table.table("concurrency", |table| concurrency(name, is_single, table));
@@ -221,6 +236,7 @@ pub(super) fn declare(
         drain_timeout,
         health_path,
         read_only_root,
+        hedge,
         concurrency,
         resources,
         env,
@@ -231,6 +247,12 @@ pub(super) fn declare(
 fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
     let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
     table.boolean("read_only_root", false, doc)
+}
+
+fn hedge(table: &mut Table<'_, '_, '_>) -> bool {
+    let doc = "A GET, HEAD or OPTIONS is asked of another sandbox when its own answers nobody for far longer than the service ever takes; \
+               `false` where even asking twice does harm.";
+    table.boolean("hedge", hedged(), doc)
 }
 
 fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {
