@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 pub struct Seen {
     /// Which of the app's connections it came on, from 1.
     pub connection: usize,
+    pub method: String,
     pub body: usize,
 }
 
@@ -123,7 +124,12 @@ async fn serve(mut stream: TcpStream, state: &State, connection: usize) {
     let mut unread = Vec::new();
     while let Some((head, body)) = read_request(&mut stream, &mut unread).await {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        state.seen.lock().push(Seen { connection, body });
+        let method = head.split(' ').next().unwrap_or_default().to_owned();
+        state.seen.lock().push(Seen {
+            connection,
+            method,
+            body,
+        });
         if head.to_ascii_lowercase().contains("\r\nupgrade: websocket") {
             return echo(stream).await;
         }
