@@ -240,28 +240,7 @@ impl ProxyHttp for Ingress {
     async fn upstream_peer(&self, session: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
         request.attempts += 1;
         if request.attempts > 1 {
-            if let Some(permit) = request.broken.take() {
-                if !outcome::goes_elsewhere(&permit, request).await {
-                    return Error::e_explain(ErrorType::ConnectionClosed, "its sandbox ended with it")
-                        .map_err(Error::into_up);
-                }
-                request.permit = Some(permit);
-            }
-            self.parts.metrics.retries.inc();
-            if let Some(permit) = request.permit.take() {
-                permit.give_up();
-            }
-            match self.admit_unless_gone(request).await {
-                Some(Ok(permit)) => request.permit = Some(permit),
-                Some(Err(refusal)) => {
-                    request.refusal = Some(refusal);
-                    return Error::e_explain(ErrorType::HTTPStatus(refusal.reason.status()), refusal.reason.code());
-                }
-                None => {
-                    let gone = "the client left while it waited";
-                    return Error::e_explain(ErrorType::ConnectionClosed, gone).map_err(Error::into_down);
-                }
-            }
+            self.admit_again(request).await?;
         }
         match &request.permit {
             Some(permit) => {

@@ -52,7 +52,7 @@ impl Pool {
             };
             match next {
                 Asking::Idle => return,
-                Asking::Asking { .. } => self.acquire_once(&mut pause).await,
+                Asking::UnderWay { .. } => self.acquire_once(&mut pause).await,
                 Asking::Pausing => self.line.pause(pause.pause()).await,
             }
         }

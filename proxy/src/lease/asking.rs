@@ -14,7 +14,7 @@ pub(super) enum Asking {
     #[default]
     Idle,
     /// It asks, or is about to.
-    Asking { again: Again },
+    UnderWay { again: Again },
     /// Somebody waits whom the last answer did not help: it asks again in a moment.
     Pausing,
 }
@@ -36,19 +36,19 @@ impl Asking {
     pub(super) fn somebody_waits(&mut self, first: bool) -> bool {
         let (next, begins) = match *self {
             Self::Idle => (Again::AtOnceIfWaited, true),
-            Self::Asking { again } if first => (again.max(Again::AtOnceIfWaited), false),
+            Self::UnderWay { again } if first => (again.max(Again::AtOnceIfWaited), false),
             // The first one ends the pause that follows an answer.
             Self::Pausing if first => (Again::AtOnceIfWaited, false),
-            Self::Asking { .. } | Self::Pausing => return false,
+            Self::UnderWay { .. } | Self::Pausing => return false,
         };
-        *self = Self::Asking { again: next };
+        *self = Self::UnderWay { again: next };
         begins
     }
 
     /// Control has to be asked although nobody may wait. Says whether a task has to begin.
     pub(super) fn news(&mut self) -> bool {
         let begins = *self == Self::Idle;
-        *self = Self::Asking { again: Again::Anyway };
+        *self = Self::UnderWay { again: Again::Anyway };
         begins
     }
 
@@ -56,10 +56,10 @@ impl Asking {
     pub(super) fn next(&mut self, waited: bool) -> Self {
         let again = Again::default();
         *self = match *self {
-            Self::Asking { again: Again::Anyway } => Self::Asking { again },
+            Self::UnderWay { again: Again::Anyway } => Self::UnderWay { again },
             _ if !waited => Self::Idle,
-            Self::Asking { again: Again::IfWaited } => Self::Pausing,
-            Self::Asking { .. } | Self::Pausing => Self::Asking { again },
+            Self::UnderWay { again: Again::IfWaited } => Self::Pausing,
+            Self::UnderWay { .. } | Self::Pausing => Self::UnderWay { again },
             Self::Idle => Self::Idle,
         };
         *self

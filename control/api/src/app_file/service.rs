@@ -183,9 +183,7 @@ pub(super) fn declare(
     if let (true, Err(why)) = (table.is_present(), check_label(name)) {
         table.refuse_table(format!("{name:?} is no name of a service: it {why}"));
     }
-    let doc = "What to run; overrides the Procfile and what its image runs by itself.";
-    let command = table.optional("command", doc, limits::command);
-    let command = command.or_else(|| procfile.map(str::to_owned));
+    let command = command(table).or_else(|| procfile.map(str::to_owned));
     let doc = "Image that it runs as it is, in place of the app's.";
     let image = table
         .optional("image", doc, limits::image)
@@ -242,6 +240,11 @@ pub(super) fn declare(
         env,
         disks,
     })
+}
+
+fn command(table: &mut Table<'_, '_, '_>) -> Option<String> {
+    let doc = "What to run; overrides the Procfile and what its image runs by itself.";
+    table.optional("command", doc, limits::command)
 }
 
 fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {

@@ -355,6 +355,7 @@ fn service(command: &str) -> Service {
         drain_timeout: Duration::from_secs(10),
         health_path: None,
         read_only_root: false,
+        hedge: true,
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),
         env: BTreeMap::new(),

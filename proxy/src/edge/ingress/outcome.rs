@@ -54,6 +54,33 @@ impl Ingress {
         error
     }
 
+    /// A permit for another attempt, unless that is not worth one.
+    pub(super) async fn admit_again(&self, request: &mut Request) -> Result<()> {
+        if let Some(permit) = request.broken.take() {
+            if !goes_elsewhere(&permit, request).await {
+                return Error::e_explain(ErrorType::ConnectionClosed, "its sandbox ended with it")
+                    .map_err(Error::into_up);
+            }
+            request.permit = Some(permit);
+        }
+        self.parts.metrics.retries.inc();
+        if let Some(permit) = request.permit.take() {
+            permit.give_up();
+        }
+        match self.admit_unless_gone(request).await {
+            Some(Ok(permit)) => request.permit = Some(permit),
+            Some(Err(refusal)) => {
+                request.refusal = Some(refusal);
+                return Error::e_explain(ErrorType::HTTPStatus(refusal.reason.status()), refusal.reason.code());
+            }
+            None => {
+                let gone = "the client left while it waited";
+                return Error::e_explain(ErrorType::ConnectionClosed, gone).map_err(Error::into_down);
+            }
+        }
+        Ok(())
+    }
+
     /// Every attempt failed, or none was allowed.
     pub(super) async fn give_up(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
         let nothing = FailToProxy {
@@ -137,7 +164,7 @@ impl Ingress {
 }
 
 /// Whether a request whose connection broke, and which [`Ingress::broke_off`] found harmless to repeat, is sent elsewhere.
-pub(super) async fn goes_elsewhere(permit: &Permit, request: &mut Request) -> bool {
+async fn goes_elsewhere(permit: &Permit, request: &mut Request) -> bool {
     let ended = permit.ended().await;
     let attempted = attempted(request, request.attempts - 1);
     let verdict = again(&attempted, Failure::Broke { ended }, || permit.pay_for_loss());

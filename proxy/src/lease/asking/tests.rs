@@ -12,7 +12,7 @@ const EACH: [Asking; 5] = [
 ];
 
 const fn asks(again: Again) -> Asking {
-    Asking::Asking { again }
+    Asking::UnderWay { again }
 }
 
 /// What `change` makes of each state, and what it says.
