@@ -256,6 +256,12 @@ impl Permit {
         self.lease.ended(self.pool.slots(), WORD_LAG).await
     }
 
+    /// Whether one of these, which the request was sent to before, has ended by itself meanwhile: its word may have lagged behind.
+    pub fn has_ended<'k>(&self, mut before: impl Iterator<Item = &'k LeaseKey>) -> bool {
+        let slots = self.pool.slots();
+        before.any(|key| Ended::from_word(slots.state(*key)) == Ended::ByItself)
+    }
+
     /// Pays for sending this request elsewhere although its sandbox ended by itself; false if its service cannot.
     pub fn pay_for_loss(&self) -> bool {
         self.lease.is_loss_paid(|| {

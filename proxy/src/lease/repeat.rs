@@ -92,9 +92,10 @@ pub fn again(request: &Attempted, failure: Failure, pay: impl FnOnce() -> bool) 
         Failure::NotSent if !request.answered => Verdict::Elsewhere,
         Failure::NotSent | Failure::TimedOut => Verdict::GiveUp,
         Failure::Broke { .. } if !harmless => Verdict::GiveUp,
-        Failure::Broke {
-            ended: Ended::Stopped | Ended::Runs,
-        } => Verdict::Elsewhere,
+        Failure::Broke { ended: Ended::Stopped } => Verdict::Elsewhere,
+        // After one that ended with it, a second that breaks off is one too many, whatever its word says yet.
+        Failure::Broke { ended: Ended::Runs } if !request.took_one_down => Verdict::Elsewhere,
+        Failure::Broke { ended: Ended::Runs } => Verdict::GiveUp,
         Failure::Broke {
             ended: Ended::ByItself | Ended::Unknown,
         } => match !request.took_one_down && pay() {

@@ -28,6 +28,8 @@ pub struct State {
     pub halves: AtomicUsize,
     /// One permit lets one request to `/hold` be answered.
     pub release: Semaphore,
+    /// Ends the connection of a request to `/let-go`, unanswered.
+    pub let_go: Notify,
     /// Ends the streams of `/events` and the bodies of `/partial`.
     pub finish: Notify,
 }
@@ -56,6 +58,7 @@ impl App {
             open: AtomicUsize::new(0),
             halves: AtomicUsize::new(0),
             release: Semaphore::new(0),
+            let_go: Notify::new(),
             finish: Notify::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -138,6 +141,7 @@ async fn serve(mut stream: TcpStream, state: &State, connection: usize) {
                 state.release.acquire().await.unwrap().forget();
                 answer(&mut stream, &state.name).await
             }
+            "/let-go" => return state.let_go.notified().await,
             // As an app that crashes: the first request of each connection is served, so that it is kept.
             "/break" => return,
             "/events" => return events(&mut stream, state).await,

@@ -68,6 +68,22 @@ async fn f14_one_whose_sandboxes_were_stopped_goes_on_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f14_an_end_that_is_told_late_counts_all_the_same() {
+    let (stage, apps) = three().await;
+    let address = stage.address();
+    // The app closes the connection, and its word says nothing until a second one has the request.
+    let request = tokio::spawn(async move { ask(address, &get(HOST, "/let-go")).await.status });
+    let first = taken(&apps, &[0; 3]).await;
+    let before = counts(&apps);
+    apps[first].0.state.let_go.notify_one();
+    let second = taken(&apps, &before).await;
+    stage.advance(apps[first].1, State::Dead);
+    apps[second].0.state.let_go.notify_one();
+    assert_eq!(request.await.unwrap(), 502);
+    assert_eq!(counts(&apps).iter().sum::<usize>(), 2, "the third one never saw it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f14_requests_that_end_sandboxes_are_not_repeated_for_ever() {
     let (stage, mut apps) = three().await;
     for round in 0..3 {

@@ -2,7 +2,7 @@
 
 use super::{Ingress, Request, answer};
 use crate::edge::upstream::LOCAL_FAULT;
-use crate::lease::{Attempted, Ended, Failure, Permit, Verdict, again};
+use crate::lease::{Attempted, Ended, Failure, Permit, Tried, Verdict, again};
 use crate::refusal::{Reason, Refusal};
 use miren_loader::State;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -166,6 +166,12 @@ impl Ingress {
 /// Whether a request whose connection broke, and which [`Ingress::broke_off`] found harmless to repeat, is sent elsewhere.
 async fn goes_elsewhere(permit: &Permit, request: &mut Request) -> bool {
     let ended = permit.ended().await;
+    let Tried { any, refused, .. } = &request.tried;
+    // Those that nobody answered at had ended before.
+    let before = any
+        .iter()
+        .filter(|key| **key != permit.lease().key && !refused.contains(key));
+    request.tried.took_one_down |= permit.has_ended(before);
     let attempted = attempted(request, request.attempts - 1);
     let verdict = again(&attempted, Failure::Broke { ended }, || permit.pay_for_loss());
     request.tried.took_one_down |= verdict == Verdict::ElsewhereOnce;
