@@ -18,6 +18,7 @@ use crate::routing::Routing;
 use crate::store::{Guarded, Store};
 use miren_api::lease::RENEW_INTERVAL;
 use miren_api::routing::SandboxHint;
+use miren_gate::Gate;
 use miren_loader::Transition;
 use miren_sandbox::{Known, SandboxChange};
 use std::sync::Arc;
@@ -44,6 +45,21 @@ pub enum Phase {
     Quiescing,
 }
 
+/// What is asked of control and counted until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// What begins something.
+    Change,
+}
+
+impl miren_gate::Class for Asked {
+    const ALL: &'static [Self] = &[Self::Change];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// What control is made of.
 pub struct Parts {
     pub store: Arc<dyn Store>,
@@ -61,6 +77,8 @@ pub struct Control {
     pub apps: Arc<Apps>,
     pub artifacts: Artifacts,
     pub phase: watch::Sender<Phase>,
+    /// Closed when nothing new is taken: whatever was let in before is counted by it.
+    pub asked: Gate<Asked>,
     /// Ends streams and background work.
     pub ending: CancellationToken,
 }
@@ -94,6 +112,7 @@ impl Control {
             apps,
             artifacts: parts.artifacts,
             phase: watch::Sender::new(Phase::Starting),
+            asked: Gate::new(0),
             ending: CancellationToken::new(),
         };
         Ok((Arc::new(control), known))
@@ -152,8 +171,13 @@ impl Control {
         }
     }
 
-    /// Takes no more changes.
+    /// Takes no more changes. The gate is closed before the phase says so: who reads it finds no change let in later.
     pub fn quiesce(&self) {
+        let closed = self.asked.close();
+        if closed.is_first() {
+            let changes = closed.counts().of(Asked::Change);
+            tracing::info!(changes, "nothing new is taken; what is under way goes on");
+        }
         self.phase.send_replace(Phase::Quiescing);
     }
 }

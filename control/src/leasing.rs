@@ -56,6 +56,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
                 ttl_ms: millis(LEASE_TTL),
                 answer: found.answer,
                 identity: Some(apps.world.identity()),
+                hedge: pool.hedge,
             });
         }
         // One that was only replaced too often is there again within seconds: that is waited for.

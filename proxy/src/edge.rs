@@ -24,8 +24,6 @@ mod ingress;
 mod listener;
 mod upstream;
 
-/// Attempts after which a request that was sent, and broke off, is not sent again; the first one included.
-const ATTEMPTS: usize = 3;
 /// Attempts when nothing was sent, since no sandbox accepted the connection: each is on another lease, or waits for one.
 const CONNECTS: usize = 8;
 

@@ -1,8 +1,6 @@
 //! What is still under way, so that the proxy knows when it may go: connections, requests and tunnels.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tokio::sync::Notify;
+use miren_gate::Permit;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,64 +13,65 @@ pub enum Class {
     Request = 2,
     /// A connection that was upgraded.
     Tunnel = 3,
+    /// The listeners: what they accept is counted in as theirs, until they stop.
+    Listening = 4,
 }
 
-/// The counts.
-#[derive(Debug, Default)]
-pub struct Gate {
-    counts: [AtomicUsize; 4],
-    closing: AtomicBool,
-    emptied: Notify,
+impl miren_gate::Class for Class {
+    const ALL: &'static [Self] = &[
+        Self::Connection,
+        Self::Fresh,
+        Self::Request,
+        Self::Tunnel,
+        Self::Listening,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// One thing counted in; dropping it counts it out.
+pub type Held = Permit<Class>;
+
+/// The counts. What comes in while it is closed is still served, and counted: as coming of the listeners, which hold a permit.
 #[derive(Debug)]
-pub struct Held {
-    gate: Arc<Gate>,
-    class: Class,
+pub struct Gate {
+    gate: miren_gate::Gate<Class>,
+    listening: Held,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let gate = miren_gate::Gate::new(0);
+        let listening = gate.enter(Class::Listening);
+        let listening = listening.unwrap_or_else(|closed| unreachable!("nobody else has it: {closed}"));
+        Self { gate, listening }
+    }
 }
 
 impl Gate {
     /// Counts one thing in.
-    pub fn enter(self: &Arc<Self>, class: Class) -> Held {
-        self.counts[class as usize].fetch_add(1, Ordering::SeqCst);
-        Held {
-            gate: Arc::clone(self),
-            class,
-        }
+    pub fn enter(&self, class: Class) -> Held {
+        self.listening.also(class)
     }
 
-    /// The proxy was told to stop. What comes in is still served, and counted.
+    /// The proxy was told to stop.
     pub fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.gate.close();
     }
 
     /// Whether connections should not be kept any more.
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
+        self.gate.is_closed()
     }
 
     pub fn count(&self, class: Class) -> usize {
-        self.counts[class as usize].load(Ordering::SeqCst)
+        usize::try_from(self.gate.count(class)).unwrap_or(usize::MAX)
     }
 
-    /// Waits until nothing of this class is left.
+    /// Waits until it is closed and nothing of this class is left.
     pub async fn empty(&self, class: Class) {
-        loop {
-            let mut emptied = std::pin::pin!(self.emptied.notified());
-            emptied.as_mut().enable();
-            if self.count(class) == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.gate.counts[self.class as usize].fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.gate.emptied.notify_waiters();
-        }
+        self.gate.closed().await.empty(class).await;
     }
 }

@@ -23,12 +23,14 @@ use store::Kept;
 use tokio::sync::{Notify, mpsc};
 
 mod acquire;
+mod asking;
 mod conns;
 mod entry;
 mod keep;
 mod pool;
 mod queue;
 mod renew;
+mod repeat;
 mod stall;
 mod store;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use conns::{Conn, ConnSet};
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
 pub use pool::{Pool, Tried, Waited, Waiter};
+pub use repeat::{Attempted, Ended, Failure, Verdict, again};
 pub use store::LeaseStore;
 
 /// How often the demand is counted again when requests moved meanwhile.

@@ -56,6 +56,8 @@ pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
     if options.wants(Pass::Kernel) {
         println!("test: everything, with the fast path in the kernel");
         timing.step("tests: everything", || cargo_test(options, "kernel", &[], None))?;
+        println!("test: every interleaving of a few threads");
+        timing.step("tests: interleavings", || interleavings(options))?;
     }
     if options.wants(Pass::Containerd) {
         println!("test: sandboxes that containerd runs, and the outside view of them");
@@ -69,6 +71,24 @@ pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
         timing.step("tests: no fast path", || cargo_test(options, "off", &[BLACK_BOX], None))?;
     }
     Ok(())
+}
+
+/// Crates whose unit tests try every interleaving where `loom` is set.
+const MODELLED: &[&str] = &["miren-gate"];
+
+/// Builds to a folder of its own: with another set of flags cargo would build the whole workspace again, there and back.
+fn interleavings(options: &Options) -> Result<()> {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--release", "--no-fail-fast", "--lib"]);
+    cargo.args(MODELLED.iter().flat_map(|name| ["--package", name]));
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    cargo
+        .env("RUSTFLAGS", format!("{flags} --cfg loom").trim())
+        .env("CARGO_TARGET_DIR", command::target_dir().join("loom"));
+    if let Some(filter) = &options.filter {
+        cargo.args(["--", filter]);
+    }
+    execute(&mut cargo)
 }
 
 /// Tests at once, however many cores there are: each node attaches its connect hook to the root cgroup, where the kernel

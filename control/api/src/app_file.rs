@@ -23,6 +23,7 @@ pub use limits::{
     check_variable,
 };
 pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service, command_line};
+pub(crate) use service::{hedged, is_hedged};
 
 /// Where an app's settings are, seen from its folder.
 pub const APP_FILE: &str = ".miren/app.toml";

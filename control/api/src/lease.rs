@@ -1,5 +1,6 @@
 //! Leases: a proxy's time-limited right to send requests to one sandbox generation, and the demand it reports.
 
+use crate::app_file::{hedged, is_hedged};
 use crate::id::{PoolId, SandboxId, VersionId};
 use crate::identity::Identity;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,9 @@ pub struct AcquireResponse {
     /// Whose leases these are; none from a control of an earlier release.
     #[serde(default)]
     pub identity: Option<Identity>,
+    /// Whether a request that only reads may be asked of another sandbox when its own is silent for long.
+    #[serde(default = "hedged", skip_serializing_if = "is_hedged")]
+    pub hedge: bool,
 }
 
 /// A lease a proxy holds, and what it makes of it.

@@ -6,11 +6,13 @@ use crate::config::NodeConfig;
 use crate::logs::{self, Dropped};
 use crate::network::{Network, NoPlace, Places};
 use crate::order::{SandboxChange, StartOrder};
+use crate::outlet::Uses;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 use miren_api::id::SandboxId;
+use miren_gate::Gate;
 use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -22,7 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// How long a helper may take to end once its sandbox has, and how often its lock is looked at: the kernel offers no
 /// event for the release of a lock.
@@ -44,8 +45,8 @@ pub(crate) struct Node {
     pub(crate) registry: Registry,
     /// Whoever boots a sandbox holds one of these.
     pub(crate) boots: Semaphore,
-    /// Whatever uses an outlet.
-    pub(crate) outlets: TaskTracker,
+    /// What the node is not removed under.
+    pub(crate) uses: Gate<Uses>,
     places: Mutex<Places>,
     /// By sandboxes that are gone.
     dropped: Mutex<Dropped>,
@@ -80,7 +81,7 @@ impl Node {
             volumes: parts.volumes,
             registry: Registry::new(),
             boots,
-            outlets: TaskTracker::new(),
+            uses: Gate::new(0),
             places: Mutex::new(places),
             dropped: Mutex::default(),
             changes: parts.changes,

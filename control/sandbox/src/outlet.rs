@@ -4,11 +4,11 @@
 
 use crate::bundle::resolvers;
 use crate::node::Node;
+use miren_gate::Permit;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Begins the names of outlets, which no sandbox's does.
 const PREFIX: &str = "outlet-";
@@ -24,6 +24,20 @@ pub struct Outlet {
     held: Option<Held>,
 }
 
+/// What uses a node and is no sandbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Uses {
+    Outlet,
+}
+
+impl miren_gate::Class for Uses {
+    const ALL: &'static [Self] = &[Self::Outlet];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// What it takes from the node.
 struct Held {
     node: Arc<Node>,
@@ -31,11 +45,13 @@ struct Held {
     slot: u32,
     runtime: Handle,
     /// The node is not removed before this is dropped.
-    token: TaskTrackerToken,
+    used: Permit<Uses>,
 }
 
 impl Outlet {
     pub(crate) async fn open(node: &Arc<Node>) -> Result<Self, String> {
+        let used = node.uses.enter(Uses::Outlet);
+        let used = used.map_err(|_| "the node is being removed".to_owned())?;
         let name = format!("{PREFIX}{:016x}", rand::random::<u64>());
         let (slot, address) = node.take_place().map_err(|full| full.to_string())?;
         let network = node.network.namespace(&name);
@@ -48,7 +64,7 @@ impl Outlet {
                 name: name.clone(),
                 slot,
                 runtime: Handle::current(),
-                token: node.outlets.token(),
+                used,
             }),
         };
         // From here on a failure takes away what there is.
@@ -76,6 +92,6 @@ impl Held {
             tracing::warn!(name = self.name, why, "what a build used stays until the next start");
         }
         self.node.give_back_place(self.slot);
-        drop(self.token);
+        drop(self.used);
     }
 }

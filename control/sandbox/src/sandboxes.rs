@@ -12,7 +12,7 @@ use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
 use crate::order::{Known, SandboxChange, StartOrder};
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, Uses};
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
@@ -202,8 +202,7 @@ impl Sandboxes {
     /// outlets are waited for.
     pub async fn remove_node(&self) -> Result<(), OpenError> {
         let node = self.node();
-        node.outlets.close();
-        node.outlets.wait().await;
+        node.uses.close().empty(Uses::Outlet).await;
         node.stop();
         node.network.remove().await?;
         node.runtime.forget_node().await.map_err(OpenError::Runtime)?;

@@ -43,6 +43,8 @@ pub struct PoolView {
     pub pool: Pool,
     /// Concurrent requests one of its sandboxes takes.
     pub capacity: u32,
+    /// Whether its requests that only read may be asked of two of its sandboxes.
+    pub hedge: bool,
     /// Why its last sandbox died too early.
     pub last_failure: Option<String>,
 }
@@ -167,6 +169,7 @@ fn pool_view(state: &AppState, record: &PoolRecord, faults: &NodeFaults, now: Ti
             node_fault: faults.of(&record.id).map(|met| met.told()),
         },
         capacity: pool::capacity(record),
+        hedge: record.spec.hedge,
         last_failure: record.crash.last_reason.clone(),
     }
 }

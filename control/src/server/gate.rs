@@ -3,7 +3,7 @@
 use super::Server;
 use super::refusal::Refusal;
 use crate::config::ProxyUser;
-use crate::control::Phase;
+use crate::control::{Asked, Phase};
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::Method;
@@ -89,14 +89,15 @@ pub async fn admit(
         let remedy = "run it as root, or as the user that control runs as";
         return Err(ApiError::new(ErrorCode::Forbidden, message).remedy(remedy).into());
     }
-    let phase = *server.control.phase.borrow();
-    match phase {
-        Phase::Active => {}
-        Phase::Starting if !changes_something(request.method()) => {}
-        Phase::Quiescing if !begins_something(request.method(), path) => {}
-        Phase::Starting => return Err(not_now(ErrorCode::Starting, "control is still taking over what runs")),
-        Phase::Quiescing => return Err(not_now(ErrorCode::Draining, "control is stopping")),
+    let control = &server.control;
+    let starting = *control.phase.borrow() == Phase::Starting;
+    if starting && changes_something(request.method()) {
+        return Err(not_now(ErrorCode::Starting, "control is still taking over what runs"));
     }
+    let entered = begins_something(request.method(), path).then(|| control.asked.enter(Asked::Change));
+    let _counted = entered
+        .transpose()
+        .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
     Ok(next.run(request).await)
 }
 

@@ -320,3 +320,18 @@ async fn r6_a_proxy_that_renews_nothing_loses_its_share_after_the_ttl_and_the_ot
     assert_eq!(tells.try_recv().unwrap().proxy, "first");
     assert_eq!((renew(), desk.holders(key)), (10, 1));
 }
+
+#[tokio::test]
+async fn f16_a_proxy_is_told_which_services_are_asked_once_only() {
+    let node = Node::start().await;
+    for (app, setting, wanted) in [
+        ("usual", "", true),
+        ("shop", "hedge = false\n", false),
+        ("said", "hedge = true\n", true),
+    ] {
+        let deploy = node.succeed(app, &format!("{}{setting}", web("./one"))).await;
+        let request = ask("proxy", &deploy.version.unwrap(), 1, 10_000);
+        let held: AcquireResponse = node.client.post("/v1/leases/acquire", &request).await.unwrap();
+        assert_eq!(held.hedge, wanted, "{app}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::Rules;
 use super::answer::REQUEST_ID;
 use crate::refusal::Reason;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use miren_api::host;
 use pingora::http::RequestHeader;
 use pingora_core::Result;
@@ -41,14 +41,15 @@ pub(super) fn is_websocket(head: &RequestHeader) -> bool {
         .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Whether a request may be sent twice: that changes nothing more than once, and there is no body to have again.
-pub(super) fn is_repeatable(head: &RequestHeader) -> bool {
+/// Whether a request may be asked of another sandbox while the first may still act on it: it only reads, and there is no body to
+/// have again.
+pub(super) fn is_hedged(head: &RequestHeader) -> bool {
     let has_body = head.headers.contains_key(header::TRANSFER_ENCODING)
         || head
             .headers
             .get(header::CONTENT_LENGTH)
             .is_some_and(|length| length != "0");
-    head.method.is_idempotent() && !has_body && !is_websocket(head)
+    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !has_body && !is_websocket(head)
 }
 
 /// The id of a request: its own if the peer is trusted, else a new one.

@@ -45,6 +45,8 @@ pub(super) struct Request {
     /// How long its sandbox may take to begin an answer.
     first_byte: Duration,
     permit: Option<Permit>,
+    /// Of the sandbox whose connection broke last, until it is decided what that means.
+    broken: Option<Permit>,
     conn: Option<Arc<Conn>>,
     tried: Tried,
     attempts: usize,
@@ -69,6 +71,7 @@ impl Request {
             pool: None,
             first_byte: Duration::ZERO,
             permit: None,
+            broken: None,
             conn: None,
             tried: Tried::default(),
             attempts: 0,
@@ -186,6 +189,7 @@ impl Ingress {
             conn.answered();
         }
         request.permit = None;
+        request.broken = None;
         if request.tunnel.take().is_some() {
             self.parts.metrics.tunnels.dec();
         }
@@ -216,7 +220,7 @@ impl ProxyHttp for Ingress {
             session.set_keepalive(None);
             return self.refuse(session, reason.into(), request).await;
         }
-        request.tried.repeatable = head::is_repeatable(session.req_header());
+        request.tried.hedge = head::is_hedged(session.req_header());
         if session.req_header().uri.path() == HEALTH_PATH {
             request.status = 200;
             answer::text(session, "ok\n", &request.id).await?;
@@ -236,21 +240,7 @@ impl ProxyHttp for Ingress {
     async fn upstream_peer(&self, session: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
         request.attempts += 1;
         if request.attempts > 1 {
-            self.parts.metrics.retries.inc();
-            if let Some(permit) = request.permit.take() {
-                permit.give_up();
-            }
-            match self.admit_unless_gone(request).await {
-                Some(Ok(permit)) => request.permit = Some(permit),
-                Some(Err(refusal)) => {
-                    request.refusal = Some(refusal);
-                    return Error::e_explain(ErrorType::HTTPStatus(refusal.reason.status()), refusal.reason.code());
-                }
-                None => {
-                    let gone = "the client left while it waited";
-                    return Error::e_explain(ErrorType::ConnectionClosed, gone).map_err(Error::into_down);
-                }
-            }
+            self.admit_again(request).await?;
         }
         match &request.permit {
             Some(permit) => {
@@ -285,7 +275,7 @@ impl ProxyHttp for Ingress {
         }
         request.conn = upstream::conn(digest);
         if let Some(conn) = &request.conn {
-            let movable = request.attempts == 1 && request.tried.repeatable;
+            let movable = request.attempts == 1 && request.tried.hedge;
             conn.ask(request.first_byte, movable);
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! How a pool asks control for leases: one request at a time, which carries the demand, as long as somebody waits.
 
+use super::asking::Asking;
 use super::entry::Lease;
 use super::pool::Pool;
 use crate::control::{Acquire, Backoff};
@@ -22,34 +23,37 @@ const SNAPSHOT_DELAY: Duration = Duration::from_secs(2);
 impl Pool {
     /// Makes sure that somebody asks control.
     pub(super) fn start_acquiring(self: &Arc<Self>) {
-        if !self.acquiring.swap(true, Ordering::SeqCst) {
-            miren_log::spawn("asking for leases", Arc::clone(self).acquire());
-        } else if self.queue.len() == 1 {
-            // The first to wait ends the pause that follows an answer.
-            self.nudge.notify_one();
-        }
+        let first = self.queue.len() == 1;
+        let begins = self.line.change(|asking| asking.somebody_waits(first));
+        self.begin_acquiring(begins);
     }
 
     /// Asks again although nobody may wait: sandboxes came or went, or may have.
     pub(super) fn refresh(self: &Arc<Self>) {
         if self.id().is_some() || self.queue.len() > 0 {
-            self.asked_to_refresh.store(true, Ordering::SeqCst);
-            self.nudge.notify_one();
-            self.start_acquiring();
+            let begins = self.line.change(Asking::news);
+            self.begin_acquiring(begins);
+        }
+    }
+
+    fn begin_acquiring(self: &Arc<Self>, begins: bool) {
+        if begins {
+            miren_log::spawn("asking for leases", Arc::clone(self).acquire());
         }
     }
 
     async fn acquire(self: Arc<Self>) {
         let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            while self.asked_to_refresh.swap(false, Ordering::SeqCst) || self.queue.len() > 0 {
-                self.acquire_once(&mut pause).await;
-            }
-            self.acquiring.store(false, Ordering::SeqCst);
-            // Whoever came between the last look and now relies on this task, unless it has started another.
-            let wanted = self.queue.len() > 0 || self.asked_to_refresh.load(Ordering::SeqCst);
-            if !wanted || self.acquiring.swap(true, Ordering::SeqCst) {
-                return;
+            let next = {
+                let mut talk = self.line.talk();
+                // With the lock held: whoever joins the queue later finds that nobody asks.
+                talk.asking.next(self.queue.len() > 0)
+            };
+            match next {
+                Asking::Idle => return,
+                Asking::UnderWay { .. } => self.acquire_once(&mut pause).await,
+                Asking::Pausing => self.line.pause(pause.pause()).await,
             }
         }
     }
@@ -68,13 +72,13 @@ impl Pool {
             },
             dropped: dropped.clone(),
         };
-        self.exchanges.fetch_add(1, Ordering::SeqCst);
+        self.line.talk().exchanges += 1;
         let result = self.shared.control.acquire(ask).await;
         self.shared.metrics.acquires.inc();
         let holds_for = |response: &AcquireResponse| self.shared.binding.holds_for(response.identity.as_ref());
         // What another table says of its slots is not about those of this one.
         let installed = result.map(|response| holds_for(&response) && self.install(response));
-        self.exchanges.fetch_add(1, Ordering::SeqCst);
+        self.line.talk().exchanges += 1;
         match installed {
             Ok(is_new) => {
                 if is_new {
@@ -86,16 +90,13 @@ impl Pool {
                 self.failed(&error).await;
             }
         }
-        if self.queue.len() > 0 {
-            // Still somebody: told again after a pause, or at once when something happened.
-            let _ = tokio::time::timeout(pause.pause(), self.nudge.notified()).await;
-        }
     }
 
     /// Takes over what control granted; says whether a lease is new.
     pub(super) fn install(&self, response: AcquireResponse) -> bool {
         *self.id.lock() = Some(response.pool);
-        self.draining.store(false, Ordering::SeqCst);
+        self.line.talk().draining = false;
+        self.hedge.store(response.hedge, Ordering::Relaxed);
         let before = self.open.load_full();
         let mut open = Vec::with_capacity(response.leases.len());
         let mut fresh = Vec::new();
@@ -123,7 +124,7 @@ impl Pool {
             lease.close();
             self.shared.finish_if_idle(lease);
         }
-        if self.retired.load(Ordering::SeqCst) || !self.shared.binding.holds() {
+        if self.line.talk().retired || !self.shared.binding.holds() {
             self.close_leases();
         }
         self.shared.changed.notify_one();
@@ -141,7 +142,7 @@ impl Pool {
     /// What an acquire that failed means for those who wait.
     async fn failed(&self, error: &ClientError) {
         let ClientError::Refused(refused) = error else {
-            self.draining.store(false, Ordering::SeqCst);
+            self.line.talk().draining = false;
             tracing::debug!(app = %self.target.app, %error, "control gives no leases now");
             return;
         };
@@ -153,7 +154,7 @@ impl Pool {
             // The snapshot that says so may be on its way: then those who wait go on to where their host leads.
             ErrorCode::NoSuchVersion => tokio::time::sleep(SNAPSHOT_DELAY).await,
             // A control that is being restarted says so too; the next one may well give leases.
-            ErrorCode::Draining if !self.draining.swap(true, Ordering::SeqCst) => {
+            ErrorCode::Draining if !self.line.says_draining_again() => {
                 tokio::time::sleep(RESTART_DELAY).await;
                 return;
             }

@@ -2,6 +2,7 @@
 
 use super::conns::ConnSet;
 use super::pool::Pool;
+use super::repeat::{Ended, WORD_LAG};
 use super::stall::{self, Silence};
 use super::wanted::{Present, Wanted};
 use crate::slots::Slots;
@@ -9,9 +10,10 @@ use miren_api::SandboxId;
 use miren_api::lease::{LeaseKey, ReleasedLease};
 use miren_loader::State;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Keys of kept connections: a number is never used again.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -37,6 +39,10 @@ pub struct Lease {
     answer: AtomicU64,
     silence: Silence,
     conns: Arc<ConnSet>,
+    /// Its sandbox may have ended.
+    told: Notify,
+    /// Whether its requests may be sent elsewhere although it ended by itself.
+    loss_paid: OnceLock<bool>,
 }
 
 impl Lease {
@@ -53,6 +59,8 @@ impl Lease {
             answer: AtomicU64::new(0),
             silence: Silence::default(),
             conns: Arc::default(),
+            told: Notify::new(),
+            loss_paid: OnceLock::new(),
         }
     }
 
@@ -112,6 +120,8 @@ impl Lease {
         if was_open {
             self.wanted.fewer(count(uses));
         }
+        // Also when it was closed before: draining, say, and ended now.
+        self.told.notify_waiters();
         was_open
     }
 
@@ -154,9 +164,29 @@ impl Lease {
 
     /// Whether a request had better go elsewhere: its sandbox answered nothing lately. After a rest it is tried with one
     /// request at a time, and only with such as could still go elsewhere.
-    pub(super) fn is_avoided(&self, repeatable: bool) -> bool {
+    pub(super) fn is_avoided(&self, hedge: bool) -> bool {
         let silence = &self.silence;
-        silence.is_suspect() && (!repeatable || self.in_flight() > 0 || silence.rests(stall::now_us()))
+        silence.is_suspect() && (!hedge || self.in_flight() > 0 || silence.rests(stall::now_us()))
+    }
+
+    /// What became of its sandbox, of which a connection broke. While the word says that it runs, it is waited for until somebody
+    /// looks at the lease, for `lag` at most.
+    pub(super) async fn ended(&self, slots: &Slots, lag: Duration) -> Ended {
+        let mut told = std::pin::pin!(self.told.notified());
+        told.as_mut().enable();
+        let ended = || Ended::from_word(slots.state(self.key));
+        match ended() {
+            Ended::Runs => {
+                let _ = tokio::time::timeout(lag, told).await;
+                ended()
+            }
+            known => known,
+        }
+    }
+
+    /// Whether what ended it by itself, or was on it when it did, is sent elsewhere: paid for once, by the first who asks.
+    pub(super) fn is_loss_paid(&self, pay: impl FnOnce() -> bool) -> bool {
+        *self.loss_paid.get_or_init(pay)
     }
 
     /// Requests it may be used for at a time: none once it is closed.
@@ -210,6 +240,7 @@ impl Permit {
         let now = stall::now_us();
         self.lease.silence.answered(now);
         self.pool.pace.note(took, now);
+        self.pool.losses.earn();
     }
 
     /// The request goes on, to another sandbox, which may be of another target.
@@ -218,6 +249,29 @@ impl Permit {
         drop(self);
         // Between the two: whoever counts it at this target and at the next sees that something moved.
         pool.moves();
+    }
+
+    /// What became of the sandbox after its connection broke: at once, or within [`WORD_LAG`] where its word says nothing yet.
+    pub async fn ended(&self) -> Ended {
+        self.lease.ended(self.pool.slots(), WORD_LAG).await
+    }
+
+    /// Whether one of these, which the request was sent to before, has ended by itself meanwhile: its word may have lagged behind.
+    pub fn has_ended<'k>(&self, mut before: impl Iterator<Item = &'k LeaseKey>) -> bool {
+        let slots = self.pool.slots();
+        before.any(|key| Ended::from_word(slots.state(*key)) == Ended::ByItself)
+    }
+
+    /// Pays for sending this request elsewhere although its sandbox ended by itself; false if its service cannot.
+    pub fn pay_for_loss(&self) -> bool {
+        self.lease.is_loss_paid(|| {
+            let paid = self.pool.losses.spend();
+            if !paid {
+                tracing::warn!(sandbox = %self.lease.sandbox, app = %self.pool.target.app,
+                    "ended by itself, as too many did: its requests are not sent to another, which they may end as well");
+            }
+            paid
+        })
     }
 
     /// Where the sandbox is now; `None` when its slot belongs to another generation.

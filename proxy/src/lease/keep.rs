@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 /// How often every word is looked at, should a hint have been lost, and how exact time limits on answers are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often stalled requests are looked for: half the least silence that counts as a stall.
-const STALL_INTERVAL: Duration = Duration::from_millis(25);
+/// How often stalled requests are looked for: a fifth of the least silence that counts as a stall.
+const STALL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Least time between two writes of the leases: changes in between are written together.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,13 +1,16 @@
 //! The leases of one target: which of them takes the next request, and who waits when none has room.
 
+use super::asking::Line;
 use super::entry::{Lease, Permit};
 use super::queue::{Queue, Ticket};
+use super::repeat::Losses;
 use super::stall::{self, Pace};
 use super::wanted::Wanted;
 use super::{LeaseKey, Shared};
 use crate::metrics::PoolMetrics;
 use crate::refusal::{Reason, Refusal};
 use crate::routing::{Served, Target};
+use crate::slots::Slots;
 use arc_swap::ArcSwap;
 use miren_api::PoolId;
 use miren_api::lease::Demand;
@@ -15,9 +18,9 @@ use miren_loader::State;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The leases of one (version, service).
@@ -26,26 +29,19 @@ pub struct Pool {
     pub target: Arc<Target>,
     pub metrics: PoolMetrics,
     pub(super) pace: Pace,
+    pub(super) losses: Losses,
     pub(super) shared: Arc<Shared>,
     pub(super) open: ArcSwap<Vec<Arc<Lease>>>,
     pub(super) queue: Queue,
+    /// Whether control says that its requests may be asked of two sandboxes.
+    pub(super) hedge: AtomicBool,
     /// Requests that are there, waiting or in flight.
     pub(super) wanted: Arc<Wanted>,
     pub(super) id: Mutex<Option<PoolId>>,
     /// Leases found to be of no use, to be told to control.
     pub(super) dropped: Mutex<Vec<LeaseKey>>,
-    /// No route leads here any more.
-    pub(super) retired: AtomicBool,
-    /// Whether control's last word was that it is draining.
-    pub(super) draining: AtomicBool,
-    /// Whether a task asks control for leases.
-    pub(super) acquiring: AtomicBool,
-    /// Whether that task should ask once although nobody waits.
-    pub(super) asked_to_refresh: AtomicBool,
-    /// Ends its pause.
-    pub(super) nudge: Notify,
-    /// Acquires begun and answered together: odd while one is under way.
-    pub(super) exchanges: AtomicU64,
+    /// To control.
+    pub(super) line: Line,
 }
 
 /// How waiting for room ended.
@@ -68,8 +64,10 @@ pub struct Tried {
     pub any: Vec<LeaseKey>,
     /// Those where nobody accepted the connection: there is no use in trying again at once.
     pub refused: Vec<LeaseKey>,
-    /// Whether the request may be sent again even if it was received.
-    pub repeatable: bool,
+    /// Whether it may be asked of another sandbox while the first may still act on it: it only reads, and can be had again.
+    pub hedge: bool,
+    /// Whether a sandbox ended by itself with it.
+    pub took_one_down: bool,
 }
 
 /// What a waiting request brings along.
@@ -86,6 +84,8 @@ impl Pool {
         Self {
             metrics: shared.metrics.pool(target.app.as_str()),
             pace: Pace::default(),
+            losses: Losses::default(),
+            hedge: AtomicBool::new(true),
             queue: Queue::new(shared.limits.requests, shared.limits.bytes),
             wanted: Arc::default(),
             target,
@@ -93,12 +93,7 @@ impl Pool {
             open: ArcSwap::default(),
             id: Mutex::default(),
             dropped: Mutex::default(),
-            retired: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            acquiring: AtomicBool::new(false),
-            asked_to_refresh: AtomicBool::new(false),
-            nudge: Notify::new(),
-            exchanges: AtomicU64::new(0),
+            line: Line::default(),
         }
     }
 
@@ -168,7 +163,7 @@ impl Pool {
     fn take(&self, tried: &Tried, never: &[LeaseKey]) -> Option<Arc<Lease>> {
         let open = self.open.load();
         if tried.any.is_empty() {
-            return self.take_among(&open, tried.repeatable);
+            return self.take_among(&open, tried.hedge);
         }
         let without = |keys: &[LeaseKey]| -> Vec<_> {
             open.iter()
@@ -178,19 +173,19 @@ impl Pool {
         };
         let others = without(&tried.any);
         if others.is_empty() {
-            self.take_among(&without(never), tried.repeatable)
+            self.take_among(&without(never), tried.hedge)
         } else {
-            self.take_among(&others, tried.repeatable)
+            self.take_among(&others, tried.hedge)
         }
     }
 
-    fn take_among(&self, leases: &[Arc<Lease>], repeatable: bool) -> Option<Arc<Lease>> {
+    fn take_among(&self, leases: &[Arc<Lease>], hedge: bool) -> Option<Arc<Lease>> {
         let preferred = match leases {
             [] => return None,
             [only] => return self.try_lease(only),
             many => less_loaded_of_two(many),
         };
-        let answering = |lease: &&Arc<Lease>| !lease.is_avoided(repeatable);
+        let answering = |lease: &&Arc<Lease>| !lease.is_avoided(hedge);
         let preferred = std::iter::once(preferred).filter(answering);
         let others = leases.iter().filter(answering);
         // One that is avoided is better than none: it may be that the whole service is slow.
@@ -200,6 +195,9 @@ impl Pool {
 
     /// Takes requests that can go elsewhere away from sandboxes that have stalled.
     pub(super) fn move_stuck(&self, now: Instant) {
+        if !self.hedges() {
+            return;
+        }
         let open = self.open.load();
         let [_, _, ..] = open.as_slice() else { return };
         let Some(patience) = self.pace.patience() else { return };
@@ -240,6 +238,14 @@ impl Pool {
         self.shared.moves();
     }
 
+    pub(super) fn hedges(&self) -> bool {
+        self.hedge.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.shared.slots
+    }
+
     pub(super) fn state_of(&self, lease: &Lease) -> Option<State> {
         self.shared.slots.state(lease.key)
     }
@@ -272,7 +278,7 @@ impl Pool {
 
     /// No route leads here any more: requests in flight go on, no other is let in.
     pub(super) fn close(&self) {
-        self.retired.store(true, Ordering::SeqCst);
+        self.line.talk().retired = true;
         self.close_leases();
     }
 

@@ -6,7 +6,6 @@ use super::{LeaseKey, Leases};
 use miren_api::lease::{AcquireResponse, HeldLease, RENEW_INTERVAL, RenewResponse};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Leases {
     /// Renews at times, and at once when control is there again; then every pool asks for what is new.
@@ -39,15 +38,14 @@ impl Leases {
             return;
         }
         let pools: Vec<Arc<Pool>> = self.pools.load().values().cloned().collect();
-        let before: Vec<u64> = pools.iter().map(|pool| pool.exchanges.load(Ordering::SeqCst)).collect();
+        let before: Vec<u64> = pools.iter().map(|pool| pool.line.talk().exchanges).collect();
         match self.shared.control.renew(held, demand).await {
             Ok(answer) if !binding.holds_for(answer.identity.as_ref()) => {}
             Ok(answer) => {
                 self.apply(&answer, &pools);
                 // Two answers about the same leases, and no telling which is the newer one: it is asked for again.
                 let with = pools.iter().zip(before);
-                let crossed =
-                    with.filter(|(pool, before)| before % 2 == 1 || pool.exchanges.load(Ordering::SeqCst) != *before);
+                let crossed = with.filter(|(pool, before)| before % 2 == 1 || pool.line.talk().exchanges != *before);
                 crossed.for_each(|(pool, _)| pool.refresh());
             }
             Err(error) => tracing::debug!(%error, "leases could not be renewed; RUNNING sandboxes go on serving"),
@@ -103,6 +101,7 @@ impl Pool {
             version: self.target.version.clone(),
             service: self.target.service.clone(),
             leases: leases.map(|lease| lease.granted()).collect(),
+            never_twice: !self.hedges(),
         })
         .filter(|kept| !kept.leases.is_empty())
     }
@@ -115,6 +114,7 @@ impl Pool {
             ttl_ms: 0,
             answer: 0,
             identity: None,
+            hedge: !kept.never_twice,
         });
     }
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// No service is so quick that less silence means anything: a scheduler may take tens of milliseconds.
-const SHORTEST: Duration = Duration::from_millis(50);
+/// No service is so quick that less silence means anything: one at its processor limit is held for up to a period of that limit, 100 ms,
+/// twice in a row where it wakes late, and collectors of garbage and page faults take tens of milliseconds besides.
+const SHORTEST: Duration = Duration::from_millis(250);
 /// A service this slow is not hurried: its clients are used to waiting.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Silence is a stall after this many times the longest recent answer.

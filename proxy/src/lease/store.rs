@@ -19,6 +19,9 @@ pub(super) struct Kept {
     pub version: VersionId,
     pub service: String,
     pub leases: Vec<Lease>,
+    /// Whether a request that only reads may be asked of two sandboxes; said where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_twice: bool,
 }
 
 #[derive(Serialize, Deserialize)]

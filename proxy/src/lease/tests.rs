@@ -20,13 +20,13 @@ mod waiting;
 /// Longer than anything here takes; reached only when something is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Table {
+pub(super) struct Table {
     folder: tempfile::TempDir,
-    control: FastPath,
-    slots: Slots,
+    pub(super) control: FastPath,
+    pub(super) slots: Slots,
 }
 
-fn table() -> Table {
+pub(super) fn table() -> Table {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("slots");
     let config = FastPathConfig {
@@ -48,7 +48,7 @@ impl Table {
             .0
     }
 
-    fn lease(&self, capacity: u32) -> Lease {
+    pub(super) fn lease(&self, capacity: u32) -> Lease {
         let endpoint: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let generation = self.control.begin(0, endpoint).unwrap();
         self.control.advance(0, generation, State::Running).unwrap();
@@ -191,6 +191,7 @@ fn kept() -> Vec<Kept> {
         version: miren_api::VersionId::from_text("shop-v1"),
         service: "web".into(),
         leases: vec![lease],
+        never_twice: false,
     }]
 }
 
@@ -216,6 +217,23 @@ fn the_leases_kept_last_are_loaded_and_a_file_that_cannot_be_used_is_none() {
     }
     store.save(kept()).unwrap();
     assert_eq!(store.load(), kept(), "damage does not last");
+}
+
+#[test]
+fn f16_a_service_that_is_asked_once_only_stays_one_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LeaseStore::new(folder.path(), table().slots.table());
+    let mut kept = kept();
+    store.save(kept.clone()).unwrap();
+    let file = folder.path().join("leases");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        !text.contains("never_twice"),
+        "what releases before this one wrote: {text}"
+    );
+    kept[0].never_twice = true;
+    store.save(kept.clone()).unwrap();
+    assert_eq!(store.load(), kept);
 }
 
 #[test]

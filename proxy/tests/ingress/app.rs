@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 pub struct Seen {
     /// Which of the app's connections it came on, from 1.
     pub connection: usize,
+    pub method: String,
     pub body: usize,
 }
 
@@ -27,6 +28,8 @@ pub struct State {
     pub halves: AtomicUsize,
     /// One permit lets one request to `/hold` be answered.
     pub release: Semaphore,
+    /// Ends the connection of a request to `/let-go`, unanswered.
+    pub let_go: Notify,
     /// Ends the streams of `/events` and the bodies of `/partial`.
     pub finish: Notify,
 }
@@ -55,6 +58,7 @@ impl App {
             open: AtomicUsize::new(0),
             halves: AtomicUsize::new(0),
             release: Semaphore::new(0),
+            let_go: Notify::new(),
             finish: Notify::new(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -123,7 +127,12 @@ async fn serve(mut stream: TcpStream, state: &State, connection: usize) {
     let mut unread = Vec::new();
     while let Some((head, body)) = read_request(&mut stream, &mut unread).await {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        state.seen.lock().push(Seen { connection, body });
+        let method = head.split(' ').next().unwrap_or_default().to_owned();
+        state.seen.lock().push(Seen {
+            connection,
+            method,
+            body,
+        });
         if head.to_ascii_lowercase().contains("\r\nupgrade: websocket") {
             return echo(stream).await;
         }
@@ -132,6 +141,7 @@ async fn serve(mut stream: TcpStream, state: &State, connection: usize) {
                 state.release.acquire().await.unwrap().forget();
                 answer(&mut stream, &state.name).await
             }
+            "/let-go" => return state.let_go.notified().await,
             // As an app that crashes: the first request of each connection is served, so that it is kept.
             "/break" => return,
             "/events" => return events(&mut stream, state).await,

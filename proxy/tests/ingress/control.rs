@@ -15,7 +15,7 @@ use miren_api::lease::{
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
 use miren_api::{ApiError, ErrorCode, Identity, PoolId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub struct Inner {
     pub requests_per_lease: Option<u64>,
     /// How many leases that were at most, by version.
     pub needed: HashMap<String, usize>,
+    /// Versions whose requests are never asked of two sandboxes.
+    pub unhedged: HashSet<String>,
     pub lost: Vec<LeaseKey>,
     pub renewals: Vec<RenewRequest>,
     /// Whether renewals wait for their answer.
@@ -265,6 +267,7 @@ fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
             ttl_ms: 30_000,
             answer: 1,
             identity: inner.identity.clone(),
+            hedge: !inner.unhedged.contains(request.version.as_str()),
         })
         .into_response(),
     )

@@ -4,6 +4,7 @@ mod app;
 mod bursts;
 mod client;
 mod control;
+mod crashes;
 mod identities;
 mod kept;
 mod layers;

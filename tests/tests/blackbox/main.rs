@@ -7,6 +7,7 @@ mod builds;
 mod clocks;
 mod control_killed;
 mod cost;
+mod crash_requests;
 mod deploy_steps;
 mod deploys;
 mod disk_story;

@@ -32,12 +32,25 @@ pub struct Service {
     /// Nothing but `/tmp` and its disks can be written to. Left out where it is not asked for: the spec hash stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only_root: bool,
+    /// A request that only reads is asked of another sandbox when its own is silent for long. Left out where it is: the spec hash
+    /// stays.
+    #[serde(default = "hedged", skip_serializing_if = "is_hedged")]
+    pub hedge: bool,
     pub concurrency: Concurrency,
     pub resources: Resources,
     pub env: BTreeMap<String, String>,
     /// Absent in records of releases without disks, and left out where there are none: their spec hash stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskMount>,
+}
+
+/// What a service has that says nothing.
+pub(crate) fn hedged() -> bool {
+    true
+}
+
+pub(crate) fn is_hedged(hedge: &bool) -> bool {
+    *hedge
 }
 
 /// How many sandboxes a service gets.
@@ -118,6 +131,7 @@ impl Service {
             drain_timeout: Duration::from_secs(30),
             health_path: None,
             read_only_root: false,
+            hedge: hedged(),
             concurrency: default_concurrency(name),
             resources: Resources::default(),
             env: common.env.clone(),
@@ -169,9 +183,7 @@ pub(super) fn declare(
     if let (true, Err(why)) = (table.is_present(), check_label(name)) {
         table.refuse_table(format!("{name:?} is no name of a service: it {why}"));
     }
-    let doc = "What to run; overrides the Procfile and what its image runs by itself.";
-    let command = table.optional("command", doc, limits::command);
-    let command = command.or_else(|| procfile.map(str::to_owned));
+    let command = command(table).or_else(|| procfile.map(str::to_owned));
     let doc = "Image that it runs as it is, in place of the app's.";
     let image = table
         .optional("image", doc, limits::image)
@@ -197,6 +209,7 @@ pub(super) fn declare(
         health.optional("path", doc, limits::http_path)
     });
     let read_only_root = read_only_root(table);
+    let hedge = hedge(table);
     let disks = disks::declare(table);
     let is_single = disks.iter().any(|disk| !disk.read_only);
     let concurrency = table.table("concurrency", |table| concurrency(name, is_single, table));
@@ -221,6 +234,7 @@ pub(super) fn declare(
         drain_timeout,
         health_path,
         read_only_root,
+        hedge,
         concurrency,
         resources,
         env,
@@ -228,9 +242,20 @@ pub(super) fn declare(
     })
 }
 
+fn command(table: &mut Table<'_, '_, '_>) -> Option<String> {
+    let doc = "What to run; overrides the Procfile and what its image runs by itself.";
+    table.optional("command", doc, limits::command)
+}
+
 fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
     let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
     table.boolean("read_only_root", false, doc)
+}
+
+fn hedge(table: &mut Table<'_, '_, '_>) -> bool {
+    let doc = "A GET, HEAD or OPTIONS is asked of another sandbox when its own answers nobody for far longer than the service ever takes; \
+               `false` where even asking twice does harm.";
+    table.boolean("hedge", hedged(), doc)
 }
 
 fn port(table: &mut Table<'_, '_, '_>) -> Option<u16> {

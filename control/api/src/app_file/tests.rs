@@ -369,3 +369,20 @@ fn keys_of_other_systems_are_named_with_what_to_do() {
     let named = "[services.web]\ncommand = \"x\"\nport_name = \"main\"\nport_type = \"http\"\n";
     parse(Some(named), None).expect("an app");
 }
+
+#[test]
+fn f16_a_service_is_hedged_unless_it_says_otherwise() {
+    let hedge = |setting: &str| {
+        let text = format!("[services.web]\ncommand = \"./serve\"\n{setting}");
+        parse(Some(&text), None).unwrap().services["web"].hedge
+    };
+    assert_eq!(
+        ["", "hedge = true\n", "hedge = false\n"].map(hedge),
+        [true, true, false]
+    );
+    let wrong = refused("[services.web]\ncommand = \"./serve\"\nhedge = \"no\"\n");
+    assert!(
+        wrong.contains(":3: services.web.hedge: is a string, not true or false"),
+        "{wrong}"
+    );
+}

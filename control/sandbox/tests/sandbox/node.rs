@@ -233,6 +233,7 @@ impl TestNode {
         let drained = tokio::time::timeout(SOON, sandboxes.drained()).await;
         assert!(drained.is_ok(), "sandboxes are left: {:?}", sandboxes.cleaning_up());
         sandboxes.remove_node().await.expect("the node is removed");
+        assert!(sandboxes.outlet().await.is_err(), "of a node that is gone");
         drop(sandboxes);
         let fast_path = self.fast_path.take().expect("a daemon");
         eventually("the tasks of the daemon end", || Arc::strong_count(&fast_path) == 1).await;
@@ -355,6 +356,7 @@ fn service(command: &str) -> Service {
         drain_timeout: Duration::from_secs(10),
         health_path: None,
         read_only_root: false,
+        hedge: true,
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),
         env: BTreeMap::new(),

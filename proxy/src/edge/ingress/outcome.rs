@@ -1,8 +1,8 @@
 //! What a failed attempt means: try another sandbox, or tell the client which way it failed.
 
 use super::{Ingress, Request, answer};
-use crate::edge::ATTEMPTS;
 use crate::edge::upstream::LOCAL_FAULT;
+use crate::lease::{Attempted, Ended, Failure, Permit, Tried, Verdict, again};
 use crate::refusal::{Reason, Refusal};
 use miren_loader::State;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -26,25 +26,59 @@ impl Ingress {
                 permit.pool().drop_lease(permit.lease());
             }
         }
-        error.set_retry(true);
+        let verdict = again(&attempted(request, request.attempts), Failure::NotSent, || false);
+        error.set_retry(verdict != Verdict::GiveUp);
         error
     }
 
     /// A connection broke that had carried the request. It is sent again only if that can do no harm.
     pub(super) fn broke_off(&self, session: &Session, request: &mut Request, mut error: Box<Error>) -> Box<Error> {
-        let timed_out = request.conn.as_ref().is_some_and(|conn| conn.timed_out());
-        let again = *error.esource() == ErrorSource::Upstream
-            && !timed_out
-            && request.attempts < ATTEMPTS
-            && session.response_written().is_none()
-            && session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated();
+        let attempted = Attempted {
+            again_harmless: session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated(),
+            answered: session.response_written().is_some(),
+            ..attempted(request, request.attempts)
+        };
+        let failure = match request.conn.as_ref().is_some_and(|conn| conn.timed_out()) {
+            true => Failure::TimedOut,
+            // What became of it is looked at before the next attempt: that may take a moment.
+            false => Failure::Broke { ended: Ended::Runs },
+        };
+        let again =
+            *error.esource() == ErrorSource::Upstream && again(&attempted, failure, || false) != Verdict::GiveUp;
         if again && let Some(permit) = request.permit.take() {
             request.tried.any.push(permit.lease().key);
             request.conn = None;
+            request.broken = Some(permit);
         }
         error.set_retry(again);
         error
+    }
+
+    /// A permit for another attempt, unless that is not worth one.
+    pub(super) async fn admit_again(&self, request: &mut Request) -> Result<()> {
+        if let Some(permit) = request.broken.take() {
+            if !goes_elsewhere(&permit, request).await {
+                return Error::e_explain(ErrorType::ConnectionClosed, "its sandbox ended with it")
+                    .map_err(Error::into_up);
+            }
+            request.permit = Some(permit);
+        }
+        self.parts.metrics.retries.inc();
+        if let Some(permit) = request.permit.take() {
+            permit.give_up();
+        }
+        match self.admit_unless_gone(request).await {
+            Some(Ok(permit)) => request.permit = Some(permit),
+            Some(Err(refusal)) => {
+                request.refusal = Some(refusal);
+                return Error::e_explain(ErrorType::HTTPStatus(refusal.reason.status()), refusal.reason.code());
+            }
+            None => {
+                let gone = "the client left while it waited";
+                return Error::e_explain(ErrorType::ConnectionClosed, gone).map_err(Error::into_down);
+            }
+        }
+        Ok(())
     }
 
     /// Every attempt failed, or none was allowed.
@@ -126,6 +160,31 @@ impl Ingress {
             "request"
         );
         self.end(request);
+    }
+}
+
+/// Whether a request whose connection broke, and which [`Ingress::broke_off`] found harmless to repeat, is sent elsewhere.
+async fn goes_elsewhere(permit: &Permit, request: &mut Request) -> bool {
+    let ended = permit.ended().await;
+    let Tried { any, refused, .. } = &request.tried;
+    // Those that nobody answered at had ended before.
+    let before = any
+        .iter()
+        .filter(|key| **key != permit.lease().key && !refused.contains(key));
+    request.tried.took_one_down |= permit.has_ended(before);
+    let attempted = attempted(request, request.attempts - 1);
+    let verdict = again(&attempted, Failure::Broke { ended }, || permit.pay_for_loss());
+    request.tried.took_one_down |= verdict == Verdict::ElsewhereOnce;
+    verdict != Verdict::GiveUp
+}
+
+/// A request of which `attempts` failed, and no part was answered.
+fn attempted(request: &Request, attempts: usize) -> Attempted {
+    Attempted {
+        attempts,
+        again_harmless: true,
+        answered: false,
+        took_one_down: request.tried.took_one_down,
     }
 }
 

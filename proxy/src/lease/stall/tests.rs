@@ -15,12 +15,12 @@ fn patience_follows_the_services_own_pace_and_remembers_what_was_slow() {
     assert_eq!(pace.patience(), None, "nothing is known");
     (0..20).for_each(|_| pace.note(ms(1), 0));
     assert_eq!(pace.patience(), Some(SHORTEST));
-    pace.note(ms(100), minute);
-    assert_eq!(pace.patience(), Some(ms(200)));
+    pace.note(ms(200), minute);
+    assert_eq!(pace.patience(), Some(ms(400)));
     (0..100_000).for_each(|_| pace.note(ms(1), 4 * minute));
-    assert_eq!(pace.patience(), Some(ms(200)), "however many others there are");
+    assert_eq!(pace.patience(), Some(ms(400)), "however many others there are");
     pace.note(ms(1), 5 * minute);
-    assert_eq!(pace.patience(), Some(ms(200)), "in the window before");
+    assert_eq!(pace.patience(), Some(ms(400)), "in the window before");
     pace.note(ms(1), 10 * minute);
     assert_eq!(pace.patience(), Some(SHORTEST), "forgotten in the end");
     pace.note(ms(1_100), 11 * minute);

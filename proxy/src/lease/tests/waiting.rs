@@ -183,6 +183,7 @@ fn two_sandboxes(table: &Table) -> (Leases, [LeaseKey; 2]) {
         ttl_ms: 0,
         answer: 1,
         identity: None,
+        hedge: true,
     });
     (leases, keys)
 }
@@ -205,7 +206,8 @@ async fn f11_room_that_the_first_who_waits_may_not_use_goes_to_the_next() {
     let tried = Tried {
         any: vec![one],
         refused: vec![one],
-        repeatable: true,
+        hedge: true,
+        ..Tried::default()
     };
     let any = Tried::default();
     let (_routing, changes) = watch::channel(Served::default());
