@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 mod accept;
+mod client;
 pub mod descriptors;
 mod house;
 mod park;
 mod places;
 mod seldom;
-mod share;
 pub mod sockets;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 //! The limits and counts of all connections of some listeners: who is let in, who is told to go, and the end.
 
+use super::client::{Client, Limit};
 use super::park::Place;
 use super::places::{Cause, Entrance, Entry, Places, Turned};
 use super::seldom::Seldom;
-use super::share::{Client, Limit};
 use crate::config::{Limits, Network};
 use crate::gate::{Class, Gate};
 use crate::metrics::Metrics;
@@ -151,7 +151,7 @@ impl House {
         let _ = tokio::time::timeout(longest, freed).await;
     }
 
-    /// An entry's word was changed by its owner. True if its connection had no request before.
+    /// An entry was written by its owner. True if its connection had no request before.
     pub(super) fn turned(&self, entry: &Entry, turned: Turned) -> bool {
         if turned.was_chosen {
             self.places.lock().stays(entry);

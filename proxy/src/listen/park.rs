@@ -6,11 +6,13 @@ use crate::gate::Held;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 
 /// What ended the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub enum Next {
 pub struct Place {
     house: Arc<House>,
     entry: Arc<Entry>,
+    clock: Clock,
     /// Locked once, by the first request.
     fresh: Mutex<Option<Held>>,
     _counted: Held,
@@ -40,6 +43,7 @@ impl Place {
         Self {
             house,
             entry,
+            clock: Clock::default(),
             fresh: Mutex::new(Some(fresh)),
             _counted: counted,
         }
@@ -51,18 +55,24 @@ impl Place {
     /// The place may be needed by another from now until [`Place::begins`]: also while a head is read, [`Place::needed`] has to
     /// be heeded.
     pub async fn next(&self, stream: &TcpStream, limit: Duration) -> Next {
-        let over = self.told(|| self.house.is_over(&self.entry));
-        tokio::select! {
-            biased;
-            next = arrival(stream) => next,
-            () = over => Next::Closing,
-            () = tokio::time::sleep(limit) => Next::Silent,
-        }
+        let deadline = Instant::now() + limit;
+        let mut was_quiet = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(next) = poll_arrival(stream, was_quiet, cx) {
+                return Poll::Ready(next);
+            }
+            was_quiet = true;
+            if self.poll_told(|| self.house.is_over(&self.entry), cx).is_ready() {
+                return Poll::Ready(Next::Closing);
+            }
+            self.clock.poll(deadline, cx).map(|()| Next::Silent)
+        })
+        .await
     }
 
     /// Ready once the connection has to be closed since another needs its place; never while a request is served.
     pub async fn needed(&self) {
-        self.told(|| self.entry.is_chosen()).await;
+        poll_fn(|cx| self.poll_told(|| self.entry.is_chosen(), cx)).await;
     }
 
     /// A request has its whole head: until [`Place::ends`] the place is not taken away. No lock, but for the first request.
@@ -81,13 +91,10 @@ impl Place {
         }
     }
 
-    async fn told(&self, is_so: impl Fn() -> bool) {
-        poll_fn(|cx| {
-            // Before the look: who makes it so wakes afterwards.
-            self.entry.told.register(cx.waker());
-            if is_so() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    fn poll_told(&self, is_so: impl FnOnce() -> bool, cx: &Context<'_>) -> Poll<()> {
+        // Before the look: who makes it so wakes afterwards.
+        self.entry.told.register(cx.waker());
+        if is_so() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -97,17 +104,30 @@ impl Drop for Place {
     }
 }
 
-/// Waits for bytes, or for the end of the other side.
-async fn arrival(stream: &TcpStream) -> Next {
-    let mut was_quiet = false;
-    poll_fn(|cx| {
-        let polled = poll_arrival(stream, was_quiet, cx);
-        was_quiet = true;
-        polled
-    })
-    .await
+/// When a wait is over. It is kept for the next wait and goes on running, and is set again only when it fires before the time:
+/// each setting takes a lock of the whole runtime, and there are many requests to one end of a silence.
+#[derive(Debug, Default)]
+struct Clock(Mutex<Option<Pin<Box<Sleep>>>>);
+
+impl Clock {
+    /// Ready at the deadline.
+    fn poll(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sleep = self.0.lock();
+        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
 }
 
+/// Bytes, or the end of the other side.
 fn poll_arrival(stream: &TcpStream, was_quiet: bool, cx: &mut Context<'_>) -> Poll<Next> {
     if ready!(stream.poll_read_ready(cx)).is_err() {
         return Poll::Ready(Next::Gone);

@@ -1,6 +1,6 @@
 //! Who has a place, since when it is without a request, and who gives way to whom. Time is an argument.
 
-use super::share::{Client, Limit};
+use super::client::{Client, Limit};
 use futures_util::task::AtomicWaker;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// The word of a connection whose request is being served.
+/// [`Entry::since`] of a connection whose request is being served.
 const BUSY: u64 = 0;
-/// In a word: no request has come on it yet.
+/// A mark in it: no request has come yet.
 const FRESH: u64 = 1;
-/// In a word: it was chosen to give way.
+/// A mark in it: it was chosen to give way.
 const CHOSEN: u64 = 2;
-/// A word without a request has the time above the two marks.
+/// The time stands above the two marks.
 const MARKS: u32 = 2;
 /// One pass over all places chooses this part of them, so that a crowd pays for one pass together.
 const PART: usize = 64;
@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_nanos(500);
 #[derive(Debug)]
 pub(super) struct Entry {
     /// [`BUSY`], or since when it is without a request, and marks. Written by its owner alone, but for [`CHOSEN`].
-    word: AtomicU64,
+    since: AtomicU64,
     /// Where it stands in [`Places::open`]; written with the places locked.
     at: AtomicUsize,
     client: Option<Client>,
@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub told: AtomicWaker,
 }
 
-/// What the owner of an entry has to see to after it changed the word.
+/// What the owner of an entry has to see to after it wrote [`Entry::since`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turned {
     pub was_fresh: bool,
@@ -46,7 +46,7 @@ pub(super) struct Turned {
 impl Entry {
     fn new(client: Option<Client>, at: usize, now: Duration) -> Self {
         Self {
-            word: AtomicU64::new(idle(now) | FRESH),
+            since: AtomicU64::new(idle(now) | FRESH),
             at: AtomicUsize::new(at),
             client,
             told: AtomicWaker::new(),
@@ -63,8 +63,8 @@ impl Entry {
         self.turn(idle(now))
     }
 
-    fn turn(&self, word: u64) -> Turned {
-        let was = self.word.swap(word, Ordering::Relaxed);
+    fn turn(&self, since: u64) -> Turned {
+        let was = self.since.swap(since, Ordering::Relaxed);
         Turned {
             was_fresh: was & FRESH != 0,
             was_chosen: was & CHOSEN != 0,
@@ -72,22 +72,22 @@ impl Entry {
     }
 
     pub fn is_chosen(&self) -> bool {
-        self.word.load(Ordering::Acquire) & CHOSEN != 0
+        self.since.load(Ordering::Acquire) & CHOSEN != 0
     }
 
     pub fn is_fresh(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & FRESH != 0
+        self.since.load(Ordering::Relaxed) & FRESH != 0
     }
 
-    /// The word, if it may be chosen.
+    /// Since when it is without a request, if it may be chosen.
     fn choosable(&self) -> Option<u64> {
-        let word = self.word.load(Ordering::Relaxed);
-        (word != BUSY && word & CHOSEN == 0).then_some(word)
+        let since = self.since.load(Ordering::Relaxed);
+        (since != BUSY && since & CHOSEN == 0).then_some(since)
     }
 
     /// False if it got a request meanwhile.
     fn choose(&self, seen: u64) -> bool {
-        self.word
+        self.since
             .compare_exchange(seen, seen | CHOSEN, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
@@ -125,7 +125,7 @@ pub(super) struct Places {
     all: usize,
     each: Limit,
     open: Vec<Arc<Entry>>,
-    shares: HashMap<Client, Share>,
+    clients: HashMap<Client, Tally>,
     /// Chosen, and still here.
     leaving: usize,
     /// No pass before.
@@ -134,7 +134,7 @@ pub(super) struct Places {
 
 /// What one client has.
 #[derive(Clone, Copy, Debug, Default)]
-struct Share {
+struct Tally {
     open: usize,
     leaving: usize,
 }
@@ -145,7 +145,7 @@ impl Places {
             all,
             each,
             open: Vec::new(),
-            shares: HashMap::new(),
+            clients: HashMap::new(),
             leaving: 0,
             rests_until: Duration::ZERO,
         }
@@ -157,11 +157,11 @@ impl Places {
 
     /// A place for a connection of `client`; `None` stands for many and has no limit of its own.
     pub fn enter(&mut self, client: Option<Client>, now: Duration) -> Entrance {
-        let share = client.map(|client| self.share(client)).unwrap_or_default();
-        if client.is_some() && share.open >= self.each.most() {
+        let tally = client.map(|client| self.tally(client)).unwrap_or_default();
+        if client.is_some() && tally.open >= self.each.most() {
             return match self.each {
                 Limit::Fixed(_) => Entrance::Full(Cause::Client),
-                Limit::Part(_) => self.give_way(client, share.leaving, now),
+                Limit::Part(_) => self.give_way(client, tally.leaving, now),
             };
         }
         if self.open.len() >= self.all {
@@ -170,7 +170,7 @@ impl Places {
         let entry = Arc::new(Entry::new(client, self.open.len(), now));
         self.open.push(Arc::clone(&entry));
         if let Some(client) = client {
-            self.shares.entry(client).or_default().open += 1;
+            self.clients.entry(client).or_default().open += 1;
         }
         Entrance::In(entry)
     }
@@ -196,11 +196,11 @@ impl Places {
             self.stays(entry);
         }
         if let Some(client) = entry.client
-            && let Some(share) = self.shares.get_mut(&client)
+            && let Some(tally) = self.clients.get_mut(&client)
         {
-            share.open -= 1;
-            if share.open == 0 {
-                self.shares.remove(&client);
+            tally.open -= 1;
+            if tally.open == 0 {
+                self.clients.remove(&client);
             }
         }
         self.give_memory_back();
@@ -211,14 +211,14 @@ impl Places {
     pub fn stays(&mut self, entry: &Entry) {
         self.leaving -= 1;
         if let Some(client) = entry.client
-            && let Some(share) = self.shares.get_mut(&client)
+            && let Some(tally) = self.clients.get_mut(&client)
         {
-            share.leaving -= 1;
+            tally.leaving -= 1;
         }
     }
 
-    fn share(&self, client: Client) -> Share {
-        self.shares.get(&client).copied().unwrap_or_default()
+    fn tally(&self, client: Client) -> Tally {
+        self.clients.get(&client).copied().unwrap_or_default()
     }
 
     fn give_way(&mut self, of: Option<Client>, leaving: usize, now: Duration) -> Entrance {
@@ -239,15 +239,15 @@ impl Places {
             return Vec::new();
         }
         let wanted = of
-            .map_or(self.open.len(), |client| self.share(client).open)
+            .map_or(self.open.len(), |client| self.tally(client).open)
             .div_ceil(PART);
         let asked = self.open.iter().filter(|entry| of.is_none() || entry.client == of);
         let mut idle: Vec<(u64, &Arc<Entry>)> = asked.filter_map(|entry| Some((entry.choosable()?, entry))).collect();
         if idle.len() > wanted {
-            idle.select_nth_unstable_by_key(wanted, |(word, _)| *word);
+            idle.select_nth_unstable_by_key(wanted, |(since, _)| *since);
             idle.truncate(wanted);
         }
-        idle.retain(|(word, entry)| entry.choose(*word));
+        idle.retain(|(since, entry)| entry.choose(*since));
         let chosen: Vec<Arc<Entry>> = idle.into_iter().map(|(_, entry)| Arc::clone(entry)).collect();
         if chosen.len() < wanted {
             let looked_at = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
@@ -256,7 +256,7 @@ impl Places {
         for entry in &chosen {
             self.leaving += 1;
             if let Some(client) = entry.client {
-                self.shares.entry(client).or_default().leaving += 1;
+                self.clients.entry(client).or_default().leaving += 1;
             }
         }
         chosen
@@ -268,8 +268,8 @@ impl Places {
         if self.open.capacity() > SMALL.max(4 * self.open.len()) {
             self.open.shrink_to(SMALL.max(2 * self.open.len()));
         }
-        if self.shares.capacity() > SMALL.max(4 * self.shares.len()) {
-            self.shares.shrink_to(SMALL.max(2 * self.shares.len()));
+        if self.clients.capacity() > SMALL.max(4 * self.clients.len()) {
+            self.clients.shrink_to(SMALL.max(2 * self.clients.len()));
         }
     }
 }

@@ -84,7 +84,7 @@ fn f13_who_was_chosen_and_got_a_request_stays_and_another_is_chosen() {
     places.stays(&first);
     assert!(Arc::ptr_eq(&soon(&mut places, NOBODY, at(4))[0], &second));
     assert!(!places.leave(&first) && places.leave(&second));
-    assert_eq!((places.leaving, places.open.len(), places.shares.len()), (0, 0, 0));
+    assert_eq!((places.leaving, places.open.len(), places.clients.len()), (0, 0, 0));
 }
 
 #[test]
@@ -178,9 +178,9 @@ fn f13_what_a_crowd_took_is_given_back() {
         assert_eq!(Arc::strong_count(&entry), 1);
     }
     assert!(
-        places.open.capacity() <= 2048 && places.shares.capacity() <= 4096,
+        places.open.capacity() <= 2048 && places.clients.capacity() <= 4096,
         "{} {}",
         places.open.capacity(),
-        places.shares.capacity()
+        places.clients.capacity()
     );
 }

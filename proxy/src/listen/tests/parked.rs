@@ -66,6 +66,30 @@ async fn f13_one_that_sleeps_is_woken_when_its_place_is_needed() {
 }
 
 #[tokio::test]
+async fn f13_each_wait_has_its_own_time_whatever_the_one_before_had() {
+    let house = House::uncounted(1);
+    let (place, stream, mut client) = pair(&house).await;
+    let waits = |milliseconds| next(&place, &stream, Duration::from_millis(milliseconds));
+    for milliseconds in [1, 40, 2, 80] {
+        let begun = Instant::now();
+        assert_eq!(waits(milliseconds).await, Next::Silent);
+        assert!(
+            begun.elapsed() >= Duration::from_millis(milliseconds),
+            "over before its time"
+        );
+    }
+    // A wait that was ended by something else leaves its time behind: a shorter one is not held up by it, nor a longer one cut.
+    for limit in [LONG, Duration::from_millis(20)] {
+        let (found, written) = tokio::join!(biased; next(&place, &stream, limit), client.write_all(b"x"));
+        assert_eq!((found, written.unwrap()), (Next::Request, ()));
+        stream.try_read(&mut [0; 9]).unwrap();
+        let begun = Instant::now();
+        assert_eq!(waits(60).await, Next::Silent);
+        assert!(begun.elapsed() >= Duration::from_millis(60), "over before its time");
+    }
+}
+
+#[tokio::test]
 async fn f13_the_first_request_ends_freshness() {
     let (gate, metrics) = (Arc::new(Gate::default()), Arc::new(Metrics::new().unwrap()));
     let limits = Config::parse(Path::new("proxy.toml"), "limits.connections = 9")
@@ -86,12 +110,12 @@ async fn f13_an_idle_connection_costs_little_memory() {
     let house = House::uncounted(1);
     let (place, stream, _client) = pair(&house).await;
     // Beside the entry: the counts of its Arc, the pointer in the list, and a client of its own in a map that is half empty.
-    let client = size_of::<super::super::share::Client>() + 2 * size_of::<usize>();
+    let client = size_of::<super::super::client::Client>() + 2 * size_of::<usize>();
     let kept = size_of::<Place>() + size_of::<Entry>() + 3 * size_of::<usize>() + 2 * client;
     assert!(kept <= 256, "{kept} bytes");
     assert!(size_of::<Held>() <= 16);
-    let waits = size_of_val(&place.next(&stream, LONG));
-    assert!(waits <= 384, "{waits} bytes");
+    let waits = size_of_val(&place.next(&stream, LONG)) + size_of::<tokio::time::Sleep>();
+    assert!(waits <= 256, "{waits} bytes");
     let needed = size_of_val(&place.needed());
     assert!(needed <= 64, "{needed} bytes");
 }
