@@ -66,6 +66,24 @@ async fn f13_one_that_sleeps_is_woken_when_its_place_is_needed() {
 }
 
 #[tokio::test]
+async fn f13_where_one_that_was_to_go_gets_a_request_another_goes_at_once() {
+    let house = House::uncounted(2);
+    let address = "192.0.2.1".parse().unwrap();
+    let (first, second) = (house.admit(address).await.unwrap(), house.admit(address).await.unwrap());
+    let gives_way = async {
+        first.needed().await;
+        first.begins();
+        second.needed().await;
+        drop(second);
+    };
+    let both = async { tokio::join!(biased; house.admit(address), gives_way) };
+    let (admitted, ()) = tokio::time::timeout(PATIENCE, both)
+        .await
+        .expect("nobody else was told to go");
+    assert!(admitted.is_some());
+}
+
+#[tokio::test]
 async fn f13_each_wait_has_its_own_time_whatever_the_one_before_had() {
     let house = House::uncounted(1);
     let (place, stream, mut client) = pair(&house).await;
