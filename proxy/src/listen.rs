@@ -61,6 +61,6 @@ pub fn listen<S: Server>(
             // The panic of one ends the process by itself.
             let _ = listener.await;
         }
-        house.settle().await;
+        house.settle(house::GRACES).await;
     }))
 }

@@ -15,13 +15,24 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// What a connection is owed that was accepted but has not sent its first request when the proxy stops.
-const FRESH_GRACE: Duration = Duration::from_secs(2);
-/// How long a kept connection stays open then: a request may be on its way on it.
-const KEPT_GRACE: Duration = Duration::from_secs(1);
-/// How long a new connection waits for one that was told to give way. Telling takes microseconds; who has not gone by then
-/// does not listen.
-const GIVE_WAY: Duration = Duration::from_secs(1);
+/// How long connections without a request stay open when the proxy stops.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Graces {
+    /// One that had a request: the next may be on its way.
+    pub kept: Duration,
+    /// One that was accepted but has not sent its first request; longer.
+    pub fresh: Duration,
+}
+
+/// Of clients who could not know that it stops.
+pub(super) const GRACES: Graces = Graces {
+    kept: Duration::from_secs(1),
+    fresh: Duration::from_secs(2),
+};
+
+/// How long a new connection waits for one that was told to give way. Going takes microseconds; where it takes longer than
+/// this, the machine has no time for connections.
+const GIVE_WAY: Duration = Duration::from_secs(5);
 
 /// Which connections without a request are told to go since the proxy stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,17 +194,17 @@ impl House {
     }
 
     /// Gives connections without a request their moment once nobody new is let in; returns at once when there are none.
-    pub(super) async fn settle(&self) {
-        let graces = async {
-            tokio::time::sleep(KEPT_GRACE).await;
+    pub(super) async fn settle(&self, graces: Graces) {
+        let over = async {
+            tokio::time::sleep(graces.kept).await;
             self.close(Closing::Kept);
             let fresh = self.gate.empty(Class::Fresh);
             // Those that are there still have had their time.
-            let _ = tokio::time::timeout(FRESH_GRACE - KEPT_GRACE, fresh).await;
+            let _ = tokio::time::timeout(graces.fresh - graces.kept, fresh).await;
         };
         tokio::select! {
             () = self.gate.empty(Class::Connection) => {}
-            () = graces => {}
+            () = over => {}
         }
         self.close(Closing::All);
     }

@@ -27,6 +27,7 @@ struct Stage {
     address: SocketAddr,
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
+    house: Arc<House>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -87,11 +88,12 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let task = listen(vec![listener], house, Arc::new(Echo { limit }), stopped).unwrap();
+        let task = listen(vec![listener], Arc::clone(&house), Arc::new(Echo { limit }), stopped).unwrap();
         Self {
             address,
             metrics,
             gate,
+            house,
             stop,
             task,
         }

@@ -1,6 +1,7 @@
 //! What connections without a request are owed when the proxy stops.
 
 use super::*;
+use crate::listen::house::Graces;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_connections_it_ends_at_once() {
@@ -18,36 +19,39 @@ async fn without_connections_it_ends_at_once() {
         () = idle.ended() => {}
         _ = &mut waits => panic!("it waits although there is nobody to wait for"),
     }
-    assert!(client.asks(b'x').await, "it is owed a moment");
     tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap();
     client.closes().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_connection_has_longer_than_a_kept_one() {
+async fn a_kept_connection_goes_first_and_a_fresh_one_may_still_send_its_request() {
     let stage = Stage::new("limits.connections = 9");
-    let (fresh, mut kept) = (stage.client().await, stage.client().await);
+    let (mut fresh, mut kept) = (stage.client().await, stage.client().await);
     assert!(kept.asks(b'x').await);
     stage.accepted(2).await;
-    stage.stop.send_replace(true);
-    let mut fresh = Box::pin(fresh.closes());
-    tokio::select! {
-        biased;
-        () = &mut fresh => panic!("the fresh one was closed first"),
-        () = kept.closes() => {}
-    }
-    fresh.await;
-    assert_eq!(stage.metrics.crowds.evicted.get(), 0, "nobody took its place");
-    stage.ended().await;
+    let house = Arc::clone(&stage.house);
+    let graces = Graces {
+        kept: Duration::from_millis(1),
+        fresh: LONG,
+    };
+    let settles = tokio::spawn(async move { house.settle(graces).await });
+    kept.closes().await;
+    assert!(fresh.asks(b'x').await, "its time is not over");
+    // It is a kept one now.
+    fresh.closes().await;
+    tokio::time::timeout(PATIENCE, settles)
+        .await
+        .expect("nobody is left")
+        .unwrap();
+    assert_eq!(stage.metrics.crowds.evicted.get(), 0, "nobody took their places");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_connection_may_send_its_request_after_the_stop() {
+async fn a_fresh_connection_that_stays_silent_is_closed_in_the_end() {
     let stage = Stage::new("limits.connections = 9");
-    let mut fresh = stage.client().await;
+    let fresh = stage.client().await;
     stage.accepted(1).await;
     stage.stop.send_replace(true);
-    assert!(fresh.asks(b'x').await);
     fresh.closes().await;
     stage.ended().await;
 }
