@@ -63,7 +63,9 @@ pub struct Limits {
     pub waiting_requests: usize,
     /// What the heads of those may take together.
     pub waiting_bytes: Bytes,
-    /// Open connections of one client address; 0 is no limit.
+    /// Open client connections, all together; 0 until the limit of descriptors is known.
+    pub connections: usize,
+    /// Open connections of one client address; 0 is a part of all.
     pub connections_per_ip: u32,
     /// Idle connections kept to sandboxes, all together.
     pub upstream_idle: usize,
@@ -193,11 +195,22 @@ fn limits(table: &mut Table<'_, '_, '_>) -> Limits {
             "Requests waiting for a sandbox, per version and service.",
         )),
         waiting_bytes: table.bytes("waiting_bytes", "64MiB", "Memory of the heads of those requests."),
+        connections: count(table.integer(
+            "connections",
+            0,
+            // More than a process can have descriptors.
+            0..=2_000_000_000,
+            "Open client connections, all together. When there are as many, those longest without a request are closed for new \
+             ones; where all serve requests, new ones are closed at once. 0 is what the limit of descriptors (`LimitNOFILE`) \
+             leaves beside 256 of the proxy's own and `upstream_idle`, at most 100000.",
+        )),
         connections_per_ip: u32::try_from(table.integer(
             "connections_per_ip",
             0,
             0..=1_000_000,
-            "Open connections of one client address; 0 is no limit.",
+            "Open connections of one client address, or of one /64 of IPv6; more are closed at once. Addresses of \
+             `trust.proxies` are not counted. 0 is three quarters of `connections`, and those longest without a request are \
+             closed for new ones of the same address.",
         ))
         .unwrap_or(0),
         upstream_idle: count(table.integer(

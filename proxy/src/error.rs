@@ -21,6 +21,21 @@ pub enum StartError {
     Inherit(io::Error),
     #[error("nothing to listen on: set listen.http in proxy.toml")]
     NoListener,
+    #[error(
+        "cannot read or raise the limit of descriptors of this process: {0}; set LimitNOFILE of its unit, or `ulimit -n`"
+    )]
+    Descriptors(io::Error),
+    #[error(
+        "limits.connections = {wanted} is more than the {left} that the limit of {descriptors} descriptors leaves beside those of \
+         the proxy itself and of connections to sandboxes; set LimitNOFILE of its unit (or `ulimit -n`) to {needed}, or lower \
+         limits.connections or limits.upstream_idle in proxy.toml"
+    )]
+    TooManyConnections {
+        wanted: usize,
+        left: usize,
+        descriptors: u64,
+        needed: u64,
+    },
     #[error("cannot open the slot table: {source} (proxy.toml: slots)")]
     Slots { source: OpenError },
     #[error("user {0:?} does not exist; create it with `useradd --system {0}`, or set user in proxy.toml")]

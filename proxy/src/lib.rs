@@ -9,13 +9,17 @@ mod error;
 mod file;
 mod gate;
 mod lease;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the edge takes its connections from Pingora still")
+)]
+mod listen;
 mod metrics;
 pub mod privileges;
 mod refusal;
 mod routing;
 mod run;
 mod slots;
-mod sockets;
 
 pub use config::{Config, reference};
 pub use error::StartError;

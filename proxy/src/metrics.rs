@@ -25,6 +25,7 @@ pub struct Metrics {
     pub request_seconds: Histogram,
     pub connections: IntCounter,
     pub connections_refused: IntCounter,
+    pub crowds: Crowds,
     pub open_connections: IntGauge,
     pub requests_in_flight: IntGauge,
     pub tunnels: IntGauge,
@@ -104,6 +105,30 @@ impl Stalls {
     }
 }
 
+/// What was done where there was no room for a connection.
+#[derive(Debug)]
+pub struct Crowds {
+    /// Connections.
+    pub evicted: IntCounter,
+    /// Tries.
+    pub accept_errors: IntCounter,
+}
+
+impl Crowds {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            evicted: declare.counter(
+                "connections_evicted_total",
+                "Client connections without a request that were closed for new ones.",
+            )?,
+            accept_errors: declare.counter(
+                "accept_errors_total",
+                "Times no client connection could be accepted for want of descriptors or memory.",
+            )?,
+        })
+    }
+}
+
 /// The metrics of one pool, looked up once.
 #[derive(Clone, Debug)]
 pub struct PoolMetrics {
@@ -170,8 +195,9 @@ impl Metrics {
             connections: declare.counter("connections_total", "Client connections accepted.")?,
             connections_refused: declare.counter(
                 "connections_refused_total",
-                "Client connections over limits.connections_per_ip.",
+                "Client connections closed at once: over limits.connections_per_ip, or all of limits.connections serve requests.",
             )?,
+            crowds: Crowds::declare(&declare)?,
             open_connections: declare.gauge("open_connections", "Client connections open.")?,
             requests_in_flight: declare.gauge("requests_in_flight", "Requests being served.")?,
             tunnels: declare.gauge("tunnels", "Upgraded connections, such as WebSockets.")?,

@@ -8,10 +8,10 @@ use crate::edge;
 use crate::error::StartError;
 use crate::gate::{Class, Gate};
 use crate::lease::{LeaseStore, Leases, WaitLimits};
+use crate::listen::{descriptors, sockets};
 use crate::metrics::Metrics;
 use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::Slots;
-use crate::sockets;
 use miren_loader::{OpenError, ProxyEvents};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -66,11 +66,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opens the slot table and listens.
+    /// Opens the slot table and listens; settles how many connections there may be.
     ///
     /// # Errors
-    /// When an address is taken, or when there is no slot table within half a minute.
-    pub fn open(config: Config) -> Result<Self, StartError> {
+    /// When an address is taken, when more connections are set than there can be, or when there is no slot table within half a minute.
+    pub fn open(mut config: Config) -> Result<Self, StartError> {
+        let descriptors = descriptors::raise().map_err(StartError::Descriptors)?;
+        config.limits.connections = descriptors::connections(&config.limits, descriptors)?;
         let http = sockets::http(&config.http)?;
         let admin = sockets::listen(config.admin, "admin.listen")?;
         let (slots, events) = open_slots(&config).map_err(|source| StartError::Slots { source })?;

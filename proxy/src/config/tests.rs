@@ -21,6 +21,11 @@ fn an_empty_file_means_the_defaults_of_the_contract() {
         (config.limits.waiting_requests, config.limits.waiting_bytes),
         (1000, Bytes(64 << 20))
     );
+    assert_eq!(
+        (config.limits.connections, config.limits.connections_per_ip),
+        (0, 0),
+        "derived"
+    );
     assert_eq!(config.slots, parse_slots(AUTO_SLOTS).unwrap());
     assert!(config.threads > 0);
 }
@@ -39,6 +44,22 @@ fn b1_unknown_keys_and_bad_values_are_reported_together_with_their_lines() {
         [(1, "slots"), (3, "limits.header_byte"), (5, "trust.proxies[0]")],
         "{problems}"
     );
+}
+
+#[test]
+fn f13_the_cap_on_connections_can_be_set_within_reason() {
+    let set = |text: &str| parse(text).map(|config| (config.limits.connections, config.limits.connections_per_ip));
+    assert_eq!(
+        set("limits.connections = 50000\nlimits.connections_per_ip = 100").unwrap(),
+        (50_000, 100)
+    );
+    for refused in [
+        "limits.connections = -1",
+        "limits.connections = 2000000001",
+        "limits.connections = \"many\"",
+    ] {
+        assert_eq!(set(refused).unwrap_err().0[0].key, "limits.connections", "{refused}");
+    }
 }
 
 #[test]
@@ -87,6 +108,7 @@ fn the_reference_names_every_key_of_the_contract() {
         "timeouts.wait_for_capacity",
         "trust.proxies",
         "limits.waiting_bytes",
+        "limits.connections",
         "limits.connections_per_ip",
         "drain.request_timeout",
         "slots",

@@ -113,3 +113,65 @@ async fn i10_random_hosts_make_no_metrics() {
         .body;
     assert!(!page.contains("h49"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f13_silent_connections_to_the_admin_port_give_way() {
+    let stage = Stage::new("").await;
+    let admin = stage.proxy.addresses.admin;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Client::connect(admin).await);
+    }
+    // One that has sent a part of a head goes the same way.
+    silent[199].send("GET /metr").await;
+    for _ in 0..100 {
+        silent.push(Client::connect(admin).await);
+    }
+    for page in ["/readyz", "/metrics"] {
+        assert_eq!(ask(admin, &get("localhost", page)).await.status, 200, "{page}");
+    }
+    for client in &mut silent[..200] {
+        client.closed().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f13_a_scraper_keeps_its_connection() {
+    let stage = Stage::new("").await;
+    let mut scraper = Client::connect(stage.proxy.addresses.admin).await;
+    for _ in 0..3 {
+        let page = scraper.ask(&get("localhost", "/metrics")).await;
+        assert!(
+            page.body.contains("miren_proxy_connections_evicted_total"),
+            "{}",
+            page.body
+        );
+    }
+}
+
+/// How many this process may have at most: what is left of them for clients is less.
+fn descriptors() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f13_more_connections_than_descriptors_is_an_error_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "data_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nlisten.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
+         limits.connections = {1}",
+        folder.path().display(),
+        descriptors()
+    );
+    let config = miren_proxy::Config::parse(std::path::Path::new("proxy.toml"), &text).unwrap();
+    let error = miren_proxy::Prepared::open(config).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("limits.connections = {}", descriptors())) && error.contains("LimitNOFILE"),
+        "{error}"
+    );
+}

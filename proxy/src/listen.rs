@@ -1,0 +1,66 @@
+//! Decides which client connections there are, and hands each to an engine once it has a place. Knows no engine.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+mod accept;
+mod client;
+pub mod descriptors;
+mod house;
+mod park;
+mod places;
+mod seldom;
+pub mod sockets;
+#[cfg(test)]
+mod tests;
+
+pub use house::House;
+pub use park::{Next, Place};
+
+/// A client connection that was accepted and has its place. Small writes on it are sent at once (`TCP_NODELAY`).
+///
+/// The stream is to be closed before the place is dropped: whoever waits for the place may need its descriptor.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub place: Place,
+}
+
+/// An engine: what serves the requests of a connection.
+pub trait Server: Send + Sync + 'static {
+    /// Begins a task that serves the connection to its end, and returns at once.
+    fn serve(self: &Arc<Self>, connection: Connection);
+}
+
+/// Accepts until `stop` becomes true, or nobody can say so any more; then the task ends once nothing new can come in and
+/// connections without a request have had their moment.
+///
+/// Must be called within the runtime that shall serve.
+///
+/// # Errors
+/// When a listener cannot be prepared.
+pub fn listen<S: Server>(
+    listeners: Vec<TcpListener>,
+    house: Arc<House>,
+    server: Arc<S>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let listeners: Vec<_> = listeners.into_iter().map(accept::prepare).collect::<io::Result<_>>()?;
+    Ok(miren_log::spawn("the listeners", async move {
+        let begin = |listener| {
+            let (house, server, stop) = (Arc::clone(&house), Arc::clone(&server), stop.clone());
+            miren_log::spawn("a listener", accept::until(listener, house, server, stop))
+        };
+        let accepting: Vec<_> = listeners.into_iter().map(begin).collect();
+        for listener in accepting {
+            // The panic of one ends the process by itself.
+            let _ = listener.await;
+        }
+        house.settle(house::GRACES).await;
+    }))
+}
