@@ -178,6 +178,14 @@ impl Conn {
     pub async fn request(&mut self) -> Option<Request> {
         let head = self.head().await?;
         let mut request = Request { head, body: Vec::new() };
+        let expects = request
+            .all("expect")
+            .iter()
+            .any(|value| value.eq_ignore_ascii_case("100-continue"));
+        let is_awaited = expects && !request.head.contains(" HTTP/1.0\r") && self.unread.is_empty();
+        if is_awaited && !self.say("HTTP/1.1 100 Continue\r\n\r\n").await {
+            return None;
+        }
         let lengths: Vec<String> = request.all("content-length").into_iter().map(str::to_owned).collect();
         let codings: Vec<String> = request
             .all("transfer-encoding")
@@ -209,6 +217,14 @@ impl Conn {
             }
             self.more().await?;
         }
+    }
+
+    /// Reads until `text` has come, and takes nothing of it. None at the end of the connection.
+    pub async fn holds(&mut self, text: &str) -> Option<()> {
+        while !self.unread.windows(text.len()).any(|window| window == text.as_bytes()) {
+            self.more().await?;
+        }
+        Some(())
     }
 
     /// So many bytes.

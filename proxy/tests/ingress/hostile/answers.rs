@@ -195,6 +195,7 @@ async fn f19_streams_and_large_answers_are_passed_on_as_they_come() {
             app.granted(&stage, 100);
             let mut client = stage.client().await;
             client.push(request.as_bytes()).await;
+            println!("the beginning of {request:?}, {beginning:?}");
             assert!(client.read_past("first").await, "{beginning}");
             app.log.go.add_permits(1);
             assert!(client.read_past("last").await, "{beginning}");

@@ -3,6 +3,7 @@
 use crate::client::{Client, get};
 use crate::raw::RawApp;
 use crate::stage::{HOST, Stage};
+use std::time::Duration;
 
 const LIMIT: usize = 2048;
 /// More than the limit, and much less than what a reader would take in one go.
@@ -142,12 +143,19 @@ async fn f13_a_fresh_connection_that_says_nothing_has_the_time_of_a_head() {
     let stage = Stage::new("timeouts.header = \"2s\"\ntimeouts.idle = \"10m\"").await;
     let mut kept = stage.client().await;
     assert_eq!(kept.ask(&get("nowhere.net", "/")).await.status, 404);
-    let mut fresh = stage.client().await;
-    fresh.closed().await;
-    // Opened and served before the other one, which is gone.
-    assert_eq!(kept.ask(&get("nowhere.net", "/")).await.status, 404);
     // An empty line is no request either.
-    let mut blank = stage.client().await;
+    let (mut fresh, mut blank) = (stage.client().await, stage.client().await);
     blank.push(b"\r\n").await;
-    blank.closed().await;
+    // Two that are closed for the time of their heads, one after the other, show that the time has passed.
+    for _ in 0..2 {
+        let mut begun = stage.client().await;
+        begun.push(b"GET / HTTP/1.1\r\nX: ").await;
+        begun.closed().await;
+    }
+    for (what, client) in [("silent", &mut fresh), ("an empty line", &mut blank)] {
+        let end = tokio::time::timeout(Duration::from_secs(1), client.closed()).await;
+        assert!(end.is_ok(), "it is open: {what}");
+    }
+    // Opened and served before the others, and still there.
+    assert_eq!(kept.ask(&get("nowhere.net", "/")).await.status, 404);
 }

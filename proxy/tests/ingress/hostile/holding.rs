@@ -1,7 +1,7 @@
 //! Clients that ask for something and do not finish asking hold nothing that others need.
 
 use super::BOUNDED;
-use crate::client::{Client, PATIENCE, get};
+use crate::client::{Client, PATIENCE, Response, get};
 use crate::raw::RawApp;
 use crate::stage::{HOST, Stage, becomes};
 use std::net::SocketAddr;
@@ -188,7 +188,7 @@ async fn f12_who_waits_for_100_gets_it_and_the_app_the_body() {
             let first = client.answer().await.expect("a word before the body");
             assert_eq!(first.status, 100, "{first:?}");
             assert!(client.push(body.as_bytes()).await);
-            let answer = client.answer().await.expect("an answer");
+            let answer = last_answer(&mut client).await;
             assert_eq!((answer.status, answer.body.as_str()), (200, "/case"), "{framing}");
             assert_eq!(app.seen().pop().unwrap().body, b"whole");
         }
@@ -197,11 +197,24 @@ async fn f12_who_waits_for_100_gets_it_and_the_app_the_body() {
     let eager =
         format!("POST /case HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nwhole");
     assert!(client.push(eager.as_bytes()).await);
-    let mut answer = client.answer().await.expect("an answer");
-    if answer.status == 100 {
-        answer = client.answer().await.expect("an answer");
-    }
+    let answer = last_answer(&mut client).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "/case"));
+    // HTTP/1.0 knows no such word.
+    let mut old = stage.client().await;
+    let sent = format!("POST /case HTTP/1.0\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nwhole");
+    assert!(old.push(sent.as_bytes()).await);
+    let answer = old.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "/case"));
+}
+
+/// The answer behind any `100 Continue`.
+async fn last_answer(client: &mut Client) -> Response {
+    loop {
+        let answer = client.answer().await.expect("an answer");
+        if answer.status != 100 {
+            return answer;
+        }
+    }
 }
 
 /// A client that waits for a permit and goes gives its place to the next.

@@ -149,7 +149,7 @@ async fn f12_nobody_is_switched_who_did_not_ask() {
         let mut client = stage.client().await;
         client.push(request.as_bytes()).await;
         let answer = client.answer().await.expect("an answer");
-        assert_eq!((answer.status, answer.error()), (502, "upstream_closed"), "{request}");
+        assert_eq!(answer.status, 502, "{request}{answer:?}");
         assert!(!answer.body.contains("tunnel"), "{answer:?}");
         assert_eq!(stage.metric("miren_proxy_tunnels").await, 0.0);
         crate::stage::becomes("open connections to the app", 0, || app.open_connections()).await;
