@@ -176,13 +176,13 @@ async fn f12_who_waits_for_100_gets_it_and_the_app_the_body() {
     let stage = Stage::new(BOUNDED).await;
     let app = RawApp::strict().await;
     app.granted(&stage, 1);
-    let mut client = stage.client().await;
     for (framing, body) in [
         ("Content-Length: 5", "whole"),
         ("content-length: 5\r\nX: 1", "whole"),
         ("Transfer-Encoding: chunked", "5\r\nwhole\r\n0\r\n\r\n"),
     ] {
         for expect in ["100-continue", "100-Continue"] {
+            let mut client = stage.client().await;
             let head = format!("POST /case HTTP/1.1\r\nHost: {HOST}\r\nExpect: {expect}\r\n{framing}\r\n\r\n");
             assert!(client.push(head.as_bytes()).await);
             let first = client.answer().await.expect("a word before the body");
@@ -194,6 +194,7 @@ async fn f12_who_waits_for_100_gets_it_and_the_app_the_body() {
         }
     }
     // Who does not wait is not kept waiting.
+    let mut client = stage.client().await;
     let eager =
         format!("POST /case HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nwhole");
     assert!(client.push(eager.as_bytes()).await);
