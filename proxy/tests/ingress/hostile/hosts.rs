@@ -185,7 +185,11 @@ async fn target(stage: &Stage, app: &RawApp, line: &str, lines: &str) -> (Option
     client.push(format!("{line}\r\n{lines}\r\n").as_bytes()).await;
     let answer = client.answer().await;
     let seen = app.seen().split_off(before);
-    let host = seen.first().map(|request| request.all("host").join(" and "));
+    let host = seen.first().map(|request| {
+        let host = request.all("host").join(" and ");
+        assert_eq!(request.all("x-forwarded-host"), [&host], "{line}");
+        host
+    });
     (answer, host)
 }
 

@@ -36,7 +36,9 @@ async fn drips_until_408(mut client: Client, byte: &[u8], what: &str) {
     client.closed().await;
 }
 
-async fn drips_are_ended(settings: &str) {
+/// All of them at once: each has a proxy of its own.
+async fn drips_are_ended(settings: &'static str) {
+    let mut tasks = Vec::new();
     for method in ["POST", "PUT"] {
         for (framing, byte) in [
             ("Content-Length: 60000\r\n\r\n", &b"x"[..]),
@@ -46,15 +48,20 @@ async fn drips_are_ended(settings: &str) {
             ("Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
             ("Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: 1\r\n"),
         ] {
-            let (stage, app) = stage(settings, 1).await;
-            let mut client = stage.client().await;
             let head = format!("{method} /case HTTP/1.1\r\nHost: {HOST}\r\n{framing}");
-            client.push(head.as_bytes()).await;
-            drips_until_408(client, byte, &head).await;
-            assert_eq!(stage.get("/other").await.body, "/other", "{head}");
-            assert_eq!(app.paths(), ["/other"], "{head}");
+            tasks.push(tokio::spawn(a_drip_is_ended(settings, head, byte)));
         }
     }
+    crate::stage::all(tasks).await;
+}
+
+async fn a_drip_is_ended(settings: &'static str, head: String, byte: &'static [u8]) {
+    let (stage, app) = stage(settings, 1).await;
+    let mut client = stage.client().await;
+    client.push(head.as_bytes()).await;
+    drips_until_408(client, byte, &head).await;
+    assert_eq!(stage.get("/other").await.body, "/other", "{head}");
+    assert_eq!(app.paths(), ["/other"], "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

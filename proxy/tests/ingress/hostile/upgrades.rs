@@ -1,9 +1,11 @@
 //! Whose limits end: those of a tunnel that the app has agreed to, and of nothing else.
 
 use super::BOUNDED;
-use crate::client::{ask, get};
+use crate::client::{PATIENCE, ask, get};
 use crate::raw::{Conn, RawApp};
 use crate::stage::{HOST, Stage};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 
 /// One request at a time, so that whoever holds the permit holds the app.
 const ONE: u32 = 1;
@@ -104,6 +106,32 @@ async fn f12_a_client_that_does_not_take_its_answer_is_cut_and_holds_nothing() {
             drop(silent);
         }
     }
+}
+
+/// Who takes a little now and then takes its answer: it is silence that is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_a_client_that_takes_its_answer_slowly_is_not_cut() {
+    let stage = Stage::new(LIMITS).await;
+    let app = unwilling().await;
+    app.granted(&stage, 10);
+    let (mut slow, mut silent) = (stage.client().await, stage.client().await);
+    for client in [&mut slow, &mut silent] {
+        client.push(get(HOST, "/endless/200").as_bytes()).await;
+    }
+    crate::stage::becomes("connections to the app", 2, || app.open_connections()).await;
+    let mut piece = vec![0; 65_536];
+    let begun = Instant::now();
+    // The app's other connection is closed once nobody has taken its bytes for the time of silence.
+    while app.open_connections() != 1 {
+        let taken = slow.stream.read(&mut piece).await.unwrap_or(0);
+        assert!(taken > 0, "cut although it reads");
+        assert!(begun.elapsed() < PATIENCE, "nobody is cut");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(
+        slow.stream.read(&mut piece).await.unwrap_or(0) > 0,
+        "cut although it reads"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
