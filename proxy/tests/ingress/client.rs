@@ -192,4 +192,9 @@ impl Client {
     pub async fn is_answered(&mut self) {
         self.find(b"\r\n\r\n").await;
     }
+
+    /// How much has come and was not asked for yet.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
 }

@@ -1,9 +1,10 @@
 //! Answers that an app begins and does not end: those that may be asked for again come whole, from another sandbox.
 
 use super::BOUNDED;
-use crate::client::{Response, get, post};
+use crate::client::{PATIENCE, Response, get, post};
 use crate::raw::RawApp;
 use crate::stage::{HOST, Stage};
+use tokio::io::AsyncReadExt;
 
 /// A small answer in its two parts.
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-From: mortal\r\n\r\n";
@@ -273,5 +274,47 @@ async fn f19_answers_in_pieces_come_whole() {
     for size in [1, 2, 300, 65_535, 65_536, 65_537, 1_000_000] {
         let answer = stage.get(&format!("/{size}")).await;
         assert_eq!((answer.status, answer.body.len(), answer.complete), (200, size, true));
+    }
+}
+
+/// As fast as both sides can, both ways: a byte that arrives while others are being read is not forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn f19_much_passes_fast_in_both_directions() {
+    const MUCH: usize = 30_000_000;
+    let stage = Stage::new("").await;
+    let app = RawApp::start(|mut conn| async move {
+        let piece = "z".repeat(100_000);
+        while conn.request().await.is_some() {
+            conn.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n"))
+                .await;
+            for _ in 0..MUCH / piece.len() {
+                conn.say(&piece).await;
+            }
+        }
+    })
+    .await;
+    app.granted(&stage, 100);
+    let much = "x".repeat(MUCH);
+    for round in 0..3 {
+        for sent in [
+            get(HOST, "/much"),
+            post(HOST, "/much", &much),
+            format!(
+                "PUT /much HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{MUCH:x}\r\n{much}\r\n0\r\n\r\n"
+            ),
+        ] {
+            let mut client = stage.client().await;
+            assert!(client.push(sent.as_bytes()).await, "round {round}");
+            // Bytes are counted, not looked at: a client that searches its buffer is slow.
+            client.read_head().await;
+            let mut taken = client.unread();
+            let mut buffer = vec![0; 1 << 20];
+            while taken < MUCH {
+                let read = tokio::time::timeout(PATIENCE, client.stream.read(&mut buffer)).await;
+                let count = read.unwrap_or_else(|_| panic!("it hangs after {taken} bytes")).unwrap();
+                assert!(count > 0, "it ended after {taken} bytes");
+                taken += count;
+            }
+        }
     }
 }
