@@ -26,6 +26,7 @@ use crate::leftovers::{self, Leftover, Marks};
 use crate::process;
 use crate::wait::wait_until;
 
+mod observed;
 mod options;
 
 pub use options::{NodeOptions, NodeRuntime, fast_path};
@@ -227,18 +228,6 @@ impl Node {
         http::get(self.http, host, path).unwrap_or_else(|error| panic!("GET http://{host}{path}: {error}"))
     }
 
-    /// What control counts. Its address is a new one with each process of it.
-    #[track_caller]
-    pub fn control_metrics(&self) -> String {
-        metrics(self.metrics.control)
-    }
-
-    /// What the proxy counts. Its address is a new one with each process of it.
-    #[track_caller]
-    pub fn proxy_metrics(&self) -> String {
-        metrics(self.metrics.proxy)
-    }
-
     #[track_caller]
     pub fn sandboxes(&self, app: &str) -> Vec<Sandbox> {
         self.cli.json(&["sandbox", "list", "-a", app])
@@ -388,12 +377,4 @@ impl Drop for Node {
             self.end_by_force();
         }
     }
-}
-
-#[track_caller]
-fn metrics(address: SocketAddr) -> String {
-    let response = http::get(address, "localhost", "/metrics");
-    response
-        .unwrap_or_else(|error| panic!("the metrics at {address}: {error}"))
-        .text()
 }

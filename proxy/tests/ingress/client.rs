@@ -174,3 +174,27 @@ impl Client {
             .expect("the connection stays open");
     }
 }
+
+impl Client {
+    /// Sends bytes that need not be text. False when the other side is gone.
+    pub async fn push(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// The next response; none if the connection closes or breaks before one.
+    pub async fn answer(&mut self) -> Option<Response> {
+        let head = tokio::time::timeout(PATIENCE, self.find(b"\r\n\r\n"));
+        head.await.expect("neither answered nor closed")?;
+        Some(self.response().await)
+    }
+
+    /// Returns when a response has come, or the connection is closed; takes nothing, and may be given up at any time.
+    pub async fn is_answered(&mut self) {
+        self.find(b"\r\n\r\n").await;
+    }
+
+    /// How much has come and was not asked for yet.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+}

@@ -16,6 +16,7 @@ mod egress;
 mod exec;
 mod full_disks;
 mod hostile_builds;
+mod hostile_clients;
 mod hostile_sandboxes;
 mod identities;
 mod images;
