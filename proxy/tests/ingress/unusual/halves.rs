@@ -257,8 +257,8 @@ async fn g11_a_client_that_is_gone_gives_its_room_back_while_the_answer_comes() 
     let app = Echo::start(|asked| match asked.target() {
         b"/canary" => vec![Step::Send(text("/canary"))],
         _ => {
-            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf".to_vec();
-            vec![Step::Send(head), Step::Wait]
+            let begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+            vec![Step::Send(begun.to_vec()), Step::Wait]
         }
     })
     .await;
