@@ -2,6 +2,7 @@
 
 mod answers;
 mod authorities;
+mod cases;
 mod halves;
 mod http10;
 mod lengths;
@@ -18,7 +19,7 @@ const ROOM: u32 = 1000;
 /// A request that is refused for how it is made.
 const REFUSED: &str = "400";
 
-/// The lines of a head between which blanks are told, and those that hold nothing unusual.
+/// A GET for a target, whatever is in it.
 fn get(target: &[u8]) -> Vec<u8> {
     [b"GET ", target, b" HTTP/1.1\r\nHost: ", HOST.as_bytes(), b"\r\n\r\n"].concat()
 }

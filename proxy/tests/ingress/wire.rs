@@ -166,6 +166,15 @@ impl Wire {
         assert!(self.unread.len() >= count, "only {}", self.unread.escape_ascii());
     }
 
+    /// Reads and drops everything up to and including this; false if the connection ends before.
+    pub async fn read_past(&mut self, pattern: &[u8]) -> bool {
+        let found = tokio::time::timeout(PATIENCE, self.find(pattern)).await;
+        let found = found.unwrap_or_else(|_| panic!("nothing in time but {}", self.unread.escape_ascii()));
+        let Some(at) = found else { return false };
+        self.unread.drain(..at + pattern.len());
+        true
+    }
+
     async fn find(&mut self, pattern: &[u8]) -> Option<usize> {
         loop {
             if let Some(at) = self.unread.windows(pattern.len()).position(|window| window == pattern) {

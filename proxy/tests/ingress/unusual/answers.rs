@@ -1,138 +1,14 @@
 //! G13: whatever an app sends, its client gets an answer or sees that there is none, in bounded time, and the next one gets its own.
 
+use super::cases::{BAD_GATEWAY, Case, FAILS, check, outcome, request, script};
 use super::{ROOM, serves_on};
-use crate::echo::{Asked, Echo, Step, text};
-use crate::stage::{HOST, Stage, becomes};
+use crate::echo::{Echo, Step, text};
+use crate::stage::{Stage, becomes};
 use crate::wire::{Wire, exchange, told};
 use std::sync::Arc;
 
-/// One answer of an app.
-pub struct Case {
-    pub what: &'static str,
-    pub steps: Vec<Step>,
-    /// What the client may get of it, in short; what ends with `…` may go on.
-    pub wanted: &'static [&'static str],
-    /// Whether another request may follow on the app's connection.
-    pub again: bool,
-}
-
-/// It was too late to say anything but by breaking off, or it was not.
-pub const FAILS: &[&str] = &["502", "broken…"];
-const BAD_GATEWAY: &[&str] = &["502"];
 /// More than sockets between two processes hold, and far less than a flood would come to.
 const FLOOD_MAX: usize = 64 << 20;
-
-impl Case {
-    /// An answer after which no other request may follow on its connection, which the app leaves open.
-    pub fn last(what: &'static str, bytes: &[u8], wanted: &'static [&'static str]) -> Self {
-        Self {
-            what,
-            steps: vec![Step::Send(bytes.to_vec())],
-            wanted,
-            again: false,
-        }
-    }
-
-    pub fn then(mut self, step: Step) -> Self {
-        self.steps.push(step);
-        self
-    }
-
-    /// The app may be asked again on this connection.
-    pub fn again(mut self) -> Self {
-        self.again = true;
-        self
-    }
-
-    fn allows(&self, found: &str) -> bool {
-        let fits = |wanted: &&str| match wanted.strip_suffix('…') {
-            Some(begin) => found.starts_with(begin),
-            None => found == *wanted,
-        };
-        self.wanted.iter().any(fits)
-    }
-}
-
-fn script(cases: Arc<Vec<Case>>) -> impl Fn(&Asked) -> Vec<Step> {
-    move |asked| {
-        let number = String::from_utf8_lossy(&asked.target()[1..]).parse::<usize>();
-        match number {
-            Ok(number) => cases[number].steps.clone(),
-            Err(_) => vec![Step::Send(text("/canary"))],
-        }
-    }
-}
-
-fn request(method: &str, target: &str) -> String {
-    let body = if method == "POST" {
-        "Content-Length: 4\r\n\r\nbody"
-    } else {
-        "\r\n"
-    };
-    format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\n{body}")
-}
-
-/// The last answer to a request, in short, after whatever came before it.
-async fn outcome(stage_at: std::net::SocketAddr, method: &str, target: &str) -> String {
-    let mut wire = Wire::connect(stage_at).await;
-    wire.send(request(method, target)).await;
-    let mut found = wire.tell_of(method).await;
-    while found.starts_with('1') && found != "101" {
-        found = wire.tell_of(method).await;
-    }
-    found
-}
-
-/// Lets an app give all these answers, at once, and asks for something ordinary after each.
-pub async fn check(method: &'static str, settings: &str, cases: Vec<Case>) {
-    let cases = Arc::new(cases);
-    let app = Echo::start(script(Arc::clone(&cases))).await;
-    let stage = app.on_stage(settings, ROOM).await;
-    let address = stage.address();
-    let ask = |number: usize| {
-        tokio::spawn(async move {
-            let found = outcome(address, method, &format!("/{number}")).await;
-            (found, told(address, request("GET", "/canary")).await)
-        })
-    };
-    let asked: Vec<_> = (0..cases.len()).map(ask).collect();
-    let mut wrong = Vec::new();
-    for (case, asked) in cases.iter().zip(asked) {
-        let (found, canary) = asked
-            .await
-            .unwrap_or_else(|error| (format!("unreadable: {error}"), String::new()));
-        if !case.allows(&found) || canary != "200 /canary" {
-            wrong.push(format!(
-                "{}: {found}, not {:?}; the next one: {canary}",
-                case.what, case.wanted
-            ));
-        }
-    }
-    wrong.extend(used_again(&app, &cases));
-    assert!(
-        wrong.is_empty(),
-        "{method}, {} of {}:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
-    serves_on(&stage).await;
-}
-
-/// Answers that were the last on their connection, and were not.
-fn used_again(app: &Echo, cases: &[Case]) -> Vec<String> {
-    let asked = app.state.asked.lock();
-    let mut wrong = Vec::new();
-    for (number, case) in cases.iter().enumerate().filter(|(_, case)| !case.again) {
-        let target = format!("/{number}");
-        let mut after = asked.iter().skip_while(|asked| asked.target() != target.as_bytes());
-        let connection = after.next().map(|asked| asked.connection);
-        if after.any(|asked| Some(asked.connection) == connection) {
-            wrong.push(format!("{}: its connection was used again", case.what));
-        }
-    }
-    wrong
-}
 
 fn garbage(what: &'static str, line: &str) -> Case {
     let bytes = format!("{line}\r\nContent-Length: 5\r\n\r\nhello");
@@ -299,7 +175,8 @@ async fn g13_what_never_ends_is_cut_off_before_it_costs_anything() {
             wrong.push(format!("{}: {found}, not {:?}", case.what, case.wanted));
             continue;
         }
-        becomes("connections of the app", 0, || app.open_connections()).await;
+        let left = format!("connections of the app after {}", case.what);
+        becomes(&left, 0, || app.open_connections()).await;
         let flooded = app.state.flooded.load(std::sync::atomic::Ordering::SeqCst) - before;
         if flooded > FLOOD_MAX {
             wrong.push(format!("{}: {flooded} bytes were taken", case.what));
@@ -353,5 +230,54 @@ async fn g13_what_an_app_says_on_a_kept_connection_is_nobodys_answer() {
         // Three steps for the first request, and one for the canary of each round before.
         becomes("steps", 4 * round - 1, || app.steps()).await;
         serves_on(&stage).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_what_there_is_of_an_answer_does_not_wait_for_the_rest() {
+    let app = Echo::start(|asked| {
+        let head = match asked.target() {
+            b"/length" => "Content-Length: 1000000\r\n\r\n",
+            b"/chunks" => "Transfer-Encoding: chunked\r\n\r\n4\r\n",
+            b"/end" => "X-A: b\r\n\r\n",
+            _ => return vec![Step::Send(text("/canary"))],
+        };
+        vec![
+            Step::Send(format!("HTTP/1.1 200 OK\r\n{head}half").into_bytes()),
+            Step::Wait,
+        ]
+    })
+    .await;
+    let stage = app.on_stage("", ROOM).await;
+    for target in ["/length", "/chunks", "/end"] {
+        for method in ["GET", "POST"] {
+            let mut wire = Wire::connect(stage.address()).await;
+            wire.send(request(method, target)).await;
+            assert!(wire.read_past(b"\r\n\r\n").await, "{method} {target}: no head");
+            assert!(wire.read_past(b"half").await, "{method} {target}: nothing of the body");
+        }
+    }
+    serves_on(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_what_an_app_says_to_its_neighbour_alone_is_not_passed_on() {
+    let app = Echo::start(|_| {
+        let said = "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+                    Server: odd/1\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 5";
+        vec![Step::Send(format!("HTTP/1.1 200 OK\r\n{said}\r\n\r\nhello").into_bytes())]
+    })
+    .await;
+    let stage = app.on_stage("", ROOM).await;
+    let answer = exchange(stage.address(), request("GET", "/")).await.unwrap();
+    assert_eq!(answer.tell(), "200 hello");
+    for (name, wanted) in [
+        ("x-hop", &[][..]),
+        ("keep-alive", &[]),
+        ("proxy-connection", &[]),
+        ("server", &[b"odd/1".to_vec()]),
+        ("date", &[b"Thu, 01 Jan 1970 00:00:00 GMT".to_vec()]),
+    ] {
+        assert_eq!(answer.values(name), wanted, "{name}");
     }
 }

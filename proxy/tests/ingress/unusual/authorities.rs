@@ -1,8 +1,9 @@
 //! G10: whom a request is for when its target says so, and what the app gets of that.
 
 use super::{REFUSED, plain, serves_on, wrong};
-use crate::stage::HOST;
-use crate::wire::{exchange, told};
+use crate::app::App;
+use crate::stage::{HOST, Stage};
+use crate::wire::{Wire, exchange, told};
 
 fn absolute(target: &str, host: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
@@ -162,4 +163,20 @@ async fn g10_the_host_of_a_target_in_origin_form_is_told_as_it_was_sent() {
         assert_eq!(told(stage.address(), absolute("/", host)).await, "200 /", "{host}");
         assert_eq!(app.last().values("host"), [host.as_bytes()]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g10_a_websocket_is_reached_in_absolute_form_too() {
+    let stage = Stage::new("").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 1);
+    let mut wire = Wire::connect(stage.address()).await;
+    wire.send(
+        "GET http://shop.example.com/socket HTTP/1.1\r\nHost: shop.example.com:80\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .await;
+    assert_eq!(wire.answer().await.unwrap().status(), 101);
+    wire.send("hello").await;
+    assert!(wire.read_past(b"hello").await);
 }

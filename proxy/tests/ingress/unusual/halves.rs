@@ -154,7 +154,7 @@ async fn g11_an_end_passes_through_a_tunnel_and_the_other_way_stays_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn g11_an_end_where_nothing_was_asked_closes_the_connection_and_asks_nobody() {
+async fn g11_an_end_or_reset_where_nothing_was_asked_closes_the_connection_and_asks_nobody() {
     let (app, stage) = plain("").await;
     let sized = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n");
     let chunks = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -175,6 +175,9 @@ async fn g11_an_end_where_nothing_was_asked_closes_the_connection_and_asks_nobod
         wire.half_close().await;
         let (answer, _) = wire.rest().await;
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{begun}: {}", answer.escape_ascii());
+        let mut wire = Wire::connect(stage.address()).await;
+        wire.send(&begun).await;
+        wire.reset();
     }
     stage.metric_becomes("miren_proxy_open_connections", 0.0).await;
     stage.metric_becomes(IN_FLIGHT, 0.0).await;

@@ -101,14 +101,18 @@ async fn g9_a_client_of_http_1_1_gets_one_length_or_chunks_and_keeps_its_connect
     let (_app, stage) = many_ways().await;
     let mut wire = Wire::connect(stage.address()).await;
     let mut wrong = Vec::new();
-    for target in IN_MANY_WAYS {
+    let whole = IN_MANY_WAYS.map(|target| (target, "200 hello world"));
+    for (target, wanted) in whole
+        .into_iter()
+        .chain([("/204", "204"), ("/304", "304"), ("/length", whole[0].1)])
+    {
         wire.send(of_1_1(&format!("GET {target}"))).await;
         let mut answer = wire.answer().await.expect(target);
         while answer.status() < 200 {
             answer = wire.answer().await.expect(target);
         }
         let closes = says(&answer, "connection", "close");
-        if (answer.tell().as_str(), closes) != ("200 hello world", false) {
+        if (answer.tell().as_str(), closes) != (wanted, false) {
             wrong.push(format!("{target}: {}", answer.head.escape_ascii()));
             wire = Wire::connect(stage.address()).await;
         }
@@ -164,16 +168,22 @@ async fn g9_a_client_of_http_1_0_that_asks_for_it_keeps_its_connection() {
         "Connection: x, KEEP-ALIVE",
     ] {
         let mut wire = Wire::connect(stage.address()).await;
-        let more = format!("{asks}\r\n");
         for (method, target, wanted) in [
             ("GET", "/length", "200 hello world"),
+            ("POST", "/length", "200 hello world"),
             ("HEAD", "/head", "200"),
             ("GET", "/204", "204"),
             ("GET", "/304", "304"),
             ("GET", "/early", "200 hello world"),
             ("GET", "/length/1.0", "200 hello world"),
         ] {
-            wire.send(of_1_0(&format!("{method} {target}"), &more)).await;
+            let (length, body) = if method == "POST" {
+                ("Content-Length: 4\r\n", "body")
+            } else {
+                ("", "")
+            };
+            let more = format!("{asks}\r\n{length}");
+            wire.send(of_1_0(&format!("{method} {target}"), &more) + body).await;
             let answer = wire.answer_to(method).await;
             let answer = answer.unwrap_or_else(|| panic!("{asks}, {target}: closed"));
             assert_eq!(answer.tell(), wanted, "{asks}, {target}");

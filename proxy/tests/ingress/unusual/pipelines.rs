@@ -1,6 +1,7 @@
 //! G12: requests that are sent before the answers to those ahead of them.
 
 use super::{plain, serves_on};
+use crate::app::App;
 use crate::echo::{Echo, Step, text};
 use crate::stage::{HOST, Stage, becomes};
 use crate::wire::Wire;
@@ -44,7 +45,7 @@ async fn answers(wire: &mut Wire, wanted: &[(&str, String)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn g12_pipelined_requests_of_all_kinds_are_answered_in_order() {
     let (app, stage) = plain("").await;
-    for count in [2, 5, 100] {
+    for count in [2, 5, 100, 1000] {
         let all: Vec<_> = (0..count).map(one_of_many).collect();
         let bytes: String = all.iter().map(|(bytes, ..)| bytes.as_str()).collect();
         let wanted: Vec<_> = all.into_iter().map(|(_, method, wanted)| (method, wanted)).collect();
@@ -248,4 +249,39 @@ async fn g12_an_app_that_ends_each_connection_does_not_end_the_clients() {
     for number in 0..10 {
         assert_eq!(wire.tell().await, format!("200 /{number}"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_a_word_before_a_body_that_is_there_already_disturbs_nobody() {
+    let (_app, stage) = plain("").await;
+    let mut wire = Wire::connect(stage.address()).await;
+    let first = request("POST", "/1", "Content-Length: 4\r\nExpect: 100-continue\r\n") + "body";
+    wire.send(first + &request("GET", "/2", "")).await;
+    let mut found = wire.tell().await;
+    while found == "100" {
+        found = wire.tell().await;
+    }
+    assert_eq!(found, "200 /1 body");
+    assert_eq!(wire.tell().await, "200 /2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g12_what_follows_an_upgrade_is_the_tunnels_or_the_next_request() {
+    let upgrade = request(
+        "GET",
+        "/",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    );
+    let (_app, stage) = plain("").await;
+    let mut wire = Wire::connect(stage.address()).await;
+    wire.send(upgrade.clone() + &request("GET", "/2", "")).await;
+    assert_eq!(wire.tell().await, "200 /", "declined");
+    assert_eq!(wire.tell().await, "200 /2");
+    let stage = Stage::new("").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 1);
+    let mut wire = Wire::connect(stage.address()).await;
+    wire.send(upgrade + "first words").await;
+    assert_eq!(wire.answer().await.unwrap().status(), 101);
+    assert!(wire.read_past(b"first words").await);
 }
