@@ -201,6 +201,24 @@ async fn g9_a_client_of_http_1_0_that_asks_for_it_keeps_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn g9_a_client_of_http_1_0_that_does_not_clearly_ask_for_it_keeps_nothing() {
+    let (_app, stage) = many_ways().await;
+    for says in [
+        "Connection: close",
+        "Connection: keep-alive, close",
+        "Connection: close\r\nConnection: keep-alive",
+        "Connection: keep-alives",
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+    ] {
+        let mut wire = Wire::connect(stage.address()).await;
+        wire.send(of_1_0("GET /length", &format!("{says}\r\n"))).await;
+        assert_eq!(wire.tell().await, "200 hello world", "{says}");
+        assert_eq!(wire.rest().await, (Vec::new(), true), "{says}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn g9_what_a_client_of_http_1_0_asks_to_keep_ends_where_only_that_tells_the_length() {
     let (_app, stage) = many_ways().await;
     for target in ["/chunked", "/trailer", "/close", "/close/1.0"] {

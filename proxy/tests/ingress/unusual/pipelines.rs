@@ -125,6 +125,8 @@ async fn g12_nothing_is_answered_after_a_request_that_ends_the_connection() {
     for first in [
         request("GET", "/1", "Connection: close\r\n"),
         request("GET", "/1", "Connection: x, CLOSE\r\n"),
+        request("GET", "/1", "Connection: close, keep-alive\r\n"),
+        request("GET", "/1", "Connection: keep-alive\r\nConnection: close\r\n"),
         request("POST", "/1", "Connection: close\r\nContent-Length: 0\r\n"),
         old,
     ] {
