@@ -229,6 +229,11 @@ async fn g13_what_an_app_says_on_a_kept_connection_is_nobodys_answer() {
         app.state.go.add_permits(1);
         // Three steps for the first request, and one for the canary of each round before.
         becomes("steps", 4 * round - 1, || app.steps()).await;
+        // Whatever tells the proxy of its connections has told it of this one when it has told it of a later one.
+        assert_eq!(
+            told(stage.address(), "GET / HTTP/1.1\r\nHost: nowhere.example.net\r\n\r\n").await,
+            "404"
+        );
         serves_on(&stage).await;
     }
 }
