@@ -179,6 +179,8 @@ impl Echo {
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
+        // What is sent apart is to arrive without a wait for what was sent before.
+        stream.set_nodelay(true).unwrap();
         let connection = state.connections.fetch_add(1, Ordering::SeqCst) + 1;
         state.open.fetch_add(1, Ordering::SeqCst);
         let state = Arc::clone(&state);
