@@ -1,5 +1,6 @@
 //! A plain HTTP/1.1 client that sends exactly the bytes it is told to, well-formed or not.
 
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -77,6 +78,15 @@ impl Connection {
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) -> io::Result<()> {
         self.reader.get_mut().shutdown(Shutdown::Write)
+    }
+
+    /// Goes away and says so: whoever only closes may still listen, for all that the other side knows.
+    pub fn reset(self) -> io::Result<()> {
+        let at_once = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        Ok(setsockopt(self.reader.get_ref(), sockopt::Linger, &at_once)?)
     }
 
     /// Sends a request without a body.

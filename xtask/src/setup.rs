@@ -73,6 +73,10 @@ const PACKAGES: &[Package] = &[
         reason: "disks with btrfs",
     },
     Package {
+        name: "apache2-utils",
+        reason: "ab, a client of HTTP/1.0 in the tests",
+    },
+    Package {
         name: "faketime",
         reason: "sets the wall clock of some processes, in the tests",
     },
