@@ -46,6 +46,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// A client connection between requests; also a client that neither sends nor takes a byte of a request.
     pub idle: Duration,
+    /// All of a request's body, as far as the client is waited for.
+    pub body: Duration,
     pub upstream_connect: Duration,
     /// From the last byte of the request to the head of the answer.
     pub upstream_first_byte: Duration,
@@ -59,10 +61,14 @@ pub struct Timeouts {
 pub struct Limits {
     /// A request's head: request line and headers.
     pub header_bytes: Bytes,
+    /// Least bytes a second of a request's body, on average after the first seconds; 0 is no limit.
+    pub body_rate: Bytes,
     /// Requests that wait for room, per version and service.
     pub waiting_requests: usize,
-    /// What the heads of those may take together.
+    /// What the heads of those may take together, with the beginnings of their bodies.
     pub waiting_bytes: Bytes,
+    /// What requests may hold before they have a sandbox, all together.
+    pub request_bytes: Bytes,
     /// Open client connections, all together; 0 until the limit of descriptors is known.
     pub connections: usize,
     /// Open connections of one client address; 0 is a part of all.
@@ -166,6 +172,11 @@ fn timeouts(table: &mut Table<'_, '_, '_>) -> Timeouts {
     Timeouts {
         header: table.duration("header", "10s", "Time for a client to send a whole request head."),
         idle: table.duration("idle", "60s", "Time a client connection may stay open between requests, or stall in one."),
+        body: table.duration(
+            "body",
+            "1h",
+            "Time for a client to send a whole request body; what an app takes to read it does not count.",
+        ),
         upstream_connect: table.duration("upstream_connect", "1s", "Time to connect to a sandbox."),
         upstream_first_byte: table.duration(
             "upstream_first_byte",
@@ -188,13 +199,27 @@ fn limits(table: &mut Table<'_, '_, '_>) -> Limits {
             "64KiB",
             "Largest request head; more is answered with 431.",
         ),
+        body_rate: table.bytes(
+            "body_rate",
+            "1KiB",
+            "Least bytes a second of a request body, on average after 10 seconds; a slower client is answered with 408. 0 is no limit.",
+        ),
         waiting_requests: count(table.integer(
             "waiting_requests",
             1000,
             0..=1_000_000,
             "Requests waiting for a sandbox, per version and service.",
         )),
-        waiting_bytes: table.bytes("waiting_bytes", "64MiB", "Memory of the heads of those requests."),
+        waiting_bytes: table.bytes(
+            "waiting_bytes",
+            "64MiB",
+            "Memory of the heads of those requests, and of the beginnings of their bodies.",
+        ),
+        request_bytes: table.bytes(
+            "request_bytes",
+            "256MiB",
+            "Memory of large heads and of the beginnings of bodies before they have a sandbox, all together; more is answered with 503.",
+        ),
         connections: count(table.integer(
             "connections",
             0,

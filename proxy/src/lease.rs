@@ -27,6 +27,7 @@ mod asking;
 mod conns;
 mod entry;
 mod keep;
+mod link;
 mod pool;
 mod queue;
 mod renew;
@@ -37,11 +38,11 @@ mod store;
 mod tests;
 mod wanted;
 
-pub use conns::{Conn, ConnSet};
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
+pub use link::{KeepLimits, Link};
 pub use pool::{Pool, Tried, Waited, Waiter};
-pub use repeat::{Attempted, Ended, Failure, Verdict, again};
+pub use repeat::Ended;
 pub use store::LeaseStore;
 
 /// How often the demand is counted again when requests moved meanwhile.
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     binding: Binding,
     control: Control,
     limits: WaitLimits,
+    keep: Arc<KeepLimits>,
     metrics: Arc<Metrics>,
     /// Every lease that has not been given back, closed ones with requests in flight too. Never touched by a request.
     held: Mutex<Vec<Arc<Lease>>>,
@@ -87,13 +89,20 @@ pub struct Leases {
 
 impl Leases {
     /// The pools, and what has to be run to keep their leases.
-    pub fn new(slots: Slots, control: Control, limits: WaitLimits, metrics: Arc<Metrics>) -> (Self, Keeper) {
+    pub fn new(
+        slots: Slots,
+        control: Control,
+        limits: WaitLimits,
+        keep: KeepLimits,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Keeper) {
         let (finished, to_release) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             binding: Binding::new(slots.table().clone()),
             slots,
             control,
             limits,
+            keep: Arc::new(keep),
             metrics,
             held: Mutex::default(),
             finished,

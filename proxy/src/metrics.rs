@@ -1,6 +1,6 @@
 //! Every metric of the proxy, with its help text. Labels take values from fixed lists or from the routing snapshot only.
 
-use crate::refusal::Reason;
+use crate::request::refusal::Reason;
 use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,

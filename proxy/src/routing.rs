@@ -1,6 +1,6 @@
 //! The routing table in use: which one it is, and when another takes its place.
 
-use crate::refusal::{Reason, Refusal};
+use crate::request::refusal::{Reason, Refusal};
 use arc_swap::{ArcSwapOption, Guard};
 use jiff::Timestamp;
 use miren_api::routing::{RoutingDelta, RoutingSnapshot};

@@ -4,7 +4,7 @@ use super::asking::Asking;
 use super::entry::Lease;
 use super::pool::Pool;
 use crate::control::{Acquire, Backoff};
-use crate::refusal::{Reason, Refusal};
+use crate::request::refusal::{Reason, Refusal};
 use miren_api::lease::{ACQUIRE_WAIT_MAX, AcquireResponse};
 use miren_api::{ApiError, ClientError, ErrorCode};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Pool {
                 lease.granted_by(response.answer);
                 open.push(Arc::clone(lease));
             } else if self.shared.slots.is_running(granted.key) {
-                let lease = Arc::new(Lease::new(granted, Arc::clone(&self.wanted)));
+                let lease = Arc::new(Lease::new(granted, Arc::clone(&self.wanted), &self.shared.keep));
                 lease.granted_by(response.answer);
                 open.push(Arc::clone(&lease));
                 fresh.push(lease);

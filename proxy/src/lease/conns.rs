@@ -15,6 +15,8 @@ pub struct Conn {
     /// Microseconds after `opened` when the request was sent, and at which an answer must have begun; 0 while none is awaited.
     asked: AtomicU64,
     answer_due: AtomicU64,
+    /// Microseconds that the answer may take.
+    limit: AtomicU64,
     /// Whether the request that waits may be sent to another sandbox instead.
     movable: AtomicBool,
     timed_out: AtomicBool,
@@ -38,6 +40,7 @@ impl Conn {
             opened: Instant::now(),
             asked: AtomicU64::new(0),
             answer_due: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
             movable: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
         }
@@ -45,15 +48,26 @@ impl Conn {
 
     /// A request is sent, and its answer must begin within `limit` from now.
     pub fn ask(&self, limit: Duration, movable: bool) {
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        self.limit.store(limit, Ordering::Relaxed);
         self.asked.store(self.micros(Instant::now()).max(1), Ordering::Relaxed);
         self.movable.store(movable, Ordering::Relaxed);
-        self.await_answer(limit);
+        self.await_anew();
     }
 
-    /// An answer must begin within `limit` from now. Asked again, the time begins anew.
-    pub fn await_answer(&self, limit: Duration) {
-        self.answer_due
-            .store(self.micros(Instant::now() + limit).max(1), Ordering::Relaxed);
+    /// The time for the answer begins anew, unless the answer began.
+    pub fn await_anew(&self) {
+        if self.is_asked() {
+            let due = self
+                .micros(Instant::now())
+                .saturating_add(self.limit.load(Ordering::Relaxed));
+            self.answer_due.store(due.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an answer is awaited.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != 0
     }
 
     /// The answer began, or nobody waits for it any more. How long it took; none when that was told before.

@@ -1,6 +1,7 @@
 //! One lease and its permits: how many requests are in flight, and whether another may be sent.
 
 use super::conns::ConnSet;
+use super::link::{KeepLimits, Link, Shelf};
 use super::pool::Pool;
 use super::repeat::{Ended, WORD_LAG};
 use super::stall::{self, Silence};
@@ -12,10 +13,11 @@ use miren_loader::State;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Keys of kept connections: a number is never used again.
+/// A number is never used again.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// In [`Lease::uses`]: no further request is let in.
@@ -27,7 +29,7 @@ pub struct Lease {
     pub key: LeaseKey,
     pub sandbox: SandboxId,
     pub endpoint: SocketAddr,
-    /// Key of the connections made under this lease: no other lease ever gets one of them (I6).
+    /// Tells it from every other lease, also on the same generation.
     pub serial: u64,
     capacity: AtomicU32,
     /// Requests in flight, and [`CLOSED`] if it is: one word, so that each request is counted before or after the close.
@@ -39,6 +41,8 @@ pub struct Lease {
     answer: AtomicU64,
     silence: Silence,
     conns: Arc<ConnSet>,
+    /// Connections made under this lease that carry no request: no other lease ever gets one of them (I6).
+    shelf: Shelf,
     /// Its sandbox may have ended.
     told: Notify,
     /// Whether its requests may be sent elsewhere although it ended by itself.
@@ -46,7 +50,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(granted: &miren_api::lease::Lease, wanted: Arc<Wanted>) -> Self {
+    pub(super) fn new(granted: &miren_api::lease::Lease, wanted: Arc<Wanted>, keep: &Arc<KeepLimits>) -> Self {
         Self {
             key: granted.key,
             sandbox: granted.sandbox.clone(),
@@ -59,6 +63,7 @@ impl Lease {
             answer: AtomicU64::new(0),
             silence: Silence::default(),
             conns: Arc::default(),
+            shelf: Shelf::new(Arc::clone(keep)),
             told: Notify::new(),
             loss_paid: OnceLock::new(),
         }
@@ -67,7 +72,11 @@ impl Lease {
     /// One that belongs to no pool.
     #[cfg(test)]
     pub(crate) fn alone(granted: &miren_api::lease::Lease) -> Self {
-        Self::new(granted, Arc::default())
+        Self::new(
+            granted,
+            Arc::default(),
+            &Arc::new(KeepLimits::new(16, Duration::from_secs(4))),
+        )
     }
 
     /// Counts one more request in, if there is room and the word says RUNNING after it was counted (I1).
@@ -106,11 +115,6 @@ impl Lease {
         if self.uses.fetch_sub(1, Ordering::SeqCst) & CLOSED == 0 {
             self.wanted.fewer(1);
         }
-    }
-
-    /// A key under which no connection is kept yet: for a request that must not get a kept one again.
-    pub fn fresh_key() -> u64 {
-        SERIAL.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Lets no further request in; true once. What is in flight is wanted of no sandbox any more.
@@ -210,6 +214,33 @@ impl Lease {
 
     pub fn conns(&self) -> &Arc<ConnSet> {
         &self.conns
+    }
+
+    /// A connection that was kept; none where a new one has to be made.
+    pub fn kept_link(&self) -> Option<Link> {
+        self.shelf.take(&self.conns, Instant::now())
+    }
+
+    /// Makes a connection to its endpoint one of this lease's; none if the lease has ended meanwhile.
+    pub fn link(&self, stream: TcpStream) -> Option<Link> {
+        Link::register(&self.conns, stream)
+    }
+
+    /// Takes back a connection on which nothing is under way.
+    pub fn keep(&self, link: Link) {
+        self.shelf.put(link, Instant::now());
+    }
+
+    /// Closes the connections that were kept for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.shelf.sweep(&self.conns, now);
+    }
+
+    /// Cuts every connection, in use or not, and lets no new one be made. How many there were.
+    pub(super) fn cut(&self) -> usize {
+        let cut = self.conns.cut();
+        self.shelf.clear(&self.conns);
+        cut
     }
 }
 

@@ -54,7 +54,7 @@ impl Shared {
             Some(State::Pending | State::Draining | State::Stopping) => {}
             // Over, or another generation has the slot: nothing may reach it any more.
             Some(State::Free | State::Stopped | State::Dead) | None => {
-                let cut = lease.conns().cut();
+                let cut = lease.cut();
                 if cut > 0 {
                     tracing::debug!(
                         slot = lease.key.slot,
@@ -99,7 +99,7 @@ impl Shared {
     /// Gives a closed lease back once nothing is in flight under it.
     pub(super) fn finish_if_idle(&self, lease: &Arc<Lease>) {
         if lease.finish() {
-            lease.conns().cut();
+            lease.cut();
             // The receiver is only gone when the proxy is about to exit.
             let _ = self.finished.send(Arc::clone(lease));
         }
@@ -115,6 +115,7 @@ async fn look_at_all(shared: &Shared) {
         let (held, now) = (shared.held(), Instant::now());
         for lease in &held {
             shared.look(lease);
+            lease.sweep(now);
             let cut = lease.conns().cut_overdue(now);
             shared.metrics.answers_overdue.inc_by(cut as u64);
         }

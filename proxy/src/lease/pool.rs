@@ -8,7 +8,7 @@ use super::stall::{self, Pace};
 use super::wanted::Wanted;
 use super::{LeaseKey, Shared};
 use crate::metrics::PoolMetrics;
-use crate::refusal::{Reason, Refusal};
+use crate::request::refusal::{Reason, Refusal};
 use crate::routing::{Served, Target};
 use crate::slots::Slots;
 use arc_swap::ArcSwap;
@@ -299,6 +299,11 @@ impl Pool {
     /// Whether a sandbox could take another request now.
     fn has_room(&self) -> bool {
         self.open.load().iter().any(|lease| lease.room() > 0)
+    }
+
+    /// Whether requests wait for room.
+    pub fn is_wanted(&self) -> bool {
+        self.queue.len() > 0
     }
 
     /// Whether a sandbox may take requests, now or when one of those it has ends.

@@ -1,6 +1,6 @@
 //! Who waits for room: first come, first served, bounded, and gone with its client.
 
-use crate::refusal::{Reason, Refusal};
+use crate::request::refusal::{Reason, Refusal};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,8 +1,4 @@
-//! Decides whether a request that failed at one sandbox is sent to another.
-//!
-//! What never reached a sandbox goes elsewhere, always. What may have been acted upon goes elsewhere only if acting twice does
-//! no harm; and if its sandbox ended by itself meanwhile, once in its life, for as long as the service can pay: it may be what
-//! ends sandboxes.
+//! What became of a sandbox whose connection broke, and what a service can pay for requests that may have ended theirs.
 
 use miren_loader::State;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,8 +7,6 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Attempts at one request, the first one included.
-const ATTEMPTS: usize = 3;
 /// How long the word of a sandbox may lag behind its connections: those of a program that its own init started are closed before
 /// that init has seen it, and where the kernel writes no words control has to see it first.
 pub(super) const WORD_LAG: Duration = Duration::from_millis(20);
@@ -47,61 +41,6 @@ impl Ended {
             // No generation that had requests goes back to these.
             Some(State::Free | State::Pending) | None => Self::Unknown,
         }
-    }
-}
-
-/// How an attempt failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No byte of the request was sent: refused, unreachable, or the lease ended first.
-    NotSent,
-    /// The connection broke with the request on it, and `ended` is what became of its sandbox.
-    Broke { ended: Ended },
-    /// No answer began in time.
-    TimedOut,
-}
-
-/// What is known about a request that failed once more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempted {
-    /// Attempts so far.
-    pub attempts: usize,
-    /// Whether acting on it twice changes nothing more than once, and all of it is there to be sent again.
-    pub again_harmless: bool,
-    /// Whether the client has got a part of an answer.
-    pub answered: bool,
-    /// Whether a sandbox ended by itself with it before.
-    pub took_one_down: bool,
-}
-
-/// What is done about a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Elsewhere,
-    /// As [`Verdict::Elsewhere`], for the only time: [`Attempted::took_one_down`] from now on.
-    ElsewhereOnce,
-    GiveUp,
-}
-
-/// Decides what is done about `failure`. `pay` is asked only where it matters, and takes what the repetition costs; false if the
-/// service cannot pay.
-pub fn again(request: &Attempted, failure: Failure, pay: impl FnOnce() -> bool) -> Verdict {
-    let harmless = request.again_harmless && !request.answered && request.attempts < ATTEMPTS;
-    match failure {
-        // What was given to the client cannot be taken back, also where this attempt never began.
-        Failure::NotSent if !request.answered => Verdict::Elsewhere,
-        Failure::NotSent | Failure::TimedOut => Verdict::GiveUp,
-        Failure::Broke { .. } if !harmless => Verdict::GiveUp,
-        Failure::Broke { ended: Ended::Stopped } => Verdict::Elsewhere,
-        // After one that ended with it, a second that breaks off is one too many, whatever its word says yet.
-        Failure::Broke { ended: Ended::Runs } if !request.took_one_down => Verdict::Elsewhere,
-        Failure::Broke { ended: Ended::Runs } => Verdict::GiveUp,
-        Failure::Broke {
-            ended: Ended::ByItself | Ended::Unknown,
-        } => match !request.took_one_down && pay() {
-            true => Verdict::ElsewhereOnce,
-            false => Verdict::GiveUp,
-        },
     }
 }
 

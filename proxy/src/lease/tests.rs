@@ -3,7 +3,7 @@
 use super::entry::Lease;
 use super::queue::Queue;
 use super::store::{Kept, LeaseStore};
-use crate::refusal::Reason;
+use crate::request::refusal::Reason;
 use crate::slots::Slots;
 use miren_api::SandboxId;
 use miren_api::lease::LeaseKey;

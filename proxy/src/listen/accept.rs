@@ -11,6 +11,10 @@ use tokio::sync::watch;
 
 /// Connections that may wait in the kernel to be accepted. The kernel takes `net.core.somaxconn` if that is less.
 const QUEUE: i32 = 4096;
+/// A client that is silent for so long is asked whether it is there, so often, with so long between.
+const SILENCE_SECONDS: u32 = 60;
+const PROBE_SECONDS: u32 = 15;
+const PROBES: u32 = 4;
 /// How long nothing is accepted for want of descriptors or memory, unless a connection ends before.
 ///
 /// Others have descriptors too, of whose end nobody hears here.
@@ -30,6 +34,11 @@ pub(super) fn prepare(listener: std::net::TcpListener) -> io::Result<TcpListener
     listener.set_nonblocking(true)?;
     // Accepted sockets inherit it: one call in place of one per connection.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+    // A client that vanished without a word, as a telephone does, would keep what it has for ever: an idle tunnel, a silent stream.
+    setsockopt(&listener, sockopt::KeepAlive, &true)?;
+    setsockopt(&listener, sockopt::TcpKeepIdle, &SILENCE_SECONDS)?;
+    setsockopt(&listener, sockopt::TcpKeepInterval, &PROBE_SECONDS)?;
+    setsockopt(&listener, sockopt::TcpKeepCount, &PROBES)?;
     nix::sys::socket::listen(&listener, Backlog::new(QUEUE)?)?;
     TcpListener::from_std(listener)
 }

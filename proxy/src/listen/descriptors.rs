@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 
 /// What the proxy needs for itself: libraries and files, the runtime, the slot table, listeners, the log, connections to
-/// control, and [`crate::admin`]'s connections.
+/// control, and [`crate::life::admin`]'s connections.
 pub const OWN: u64 = 256;
 /// Most client connections unless more are asked for: 300 MiB while they are idle.
 const MOST: usize = 100_000;

@@ -5,7 +5,7 @@ use super::park::Place;
 use super::places::{Cause, Entrance, Entry, Places, Turned};
 use super::seldom::Seldom;
 use crate::config::{Limits, Network};
-use crate::gate::{Class, Gate};
+use crate::life::gate::{Class, Gate};
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use std::io;

@@ -2,7 +2,7 @@
 
 use super::house::House;
 use super::places::Entry;
-use crate::gate::Held;
+use crate::life::gate::Held;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -68,6 +68,11 @@ impl Place {
             self.clock.poll(deadline, cx).map(|()| Next::Silent)
         })
         .await
+    }
+
+    /// No descriptor was found, such as for a connection to a sandbox: some of those longest without a request are told to go.
+    pub fn make_room(&self) {
+        self.house.make_room();
     }
 
     /// Ready once the connection has to be closed since another needs its place; never while a request is served.

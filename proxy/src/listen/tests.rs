@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::gate::{Class, Gate};
+use crate::life::gate::{Class, Gate};
 use crate::metrics::Metrics;
 use std::path::Path;
 use std::process::Command;

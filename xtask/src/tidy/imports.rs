@@ -11,10 +11,6 @@ struct Vendor {
 
 const VENDORS: &[Vendor] = &[
     Vendor {
-        paths: &["pingora::", "pingora_core::", "pingora_proxy::", "pingora_rustls::"],
-        folders: &["proxy/src/edge"],
-    },
-    Vendor {
         paths: &["aya::"],
         folders: &["ebpf/loader/"],
     },
@@ -50,6 +46,27 @@ const VENDORS: &[Vendor] = &[
         paths: &["docker_credential::"],
         folders: &["control/image/src/auths"],
     },
+];
+
+/// A part of a crate, and what it must not know: who stands above it, and what would tie it to one engine.
+const LAYERS: &[(&str, &[&str])] = &[
+    (
+        "proxy/src/request",
+        &[
+            "crate::edge::",
+            "crate::listen::",
+            "tokio::net::",
+            "tokio::io::",
+            "hyper::",
+            "socket2::",
+        ],
+    ),
+    (
+        "proxy/src/listen",
+        &["crate::edge::", "crate::request::", "crate::lease::"],
+    ),
+    ("proxy/src/lease", &["crate::edge::", "crate::listen::"]),
+    ("proxy/src/routing", &["crate::edge::", "crate::listen::"]),
 ];
 
 /// Our crates, and which of ours each may depend on.
@@ -100,7 +117,11 @@ pub fn check(sources: &Sources) -> Result<Vec<String>> {
     let mut found: Vec<String> = sources
         .rust
         .iter()
-        .flat_map(|(path, text)| check_vendors(path, text))
+        .flat_map(|(path, text)| {
+            let mut found = check_vendors(path, text);
+            found.extend(check_layers(path, text));
+            found
+        })
         .collect();
     for (path, text) in &sources.manifests {
         found.extend(check_manifest(path, text)?);
@@ -126,6 +147,15 @@ fn check_vendors(path: &str, text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+fn check_layers(path: &str, text: &str) -> Vec<String> {
+    let layers = LAYERS.iter().filter(|(folder, _)| path.starts_with(folder));
+    let banned = layers.flat_map(|(folder, banned)| banned.iter().map(move |import| (folder, import)));
+    banned
+        .filter(|(_, import)| uses(text, import))
+        .map(|(folder, import)| format!("{path}: uses {import}, which {folder} must not know"))
+        .collect()
 }
 
 /// Whether code, not a comment or a string of this table, has a path that begins so.
@@ -175,13 +205,21 @@ mod tests {
 
     #[test]
     fn a_vendor_outside_its_folder_is_found() {
+        assert_eq!(check_vendors("proxy/src/lease.rs", "use rusqlite::Error;\n").len(), 1);
+        assert!(check_vendors("control/src/store/sqlite.rs", "use rusqlite::Error;\n").is_empty());
+        assert!(check_vendors("proxy/src/lease.rs", "// rusqlite::Error is mapped there\n").is_empty());
+        assert!(check_vendors("ebpf/programs/src/main.rs", "use aya_ebpf::maps;\n").is_empty());
+    }
+
+    #[test]
+    fn a_part_that_knows_who_stands_above_it_is_found() {
+        let knows = "use crate::edge::Plain;\n";
+        assert_eq!(check_layers("proxy/src/request/head.rs", knows).len(), 1);
         assert_eq!(
-            check_vendors("proxy/src/lease.rs", "use pingora_core::Error;\n").len(),
+            check_layers("proxy/src/request.rs", "use tokio::net::TcpStream;\n").len(),
             1
         );
-        assert!(check_vendors("proxy/src/edge/peer.rs", "use pingora_core::Error;\n").is_empty());
-        assert!(check_vendors("proxy/src/lease.rs", "// pingora_core::Error is mapped there\n").is_empty());
-        assert!(check_vendors("ebpf/programs/src/main.rs", "use aya_ebpf::maps;\n").is_empty());
+        assert!(check_layers("proxy/src/life.rs", knows).is_empty());
     }
 
     #[test]

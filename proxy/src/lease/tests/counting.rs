@@ -1,5 +1,6 @@
 //! A request is counted once at every instant: in each order of the steps by which requests come, go in and end, and sandboxes go.
 
+use super::super::KeepLimits;
 use super::super::entry::Lease;
 use super::super::pool::demand_of;
 use super::super::queue::{Queue, Ticket};
@@ -10,6 +11,7 @@ use miren_api::SandboxId;
 use miren_api::lease::LeaseKey;
 use miren_loader::State;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What one of them does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,11 @@ fn lease(table: &Table, wanted: &Arc<Wanted>, key: LeaseKey) -> Lease {
         capacity: 10,
     };
     assert!(table.slots.is_running(key));
-    Lease::new(&granted, Arc::clone(wanted))
+    Lease::new(
+        &granted,
+        Arc::clone(wanted),
+        &Arc::new(KeepLimits::new(0, Duration::ZERO)),
+    )
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Room is found by whoever may use it: in each order of what becomes free, who looks, who leaves and who is sent away.
 
 use super::super::queue::{Queue, Ticket};
-use super::super::{Leases, Tried, WaitLimits, Waited, Waiter};
+use super::super::{KeepLimits, Leases, Tried, WaitLimits, Waited, Waiter};
 use super::{Table, table};
 use crate::control::Control;
 use crate::metrics::Metrics;
-use crate::refusal::Reason;
+use crate::request::refusal::Reason;
 use crate::routing::{Served, Target};
 use futures_util::FutureExt;
 use miren_api::lease::{AcquireResponse, Lease, LeaseKey};
@@ -164,6 +164,7 @@ fn two_sandboxes(table: &Table) -> (Leases, [LeaseKey; 2]) {
         slots,
         Control::new(&server).unwrap(),
         limits,
+        KeepLimits::new(0, Duration::ZERO),
         Arc::new(Metrics::new().unwrap()),
     );
     let keys = [0, 1].map(|slot| {

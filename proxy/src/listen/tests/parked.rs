@@ -2,7 +2,7 @@
 
 use super::super::places::Entry;
 use super::*;
-use crate::gate::Held;
+use crate::life::gate::Held;
 
 /// A place of a house, and both ends of a connection.
 async fn pair(house: &Arc<House>) -> (Place, TcpStream, TcpStream) {

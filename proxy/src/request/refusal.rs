@@ -13,7 +13,9 @@ pub enum Reason {
     BadRequest,
     MethodNotAllowed,
     RequestTimeout,
+    ExpectationFailed,
     HeaderTooLarge,
+    VersionNotSupported,
     NoRoute,
     NoActiveVersion,
     NoSuchEphemeral,
@@ -31,6 +33,7 @@ pub enum Reason {
     WaitTimeout,
     UpstreamUnreachable,
     UpstreamClosed,
+    UpstreamInvalid,
     UpstreamTimeout,
     DrainDeadline,
     Internal,
@@ -38,11 +41,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the metrics that count them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
+        Self::ExpectationFailed,
         Self::HeaderTooLarge,
+        Self::VersionNotSupported,
         Self::NoRoute,
         Self::NoActiveVersion,
         Self::NoSuchEphemeral,
@@ -57,6 +62,7 @@ impl Reason {
         Self::WaitTimeout,
         Self::UpstreamUnreachable,
         Self::UpstreamClosed,
+        Self::UpstreamInvalid,
         Self::UpstreamTimeout,
         Self::DrainDeadline,
         Self::Internal,
@@ -82,7 +88,9 @@ impl Reason {
             Self::BadRequest => (400, "bad_request", "The request is malformed."),
             Self::MethodNotAllowed => (405, "method_not_allowed", "This method is not served here."),
             Self::RequestTimeout => (408, "request_timeout", "The request did not arrive in time."),
+            Self::ExpectationFailed => (417, "expectation_failed", "What the request expects cannot be done."),
             Self::HeaderTooLarge => (431, "header_too_large", "The head of the request is too large."),
+            Self::VersionNotSupported => (505, "version_not_supported", "This version of HTTP is not spoken here."),
             Self::NoRoute => (404, "no_route", "No app is served at this address."),
             Self::NoActiveVersion => (404, "no_active_version", "This app has not been deployed yet."),
             Self::NoSuchEphemeral => (404, "no_such_ephemeral", "This preview does not exist or has expired."),
@@ -125,6 +133,7 @@ impl Reason {
                 "upstream_closed",
                 "The app closed the connection before it answered.",
             ),
+            Self::UpstreamInvalid => (502, "upstream_invalid", "The app's answer is malformed."),
             Self::UpstreamTimeout => (504, "upstream_timeout", "The app did not answer in time."),
             Self::DrainDeadline => (504, "drain_deadline", "The app was stopped before it answered."),
             Self::Internal => (500, "internal", "Something went wrong in the server."),

@@ -1,15 +1,16 @@
 //! The life of a proxy: open what needs privileges, serve, and go when nothing is under way.
 
-use crate::admin::Admin;
 use crate::binding::Binding;
 use crate::config::Config;
 use crate::control::Control;
-use crate::edge;
+use crate::edge::Plain;
 use crate::error::StartError;
-use crate::gate::{Class, Gate};
-use crate::lease::{LeaseStore, Leases, WaitLimits};
-use crate::listen::{descriptors, sockets};
+use crate::lease::{KeepLimits, LeaseStore, Leases, WaitLimits};
+use crate::life::admin::Admin;
+use crate::life::gate::{Class, Gate};
+use crate::listen::{self, House, descriptors, sockets};
 use crate::metrics::Metrics;
+use crate::request::{Parts, Rules};
 use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::Slots;
 use miren_loader::{OpenError, ProxyEvents};
@@ -17,7 +18,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub mod admin;
+pub mod gate;
+pub mod privileges;
 
 /// How long the slot table may take to appear: control makes it when it starts.
 const TABLE_WAIT: Duration = Duration::from_secs(30);
@@ -115,12 +120,8 @@ impl Prepared {
         let metrics = Arc::new(Metrics::new()?);
         let server = self.config.control.to_string();
         let control = Control::new(&self.config.control).map_err(|source| StartError::Control { server, source })?;
-        let limits = WaitLimits {
-            requests: self.config.limits.waiting_requests,
-            bytes: self.config.limits.waiting_bytes.0,
-            time: self.config.timeouts.wait_for_capacity,
-        };
-        let (leases, keeper) = Leases::new(self.slots, control.clone(), limits, Arc::clone(&metrics));
+        let (waiting, kept) = (waiting(&self.config), kept_links(&self.config));
+        let (leases, keeper) = Leases::new(self.slots, control.clone(), waiting, kept, Arc::clone(&metrics));
         let routing = Arc::new(Routing::default());
         let store = SnapshotStore::new(&self.config.data_dir);
         let follower = Follower {
@@ -138,13 +139,13 @@ impl Prepared {
 
         let gate = Arc::new(Gate::default());
         let (close, closed) = watch::channel(false);
-        let parts = edge::Parts {
+        let parts = Parts {
             routing: Arc::clone(&routing),
             leases: leases.clone(),
             gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
         };
-        let edge = edge::serve(&self.config, parts, self.http, closed)?;
+        let edge = serve_clients(&self.config, parts, self.http, closed)?;
 
         let mut tasks = JoinSet::new();
         let keeping = keeper.run(self.events, kept);
@@ -171,6 +172,31 @@ impl Prepared {
         }
         Ok(ended)
     }
+}
+
+fn waiting(config: &Config) -> WaitLimits {
+    WaitLimits {
+        requests: config.limits.waiting_requests,
+        bytes: config.limits.waiting_bytes.0,
+        time: config.timeouts.wait_for_capacity,
+    }
+}
+
+fn kept_links(config: &Config) -> KeepLimits {
+    KeepLimits::new(config.limits.upstream_idle, config.timeouts.upstream_idle)
+}
+
+/// Takes clients on `http` until `closed` says otherwise; the task ends once no new request can come in.
+fn serve_clients(
+    config: &Config,
+    parts: Parts,
+    http: Vec<TcpListener>,
+    closed: watch::Receiver<bool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (gate, metrics) = (Arc::clone(&parts.gate), Arc::clone(&parts.metrics));
+    let house = House::new(&config.limits, config.trusted.clone(), gate, metrics);
+    let plain = Arc::new(Plain::new(parts, Rules::of(config)));
+    listen::listen(http, house, plain, closed)
 }
 
 /// Waits for the order to stop, or until the slot table says nothing any more; then for `end`. A second order ends it at once.
@@ -217,7 +243,7 @@ async fn finish_or_stop(mut stop: watch::Receiver<Stop>, end: impl Future<Output
 }
 
 /// Whether every connection ended within `patience`.
-async fn drained(edge: tokio::task::JoinHandle<()>, gate: &Gate, patience: Duration) -> bool {
+async fn drained(edge: JoinHandle<()>, gate: &Gate, patience: Duration) -> bool {
     let all = async {
         if let Err(error) = edge.await {
             tracing::error!(%error, "the listeners failed");

@@ -1,7 +1,7 @@
 //! The admin listener: metrics, and whether the proxy lives and is ready. It has few places of its own, which silent
 //! connections give up to new ones.
 
-use crate::gate::Gate;
+use crate::life::gate::Gate;
 use crate::listen::{Connection, House, Next, Place, Server, listen};
 use crate::metrics::Metrics;
 use crate::routing::Routing;
