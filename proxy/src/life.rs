@@ -22,6 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub mod admin;
 pub mod gate;
+pub mod memory;
 pub mod privileges;
 
 /// How long the slot table may take to appear: control makes it when it starts.
@@ -145,9 +146,13 @@ impl Prepared {
             gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
         };
-        let edge = serve_clients(&self.config, parts, self.http, closed)?;
+        let house = house(&self.config, &parts);
+        let plain = Arc::new(Plain::new(parts, Rules::of(&self.config)));
+        let edge = listen::listen(self.http, Arc::clone(&house), plain, closed)?;
 
         let mut tasks = JoinSet::new();
+        let giving_back = memory::after_crowds(house, self.config.threads);
+        tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
         let keeping = keeper.run(self.events, kept);
         tasks.spawn(miren_log::endless("the keeper of leases", keeping));
         tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
@@ -186,17 +191,9 @@ fn kept_links(config: &Config) -> KeepLimits {
     KeepLimits::new(config.limits.upstream_idle, config.timeouts.upstream_idle)
 }
 
-/// Takes clients on `http` until `closed` says otherwise; the task ends once no new request can come in.
-fn serve_clients(
-    config: &Config,
-    parts: Parts,
-    http: Vec<TcpListener>,
-    closed: watch::Receiver<bool>,
-) -> std::io::Result<JoinHandle<()>> {
+fn house(config: &Config, parts: &Parts) -> Arc<House> {
     let (gate, metrics) = (Arc::clone(&parts.gate), Arc::clone(&parts.metrics));
-    let house = House::new(&config.limits, config.trusted.clone(), gate, metrics);
-    let plain = Arc::new(Plain::new(parts, Rules::of(config)));
-    listen::listen(http, house, plain, closed)
+    House::new(&config.limits, config.trusted.clone(), gate, metrics)
 }
 
 /// Waits for the order to stop, or until the slot table says nothing any more; then for `end`. A second order ends it at once.

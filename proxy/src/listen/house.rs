@@ -52,6 +52,8 @@ pub struct House {
     closing: AtomicU8,
     /// A place became free, or one that was to give way has got a request.
     freed: Notify,
+    /// Half of a crowd has left.
+    crowd_left: Notify,
     opened: Instant,
     gate: Arc<Gate>,
     /// `None` where they are no clients.
@@ -85,6 +87,7 @@ impl House {
             trusted,
             closing: AtomicU8::new(Closing::No as u8),
             freed: Notify::new(),
+            crowd_left: Notify::new(),
             opened: Instant::now(),
             gate,
             metrics,
@@ -97,6 +100,11 @@ impl House {
     pub fn make_room(&self) {
         let chosen = self.places.lock().make_room(self.now());
         tell(&chosen);
+    }
+
+    /// Returns when a crowd has left: half of it, or half of what was left then.
+    pub async fn crowd_left(&self) {
+        self.crowd_left.notified().await;
     }
 
     /// A place for a connection from `address`; `None` if it is to be closed at once.
@@ -172,11 +180,14 @@ impl House {
     }
 
     pub(super) fn leave(&self, entry: &Entry) {
-        let gave_way = self.places.lock().leave(entry);
+        let left = self.places.lock().leave(entry);
+        if left.is_crowd {
+            self.crowd_left.notify_one();
+        }
         self.freed.notify_waiters();
         self.count(|metrics| {
             metrics.open_connections.dec();
-            if gave_way {
+            if left.gave_way {
                 metrics.crowds.evicted.inc();
             }
         });

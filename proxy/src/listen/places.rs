@@ -20,6 +20,8 @@ const CHOSEN: u64 = 2;
 const MARKS: u32 = 2;
 /// One pass over all places chooses this part of them, so that a crowd pays for one pass together.
 const PART: usize = 64;
+/// So many connections hold memory that is worth giving back when they leave.
+const CROWD: usize = 512;
 /// How long there is no pass after one that found too little, for each place it looked at: some thirty times of what the
 /// look took. Without it, who knocks at a house full of requests has it search all of them each time.
 const REST: Duration = Duration::from_nanos(500);
@@ -130,6 +132,17 @@ pub(super) struct Places {
     leaving: usize,
     /// No pass before.
     rests_until: Duration,
+    /// The most that were open since a crowd has left.
+    most: usize,
+}
+
+/// What the end of a connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// It was chosen for another.
+    pub gave_way: bool,
+    /// With it, half of a crowd has left.
+    pub is_crowd: bool,
 }
 
 /// What one client has.
@@ -148,6 +161,7 @@ impl Places {
             clients: HashMap::new(),
             leaving: 0,
             rests_until: Duration::ZERO,
+            most: 0,
         }
     }
 
@@ -169,6 +183,7 @@ impl Places {
         }
         let entry = Arc::new(Entry::new(client, self.open.len(), now));
         self.open.push(Arc::clone(&entry));
+        self.most = self.most.max(self.open.len());
         if let Some(client) = client {
             self.clients.entry(client).or_default().open += 1;
         }
@@ -185,7 +200,7 @@ impl Places {
     }
 
     /// Its connection is closed. Whether it was closed for another one.
-    pub fn leave(&mut self, entry: &Entry) -> bool {
+    pub fn leave(&mut self, entry: &Entry) -> Left {
         let at = entry.at.load(Ordering::Relaxed);
         self.open.swap_remove(at);
         if let Some(moved) = self.open.get(at) {
@@ -204,7 +219,19 @@ impl Places {
             }
         }
         self.give_memory_back();
-        was_chosen
+        Left {
+            gave_way: was_chosen,
+            is_crowd: self.is_half_of_a_crowd(),
+        }
+    }
+
+    /// Whether half of a crowd has left by now; once for each half.
+    fn is_half_of_a_crowd(&mut self) -> bool {
+        let is_half = self.most >= CROWD && 2 * self.open.len() <= self.most;
+        if is_half {
+            self.most = self.open.len();
+        }
+        is_half
     }
 
     /// One that was chosen does not count as such any more.

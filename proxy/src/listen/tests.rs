@@ -99,6 +99,12 @@ impl Stage {
         }
     }
 
+    /// As the proxy does: what is under way is counted down to its end, and nobody new is let in.
+    fn stops(&self) {
+        self.gate.close();
+        self.stop.send_replace(true);
+    }
+
     async fn client(&self) -> Client {
         self.client_of("127.0.0.1").await
     }

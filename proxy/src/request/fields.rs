@@ -236,7 +236,7 @@ const KNOWN: [&[(&str, Name)]; 26] = [
         ("x-host", Name::Identity),
     ],
     &[("upgrade", Name::Upgrade), ("trailer", Name::Trailer)],
-    &[],
+    &[("x-scheme", Name::Identity)],
     &[
         ("forwarded", Name::Identity),
         ("x-real-ip", Name::Identity),
@@ -247,13 +247,15 @@ const KNOWN: [&[(&str, Name)]; 26] = [
         ("x-client-ip", Name::Identity),
         ("x-remote-ip", Name::Identity),
         ("x-forwarded", Name::Identity),
+        ("remote-user", Name::Identity),
     ],
-    &[("x-request-id", Name::RequestId)],
+    &[("x-request-id", Name::RequestId), ("x-url-scheme", Name::Identity)],
     &[
         ("x-rewrite-url", Name::Identity),
         ("forwarded-for", Name::Identity),
         ("fly-client-ip", Name::Identity),
         ("x-remote-addr", Name::Identity),
+        ("x-remote-user", Name::Identity),
     ],
     &[
         ("content-length", Name::ContentLength),
@@ -267,6 +269,7 @@ const KNOWN: [&[(&str, Name)]; 26] = [
         ("proxy-client-ip", Name::Identity),
         ("x-original-host", Name::Identity),
         ("ali-cdn-real-ip", Name::Identity),
+        ("front-end-https", Name::Identity),
     ],
     &[
         ("proxy-connection", Name::Hop),

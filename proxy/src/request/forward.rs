@@ -104,7 +104,11 @@ fn identify(out: &mut Vec<u8>, request: &Head, sender: &Sender<'_>) {
 /// What a trusted sender says, else what is seen.
 fn told_or(out: &mut Vec<u8>, (fields, name): (&Fields, Name), key: &[u8], sender: &Sender<'_>, seen: &[u8]) {
     let told = fields.all(name).next().filter(|_| sender.trusted);
-    field(out, key, told.unwrap_or(seen));
+    let told = told.unwrap_or(seen);
+    // An HTTP/1.0 client may have named no host.
+    if !told.is_empty() {
+        field(out, key, told);
+    }
 }
 
 /// Writes one field.

@@ -18,6 +18,15 @@ impl Node {
         admin(self.metrics.proxy, "/metrics").text()
     }
 
+    /// One number that the proxy counts, without labels.
+    #[track_caller]
+    pub fn proxy_metric(&self, name: &str) -> u64 {
+        let page = self.proxy_metrics();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no {name} in {page}"));
+        value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))
+    }
+
     /// Whether the proxy says that it can serve.
     #[track_caller]
     pub fn proxy_is_ready(&self) -> bool {

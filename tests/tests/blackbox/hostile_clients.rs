@@ -165,7 +165,7 @@ fn f13_heads_that_never_end_take_no_more_than_their_limit() {
     node.stop();
 }
 
-/// Opens connections from many addresses and says nothing on them; ended when dropped.
+/// Opens connections from many addresses, and says nothing on them from then on; ended when dropped.
 struct Silent {
     child: Child,
 }
@@ -174,6 +174,7 @@ struct Silent {
 const SILENT: &str = r#"
 import resource, socket, sys
 port, first, count = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+request = sys.argv[4].encode() if len(sys.argv) > 4 else b""
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 held, failed = [], 0
@@ -184,6 +185,10 @@ for number in range(first, first + count):
     try:
         s.bind(("127.1.%d.%d" % (number // 500 // 200, number // 500 % 200 + 1), 0))
         s.connect(("127.0.0.1", port))
+        if request:
+            s.settimeout(60)
+            s.sendall(request)
+            s.recv(65536)
         held.append(s)
     except OSError:
         failed += 1
@@ -195,11 +200,17 @@ sys.stdin.read()
 
 impl Silent {
     fn start(port: u16, first: usize, count: usize) -> Self {
+        Self::start_after(port, first, count, &[])
+    }
+
+    /// Each of them has its answer to a request before.
+    fn start_after(port: u16, first: usize, count: usize, request: &[String]) -> Self {
         let arguments = [usize::from(port), first, count].map(|number| number.to_string());
         let mut command = Command::new("python3");
         command
             .args(["-c", SILENT])
             .args(arguments)
+            .args(request)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         Self {
@@ -247,5 +258,40 @@ fn f13_twenty_thousand_silent_connections_stop_neither_requests_nor_the_operator
     assert!(held >= 2 * EACH, "only {held} silent connections were made");
     drop(crowd);
     assert_eq!(node.get(HOST, "/info").status, 200);
+    node.stop();
+}
+
+/// What a proxy holds for so many connections between requests, and what of it is left when they are gone.
+#[test]
+fn f13_idle_connections_cost_little_and_their_memory_comes_back() {
+    const HOST: &str = "idle.example.com";
+    const EACH: usize = 5_000;
+    /// Bytes of a connection that waits for its next request.
+    const MOST: usize = 3 * 1024;
+    let node = Node::start();
+    node.deploy_at(&AppFolder::rust("idle").fixed(1), HOST);
+    let proxy = node.proxy_pid();
+    let request = [format!("GET /info HTTP/1.1\r\nHost: {HOST}\r\n\r\n")];
+    // What is made once is there then.
+    for _ in 0..100 {
+        assert_eq!(node.get(HOST, "/info").status, 200);
+    }
+    let before = process::resident(proxy);
+    let mut crowd: Vec<Silent> = (0..2)
+        .map(|part| Silent::start_after(node.http.port(), part * EACH, EACH, &request))
+        .collect();
+    let held: usize = crowd.iter_mut().map(Silent::settled).sum();
+    assert!(held >= EACH, "only {held} connections were made");
+    let open = usize::try_from(node.proxy_metric("miren_proxy_open_connections")).expect("a number of connections");
+    let grown = usize::try_from(process::resident(proxy).saturating_sub(before)).expect("memory has a size");
+    assert!(grown <= open * MOST, "{open} idle connections take {grown} bytes");
+    drop(crowd);
+    wait_until("its memory comes back", SOON, || {
+        let left = usize::try_from(process::resident(proxy).saturating_sub(before)).expect("memory has a size");
+        match left <= grown / 2 {
+            true => Ok(()),
+            false => Err(format!("{left} of {grown} bytes are still there")),
+        }
+    });
     node.stop();
 }

@@ -3,6 +3,7 @@
 use super::budget::Share;
 use super::scan::Scan;
 use super::wire;
+use crate::listen::Place;
 use crate::request::head::Head;
 use crate::request::refusal::Reason;
 use bytes::BytesMut;
@@ -39,7 +40,7 @@ pub enum NoRequest {
 
 impl Client<'_> {
     /// The next head, of at most `most` bytes, which has to be there at `deadline`.
-    pub async fn read_head(&mut self, most: u64, deadline: Instant) -> Result<Head, NoRequest> {
+    pub async fn read_head(&mut self, most: u64, deadline: Instant, place: &Place) -> Result<Head, NoRequest> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut scan = Scan::default();
         loop {
@@ -57,7 +58,7 @@ impl Client<'_> {
                 return Err(NoRequest::Refuse(Reason::HeaderTooLarge));
             }
             let step = room.min(HEAD_READ);
-            if !self.memory.may_hold((self.input.len() + step) as u64) {
+            if !self.memory.hold((self.input.len() + step) as u64, place).await {
                 return Err(NoRequest::Refuse(Reason::QueueFull));
             }
             self.read_more(step, deadline).await?;

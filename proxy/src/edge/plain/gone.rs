@@ -27,9 +27,11 @@ pub async fn gone(client: &TcpStream, may_ask: bool) {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(QUIET).await;
-        // Whether it arrives is what is asked.
-        let _ = client.try_write(WORD);
-        std::future::pending::<()>().await;
+        // Whether it arrives is what is asked. Where there is no room for all of it, its client takes nothing, and half a word would
+        // spoil what comes behind.
+        if client.try_write(WORD).is_ok_and(|count| count == WORD.len()) {
+            std::future::pending::<()>().await;
+        }
     };
     tokio::select! {
         () = wire::broken(client) => {}

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// What a client is granted before its rate counts: connections begin slowly.
 const GRACE: Duration = Duration::from_secs(10);
+/// The most that can be earned ahead: who has sent much may not stop for long.
+const MOST_EARNED: Duration = Duration::from_secs(30);
 
 /// The limits on a body.
 #[derive(Clone, Copy, Debug)]
@@ -18,30 +20,54 @@ pub struct Limits {
 }
 
 /// How a client has done so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Pace {
     waited: Duration,
-    received: u64,
+    /// What it may take from now on, by its rate.
+    credit: Duration,
+    /// Since the last look at it: waited, and received.
+    lately: (Duration, u64),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            waited: Duration::ZERO,
+            credit: GRACE,
+            lately: Default::default(),
+        }
+    }
 }
 
 impl Pace {
     /// How long the next bytes may be waited for. Zero when they are overdue.
     pub fn patience(&self, limits: &Limits) -> Duration {
-        let total = limits.total.saturating_sub(self.waited);
-        let by_rate = match limits.rate {
-            0 => Duration::MAX,
-            rate => {
-                let earned = Duration::from_millis(self.received.saturating_mul(1000) / rate);
-                GRACE.saturating_add(earned).saturating_sub(self.waited)
-            }
-        };
-        limits.idle.min(total).min(by_rate)
+        let by_rate = if limits.rate == 0 { Duration::MAX } else { self.credit };
+        self.patience_of_a_stream(limits).min(by_rate)
     }
 
-    /// `bytes` came after waiting for so long.
-    pub fn note(&mut self, waited: Duration, bytes: u64) {
+    /// As [`Pace::patience`], of a body that is being answered while it comes: its app and its client talk, and may fall silent.
+    pub fn patience_of_a_stream(&self, limits: &Limits) -> Duration {
+        limits.idle.min(limits.total.saturating_sub(self.waited))
+    }
+
+    /// `bytes` came after waiting for so long; `rate` is the least there may be in a second.
+    pub fn note(&mut self, waited: Duration, bytes: u64, rate: u64) {
         self.waited += waited;
-        self.received += bytes;
+        let earned = Duration::from_millis(bytes.saturating_mul(1000).checked_div(rate).unwrap_or(0));
+        let credit = self.credit.saturating_sub(waited).saturating_add(earned);
+        self.credit = credit.min(MOST_EARNED);
+        self.lately = (self.lately.0 + waited, self.lately.1 + bytes);
+    }
+
+    /// Whether it was waited for, for `window` and more since this was asked last, and less than `rate` bytes came for each second of it.
+    pub fn is_silent(&mut self, window: Duration, rate: u64) -> bool {
+        let (waited, bytes) = self.lately;
+        if waited < window {
+            return false;
+        }
+        self.lately = Default::default();
+        bytes < rate.max(1).saturating_mul(waited.as_secs().max(1))
     }
 }
 
@@ -59,11 +85,15 @@ mod tests {
     fn f12_a_byte_now_and_then_is_not_enough() {
         let mut pace = Pace::default();
         for _ in 0..9 {
-            pace.note(Duration::from_secs(1), 1);
+            pace.note(Duration::from_secs(1), 1, LIMITS.rate);
         }
         assert!(pace.patience(&LIMITS) < Duration::from_millis(1100));
-        pace.note(Duration::from_secs(2), 1);
-        assert_eq!(pace.patience(&LIMITS), Duration::ZERO);
+        pace.note(Duration::from_secs(2), 1, LIMITS.rate);
+        assert!(
+            pace.patience(&LIMITS) <= Duration::from_millis(1),
+            "what one byte earns"
+        );
+        assert_eq!(pace.patience_of_a_stream(&LIMITS), LIMITS.idle);
     }
 
     #[test]
@@ -71,10 +101,10 @@ mod tests {
         let mut pace = Pace::default();
         for _ in 0..3000 {
             assert!(pace.patience(&LIMITS) >= Duration::from_secs(9));
-            pace.note(Duration::from_secs(1), 1000);
+            pace.note(Duration::from_secs(1), 1000, LIMITS.rate);
         }
         for _ in 0..600 {
-            pace.note(Duration::from_secs(1), 1000);
+            pace.note(Duration::from_secs(1), 1000, LIMITS.rate);
         }
         assert_eq!(pace.patience(&LIMITS), Duration::ZERO);
     }
@@ -83,7 +113,28 @@ mod tests {
     fn f12_without_a_rate_only_silence_and_the_total_time_count() {
         let limits = Limits { rate: 0, ..LIMITS };
         let mut pace = Pace::default();
-        pace.note(Duration::from_secs(100), 1);
+        pace.note(Duration::from_secs(100), 1, 0);
         assert_eq!(pace.patience(&limits), limits.idle);
+    }
+
+    #[test]
+    fn f12_who_has_sent_much_may_not_stop_for_long() {
+        let mut pace = Pace::default();
+        pace.note(Duration::from_secs(1), 10_000_000, LIMITS.rate);
+        assert_eq!(pace.patience(&LIMITS), MOST_EARNED);
+    }
+
+    #[test]
+    fn f12_next_to_nothing_is_silence_where_others_wait() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        pace.note(Duration::from_millis(800), 1, LIMITS.rate);
+        assert!(!pace.is_silent(second, LIMITS.rate), "not for long enough");
+        pace.note(Duration::from_millis(800), 1, LIMITS.rate);
+        assert!(pace.is_silent(second, LIMITS.rate));
+        pace.note(second, 1000, LIMITS.rate);
+        assert!(!pace.is_silent(second, LIMITS.rate));
+        pace.note(second, 0, 0);
+        assert!(pace.is_silent(second, 0), "nothing at all is silence at any rate");
     }
 }

@@ -47,7 +47,7 @@ impl Server<'_> {
     pub async fn serve(&self, client: &mut Client<'_>, place: &Place, deadline: Instant) -> After {
         let head = tokio::select! {
             biased;
-            head = client.read_head(self.rules.limits.header_bytes.0, deadline) => head,
+            head = client.read_head(self.rules.limits.header_bytes.0, deadline, place) => head,
             // Whoever takes its time with a head gives way to others.
             () = place.needed() => return After::Drop,
         };
@@ -102,7 +102,7 @@ impl Server<'_> {
         account.bytes_in += upload.bytes;
         match outcome {
             Ok(after) => after,
-            Err(Unadmitted::Gone) => After::Reset,
+            Err(Unadmitted::Gone) => After::Drop,
             Err(Unadmitted::Refused(refusal)) => {
                 account.refuse(refusal);
                 say(
@@ -192,7 +192,7 @@ impl Server<'_> {
             let said = client.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
             said.map_err(|_| Unadmitted::Gone)?;
         }
-        let held = upload.hold(client, request.head.bytes).await;
+        let held = upload.hold(client, request.head.bytes, request.place).await;
         held.map_err(|unheld| match unheld {
             Unheld::Full => Unadmitted::Refused(Reason::QueueFull.into()),
             Unheld::Failed(Failure::ClientSlow { .. }) => Unadmitted::Refused(Reason::RequestTimeout.into()),

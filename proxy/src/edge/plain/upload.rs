@@ -6,6 +6,7 @@ use super::client::Client;
 use super::rate::{Limits, Pace};
 use super::wire;
 use crate::lease::{Link, Pool};
+use crate::listen::Place;
 use crate::request::attempt::Failure;
 use crate::request::fields::Name;
 use crate::request::forward::{display, field};
@@ -20,7 +21,7 @@ pub const HELD_BYTES: usize = 64 * 1024;
 /// How long it is awaited: a client that sends on and on, a little at a time, reaches its app then.
 const HELD_TIME: Duration = Duration::from_secs(5);
 /// How long a client may be silent in the middle of a body while others wait for its place.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(3);
 /// Bytes passed on at a time.
 const STEP: usize = 64 * 1024;
 
@@ -35,6 +36,8 @@ pub struct Upload {
     held: Vec<u8>,
     /// Whether bytes behind the beginning have been passed on: they are not here any more.
     passed_on: bool,
+    /// Whether its app has begun to answer it.
+    is_answered: bool,
     pub bytes: u64,
 }
 
@@ -72,6 +75,7 @@ impl Upload {
             pace: Pace::default(),
             held: Vec::new(),
             passed_on: false,
+            is_answered: false,
             bytes: 0,
         }
     }
@@ -91,7 +95,7 @@ impl Upload {
         if self.is_read() {
             return false;
         }
-        self.pace.note(time, 0);
+        self.pace.note(time, 0, self.limits.rate);
         self.pace.patience(&self.limits).is_zero()
     }
 
@@ -104,7 +108,7 @@ impl Upload {
     ///
     /// # Errors
     /// When the client is gone, too slow, or breaks the framing; or when there is no memory for it.
-    pub async fn hold(&mut self, client: &mut Client<'_>, head: u64) -> Result<(), Unheld> {
+    pub async fn hold(&mut self, client: &mut Client<'_>, head: u64, place: &Place) -> Result<(), Unheld> {
         let begun = Instant::now();
         loop {
             match self
@@ -114,7 +118,7 @@ impl Upload {
             {
                 Piece::End => return Ok(()),
                 Piece::Data(count) => {
-                    if !client.memory.may_hold(head + (self.held.len() + count) as u64) {
+                    if !client.memory.hold(head + (self.held.len() + count) as u64, place).await {
                         return Err(Unheld::Full);
                     }
                     self.held.extend_from_slice(&client.input[..count]);
@@ -158,7 +162,10 @@ impl Upload {
 
     /// Waits for more. Returns also, without any, when `most_time` has passed.
     async fn read(&mut self, client: &mut Client<'_>, most: usize, most_time: Duration) -> Result<(), Failure> {
-        let own = self.pace.patience(&self.limits);
+        let own = match self.is_answered {
+            true => self.pace.patience_of_a_stream(&self.limits),
+            false => self.pace.patience(&self.limits),
+        };
         let patience = own.min(most_time);
         let begun = Instant::now();
         let read = match wire::try_read(client.stream, &mut client.input, most) {
@@ -168,7 +175,7 @@ impl Upload {
             read => Ok(read),
         };
         let bytes = read.as_ref().map_or(0, |read| *read.as_ref().unwrap_or(&0)) as u64;
-        self.pace.note(begun.elapsed(), bytes);
+        self.pace.note(begun.elapsed(), bytes, self.limits.rate);
         match read {
             Ok(Ok(1..)) => Ok(()),
             Ok(Ok(0) | Err(_)) => Err(Failure::ClientGone),
@@ -192,6 +199,8 @@ impl Upload {
             {
                 Piece::Data(count) => {
                     self.passed_on = true;
+                    // It can be sent only once now.
+                    self.held = Vec::new();
                     self.bytes += count as u64;
                     let parts = self.framed(&client.input[..count], &mut size);
                     let sent = wire::write(to.link.stream(), &parts, client.stall).await;
@@ -203,7 +212,7 @@ impl Upload {
                 Piece::More => {
                     let most = self.decoder.wants(STEP);
                     client.input.reserve(most);
-                    self.read_on(client, most, to.pool).await.map_err(Interrupted::Client)?;
+                    self.read_on(client, most, to).await.map_err(Interrupted::Client)?;
                 }
                 Piece::End => self.send_end(to.link.stream(), client.stall).await?,
             }
@@ -211,16 +220,17 @@ impl Upload {
         Ok(())
     }
 
-    /// Waits for more while the request has a place in a sandbox: who says nothing loses it as soon as others want it.
-    async fn read_on(&mut self, client: &mut Client<'_>, most: usize, pool: &Pool) -> Result<(), Failure> {
+    /// Waits for more while the request has a place in a sandbox: who says next to nothing loses it as soon as others want it.
+    async fn read_on(&mut self, client: &mut Client<'_>, most: usize, to: &To<'_>) -> Result<(), Failure> {
         let before = client.input.len();
         loop {
             self.read(client, most, SILENCE).await?;
+            self.is_answered = !to.link.conn().is_asked();
+            if !self.is_answered && to.pool.is_wanted() && self.pace.is_silent(SILENCE, self.limits.rate) {
+                return Err(Failure::ClientSlow { answered: false });
+            }
             if client.input.len() > before {
                 return Ok(());
-            }
-            if pool.is_wanted() {
-                return Err(Failure::ClientSlow { answered: false });
             }
         }
     }

@@ -11,8 +11,8 @@ async fn without_connections_it_ends_at_once() {
     );
     let mut client = kept.client().await;
     assert!(client.asks(b'x').await);
-    kept.stop.send_replace(true);
-    idle.stop.send_replace(true);
+    kept.stops();
+    idle.stops();
     let mut waits = kept.task;
     tokio::select! {
         biased;
@@ -34,6 +34,7 @@ async fn a_kept_connection_goes_first_and_a_fresh_one_may_still_send_its_request
         kept: Duration::from_millis(1),
         fresh: LONG,
     };
+    stage.gate.close();
     let settles = tokio::spawn(async move { house.settle(graces).await });
     kept.closes().await;
     assert!(fresh.asks(b'x').await, "its time is not over");
@@ -51,7 +52,7 @@ async fn a_fresh_connection_that_stays_silent_is_closed_in_the_end() {
     let stage = Stage::new("limits.connections = 9");
     let fresh = stage.client().await;
     stage.accepted(1).await;
-    stage.stop.send_replace(true);
+    stage.stops();
     fresh.closes().await;
     stage.ended().await;
 }
@@ -61,7 +62,7 @@ async fn busy_ones_are_left_alone_and_nobody_new_is_let_in() {
     let stage = Stage::new("limits.connections = 9");
     let mut busy = stage.client().await;
     assert!(busy.asks(b'b').await);
-    stage.stop.send_replace(true);
+    stage.stops();
     let (address, gate) = (stage.address, Arc::clone(&stage.gate));
     stage.ended().await;
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
