@@ -4,7 +4,7 @@
 use super::attempt::Attempt;
 use super::body::{Decoder, Piece};
 use super::scan::Scan;
-use super::upload::{buffer, write_last_chunk, write_size};
+use super::upload::{write_last_chunk, write_size};
 use super::wire;
 use crate::lease::Link;
 use crate::request::account::Account;
@@ -66,7 +66,7 @@ struct Progress {
 
 impl Download<'_> {
     pub async fn run(&self, account: &mut Account) -> Result<Received, Failure> {
-        let mut input = buffer(FIRST_READ);
+        let mut input = BytesMut::with_capacity(FIRST_READ);
         let answer = self.read_head(&mut input).await?;
         match self.link.conn().answered() {
             Some(took) => self.attempt.permit.answered(took),

@@ -11,7 +11,7 @@ use crate::request::attempt::Failure;
 use crate::request::fields::Name;
 use crate::request::forward::{display, field};
 use crate::request::framing::Framing;
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -289,9 +289,4 @@ pub fn write_last_chunk(out: &mut Vec<u8>, decoder: &Decoder) {
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// A buffer for the beginning of what a side says.
-pub fn buffer(bytes: usize) -> BytesMut {
-    BytesMut::with_capacity(bytes)
 }

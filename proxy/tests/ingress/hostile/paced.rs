@@ -138,11 +138,9 @@ async fn f12_an_app_that_reads_slowly_does_not_make_its_client_slow() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "read"));
 }
 
-/// The time a request waits for room is not the time of its body, which has come.
-#[tokio::test(flavor = "multi_thread")]
-async fn f12_waiting_for_room_is_not_sending_slowly() {
-    let stage = Stage::new(&format!("{OTHERWISE}\n{LATE}")).await;
-    let app = RawApp::start(|mut conn| async move {
+/// Answers with the path; `/hold` once it is told to.
+async fn holding() -> RawApp {
+    RawApp::start(|mut conn| async move {
         while let Some(request) = conn.request().await {
             let path = request.path().to_owned();
             if path == "/hold" {
@@ -151,7 +149,14 @@ async fn f12_waiting_for_room_is_not_sending_slowly() {
             conn.answer(&path, false).await;
         }
     })
-    .await;
+    .await
+}
+
+/// The time a request waits for room is not the time of its body, which has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_waiting_for_room_is_not_sending_slowly() {
+    let stage = Stage::new(&format!("{OTHERWISE}\n{LATE}")).await;
+    let app = holding().await;
     app.granted(&stage, 1);
     let mut holder = stage.client().await;
     holder.push(get(HOST, "/hold").as_bytes()).await;
@@ -203,16 +208,7 @@ async fn f13_a_connection_in_use_is_not_closed_for_another() {
         "{OTHERWISE}\nlimits.connections = 20\nlimits.connections_per_ip = 0"
     ))
     .await;
-    let app = RawApp::start(|mut conn| async move {
-        while let Some(request) = conn.request().await {
-            let path = request.path().to_owned();
-            if path == "/hold" {
-                conn.wait().await;
-            }
-            conn.answer(&path, false).await;
-        }
-    })
-    .await;
+    let app = holding().await;
     app.granted(&stage, 100);
     let mut busy = stage.client().await;
     busy.push(get(HOST, "/hold").as_bytes()).await;
