@@ -7,6 +7,7 @@ pub mod args;
 pub mod console;
 pub mod dev;
 pub mod failure;
+pub mod options;
 pub mod paths;
 pub mod preview;
 pub mod prompt;
@@ -17,10 +18,12 @@ pub mod usage;
 pub mod variable;
 pub mod verb;
 
-use args::{Arguments, Verb};
+use args::Arguments;
+use clap::CommandFactory;
 use console::Console;
 use failure::{Exit, Failure};
 use miren_api::{Client, Server};
+use verb::Verb;
 
 /// What every verb works with: where to print, and whom to ask.
 pub struct Context<'c> {
@@ -49,7 +52,7 @@ pub async fn run(arguments: Arguments, console: &mut Console) -> Result<Exit, Fa
         verb => tokio::select! {
             // In this order, so that a verb with something of its own to say about Ctrl-C can.
             biased;
-            outcome = verb::run(verb, &mut context) => outcome,
+            outcome = verb::run(verb, Arguments::command, &mut context) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
         },
     }

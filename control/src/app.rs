@@ -11,7 +11,6 @@ use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
-use miren_api::Identity;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::routing::SandboxHint;
 use miren_sandbox::SandboxChange;
@@ -40,7 +39,7 @@ pub use command::Command;
 pub use task::{PreviewOrder, Task, Unserved};
 pub use view::AppView;
 
-/// Everything an app's task needs of the world.
+/// Everything there is around the apps. Each of its users takes what it needs when it is made.
 pub struct World {
     pub store: Arc<dyn Store>,
     pub fatal: Fatal,
@@ -49,27 +48,16 @@ pub struct World {
     pub desk: Desk,
     pub clock: Clock,
     pub metrics: Metrics,
-    pub node_faults: NodeFaults,
+    pub node_faults: Arc<NodeFaults>,
     /// Told to proxies; lossy, so never the only way to learn something.
     pub hints: broadcast::Sender<Hint>,
     /// Which app a sandbox's news are for.
     pub owners: Owners,
     pub artifacts: PathBuf,
-    pub images: Fetcher,
-    pub outputs: Outputs,
+    pub images: Arc<Fetcher>,
+    pub outputs: Arc<Outputs>,
     pub node: String,
     pub policy: Policy,
-}
-
-impl World {
-    /// What a proxy has to know before it believes a number.
-    pub fn identity(&self) -> Identity {
-        Identity {
-            slot_table: self.executor.slot_table(),
-            lineage: self.routing.now().lineage.to_string(),
-            epoch: self.store.epoch(),
-        }
-    }
 }
 
 /// Which app each living sandbox belongs to.
@@ -98,6 +86,15 @@ pub enum Event {
         seq: u64,
         result: Result<Fetched, NotFetched>,
     },
+    /// What a sandbox wrote last because of which a deploy fails.
+    LastWords {
+        seq: u64,
+        lines: Vec<String>,
+    },
+    /// No route leads to the app any more, and every live proxy knows.
+    Withdrawn,
+    /// What was built of the app and its disks are gone.
+    Cleared,
 }
 
 /// The way to an app's task. Cheap to clone.

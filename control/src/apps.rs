@@ -26,7 +26,7 @@ type Handles = BTreeMap<AppName, AppHandle>;
 
 /// Every app's task.
 pub struct Apps {
-    pub world: Arc<World>,
+    world: Arc<World>,
     handles: RwLock<Handles>,
     tasks: TaskTracker,
     /// No task is made any more.
@@ -98,7 +98,7 @@ impl Apps {
 
     fn spawn(self: &Arc<Self>, handles: &mut Handles, state: AppState, ledger: Ledger, exists: bool) -> AppHandle {
         let name = state.app.name.clone();
-        let (task, inbox, handle) = Task::new(Arc::clone(&self.world), state, ledger, exists);
+        let (task, inbox, handle) = Task::new(&self.world, state, ledger, exists);
         handles.insert(name.clone(), handle.clone());
         let apps = Arc::clone(self);
         let label = format!("app {name}");

@@ -64,7 +64,7 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     };
     let (control, known) = Control::load(parts).await?;
     let (mut services, metrics) = serve(&config, &control).await?;
-    let tending = reserves.clone().tend_for_ever(control.apps.world.metrics.clone());
+    let tending = reserves.clone().tend_for_ever(control.world.metrics.clone());
     services.spawn(miren_log::supervised("the reserves", async move {
         tending.await;
         ("the reserves", Ok(()))
@@ -76,7 +76,7 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
         // Nobody asked for an end: what runs is left to the next daemon, as after any crash.
         ended = services.join_next() => return Err(unexpected(ended)),
         // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
-        why = control.apps.world.fatal.ended() => bail!(why),
+        why = control.world.fatal.ended() => bail!(why),
     };
     stop(&config, &control).await;
     services.shutdown().await;
@@ -136,11 +136,11 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         .await
         .with_context(|| format!("serving metrics on {} (metrics.listen)", config.metrics))?;
     let address = metrics.local_addr()?;
-    let api = Server {
-        control: Arc::clone(control),
-        peers: Peers::new(&config.api.proxy_user),
-        body_limit: config.api.body_limit,
-    };
+    let api = Server::new(
+        Arc::clone(control),
+        Peers::new(&config.api.proxy_user),
+        config.api.body_limit,
+    );
     let mut services = Services::new();
     services.spawn(miren_log::supervised("the API", async move {
         ("the API", api.serve(listener).await)
@@ -208,7 +208,7 @@ async fn drain_node(config: &Config, control: &Control) {
     {
         tracing::error!("some apps did not answer within {limit:?}");
     }
-    let drained = control.apps.world.executor.drained();
+    let drained = control.world.executor.drained();
     let mut drained = std::pin::pin!(drained);
     if tokio::time::timeout(limit, &mut drained).await.is_ok() {
         return;
@@ -230,7 +230,7 @@ fn kill_all(control: &Control, limit: Duration) {
     for view in control.apps.views() {
         for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
             tracing::warn!(sandbox = %sandbox.id, "still there after {limit:?}: killed");
-            control.apps.world.executor.kill(&sandbox.id, "the node stopped");
+            control.world.executor.kill(&sandbox.id, "the node stopped");
         }
     }
 }

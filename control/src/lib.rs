@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod node_faults;
 pub mod output;
 pub mod policy;
+pub mod reads;
 pub mod record;
 pub mod reserve;
 pub mod routing;

@@ -22,17 +22,17 @@ pub async fn serve(control: Arc<Control>, listener: TcpListener) -> std::io::Res
 
 async fn text(State(control): State<Arc<Control>>) -> impl IntoResponse {
     measure(&control);
-    let text = control.apps.world.metrics.text();
+    let text = control.world.metrics.text();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 /// Takes the numbers that are read rather than counted.
 fn measure(control: &Control) {
-    let world = &control.apps.world;
+    let world = &control.world;
     let metrics = &world.metrics;
     let views = control.apps.views();
     let mut by_state: HashMap<&'static str, i64> = HashMap::new();
-    for sandbox in views.iter().flat_map(|view| &view.sandboxes) {
+    for sandbox in views.iter().flat_map(|view| view.sandboxes.iter()) {
         *by_state.entry(sandbox.state.as_str()).or_default() += 1;
     }
     for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
@@ -68,8 +68,8 @@ fn measure(control: &Control) {
 }
 
 fn measure_network(control: &Control) {
-    let network = &control.apps.world.metrics.network;
-    let rules = control.apps.world.executor.network_rules();
+    let network = &control.world.metrics.network;
+    let rules = control.world.executor.network_rules();
     network.rules.set(i64::from(rules.applied));
     network.rules_restored.set(number(rules.restored));
     network.conntrack_entries.set(tracked("nf_conntrack_count"));

@@ -27,7 +27,7 @@ fn pool(stage: &Stage) -> Pool {
 }
 
 fn gauge(stage: &Stage) -> i64 {
-    let gauge = &stage.control.apps.world.metrics.node_faults;
+    let gauge = &stage.control.world.metrics.node_faults;
     gauge.with_label_values(&["disk_full"]).get()
 }
 
@@ -43,7 +43,7 @@ async fn ask(stage: &Stage, command: &str) -> Deploy {
 }
 
 async fn now(stage: &Stage, deploy: &Deploy) -> Deploy {
-    let store = &*stage.control.apps.world.store;
+    let store = &*stage.control.world.store;
     let record: Option<DeployRecord> = ledger::find(store, deploy.id.as_str()).await.unwrap();
     record.unwrap().deploy
 }
@@ -75,7 +75,7 @@ async fn f9_a_fault_of_the_node_is_tried_each_second_and_ends_by_itself() {
     let why = told.node_fault.unwrap_or_default();
     assert!(why.starts_with("disk_full: ") && why.contains("No space left"), "{why}");
     assert_eq!(gauge(&stage), 1);
-    let store = &*stage.control.apps.world.store;
+    let store = &*stage.control.world.store;
     let records: Vec<SandboxRecord> = ledger::list(store, Selection::All).await.unwrap();
     let failed = records.iter().filter(|record| record.node_fault.is_some());
     assert_eq!(failed.count(), 1, "of many attempts one is kept");
@@ -117,7 +117,7 @@ async fn f9_a_deploy_whose_time_is_over_names_the_fault_and_changes_nothing() {
         "{error}"
     );
     let name = AppName::from_text("shop");
-    assert_eq!(stage.control.apps.world.routing.now().active(&name), Some(&first));
+    assert_eq!(stage.control.world.routing.now().active(&name), Some(&first));
     assert_eq!(stage.running(), ["./one"]);
     pass(5).await;
     assert_eq!(gauge(&stage), 0, "nothing is missing any more");
