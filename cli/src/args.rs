@@ -1,6 +1,5 @@
 //! The command line's grammar: global options, then a verb.
 
-use crate::dev::DevOptions;
 use crate::options::Global;
 use crate::verb::Verb;
 use clap::Parser;

@@ -1,5 +1,7 @@
 //! The command line of Miren: each verb reads its arguments, asks the control API, and prints one result.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod ago;
 pub mod app_folder;
 pub mod archive;

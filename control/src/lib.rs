@@ -1,5 +1,7 @@
 //! `miren-control`: the daemon that keeps the wanted sandboxes of every app running and tells proxies where they are.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod app;
 pub mod apps;
 pub mod artifact;

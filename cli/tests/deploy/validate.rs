@@ -1,7 +1,7 @@
 //! `miren app validate`: no server is there to be asked, and everything that is wrong is told at once.
 
 use super::server::{Outcome, miren};
-use miren_cli::args::Format;
+use miren_cli::options::Format;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

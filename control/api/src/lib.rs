@@ -1,5 +1,7 @@
 //! The contract between `miren-control`, `miren-proxy` and the CLI: ids, resources, errors, settings files, and the typed client.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod app_file;
 pub mod client;
 pub mod deploy;

@@ -2,6 +2,8 @@
 //!
 //! A crate of its own because libcontainer, containerd-client and rtnetlink are compiled and linked here and nowhere else.
 
+#![deny(clippy::unwrap_used)]
+
 mod adopt;
 mod blame;
 mod bundle;

@@ -54,6 +54,8 @@ pub struct Machine {
     pub disks: Arc<Kept>,
     /// How long it takes a control to take over what runs.
     pub adopts_in: Arc<Mutex<Duration>>,
+    /// Reading a log does not end.
+    pub logs_hang: Arc<Mutex<bool>>,
 }
 
 impl Machine {
@@ -66,6 +68,7 @@ impl Machine {
             clock,
             disks: Arc::default(),
             adopts_in: Arc::default(),
+            logs_hang: Arc::default(),
         }
     }
 
@@ -338,6 +341,9 @@ impl Executor for Machine {
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
+        if *self.logs_hang.lock().unwrap() {
+            return futures_util::stream::pending().boxed();
+        }
         let line = query.sandbox.map(|sandbox| LogLine {
             at: Timestamp::UNIX_EPOCH,
             stream: LogStream::Stderr,

@@ -33,3 +33,4 @@ mod steps;
 mod store;
 mod upgrade;
 mod versions;
+mod waiting;
