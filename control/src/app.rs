@@ -7,6 +7,7 @@ use crate::images::{Fetched, Fetcher, NotFetched};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
@@ -58,6 +59,7 @@ pub struct World {
     pub images: Fetcher,
     pub outputs: Outputs,
     pub node: String,
+    pub nodes: Nodes,
     pub policy: Policy,
 }
 

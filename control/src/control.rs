@@ -12,6 +12,7 @@ use crate::lease::Desk;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
@@ -93,6 +94,7 @@ impl Control {
         let world = Arc::new(World {
             outputs: Outputs::new(parts.clock.now()),
             routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
+            nodes: Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?,
             store,
             fatal,
             executor: parts.executor,

@@ -34,10 +34,12 @@ pub enum Kind {
     Label,
     /// The routing snapshot.
     Snapshot,
+    /// A machine that runs sandboxes.
+    Node,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::App,
         Self::Version,
         Self::Deploy,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Active,
         Self::Label,
         Self::Snapshot,
+        Self::Node,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Kind {
             Self::Active => "active",
             Self::Label => "label",
             Self::Snapshot => "snapshot",
+            Self::Node => "node",
         }
     }
 

@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod node;
 mod node_faults;
+mod nodes;
 mod outputs;
 mod previews;
 mod previews_api;
