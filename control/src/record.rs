@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 mod asked;
 mod node;
 mod preview;
+pub mod size;
 
 pub use asked::{Asked, AskedPreview};
 pub use node::NodeRecord;

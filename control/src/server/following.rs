@@ -5,7 +5,7 @@ use super::deploys::find;
 use super::refusal::Refusal;
 use crate::output::Output;
 use crate::record::{DeployRecord, Stored, decode};
-use crate::store::{Key, Record, Store, StoreError, Watch};
+use crate::store::{Cursor, Key, Record, Store, StoreError, Watch};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
@@ -126,11 +126,11 @@ impl States {
             let (revision, body) = match self.watch.as_mut() {
                 None => {
                     let record = self.store.get(&self.key).await.ok()??;
-                    self.watch = Some(Watch::new(Arc::clone(&self.store), record.revision));
+                    self.watch = Some(Watch::new(Arc::clone(&self.store), Cursor::after(record.revision)));
                     (record.revision, record.body)
                 }
                 Some(watch) => match watch.next().await? {
-                    Ok(change) if change.key == self.key => (change.revision, change.body?),
+                    Ok(change) if change.key == self.key => (change.at.revision, change.body?),
                     Ok(_) => continue,
                     Err(StoreError::Compacted { .. }) => {
                         self.watch = None;

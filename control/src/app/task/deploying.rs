@@ -5,7 +5,9 @@ use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, spec, turn, view};
 use crate::clock::later;
 use crate::ledger;
-use crate::record::{ActiveRecord, Asked, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord};
+use crate::record::{
+    ActiveRecord, Asked, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord, size,
+};
 use crate::routing::{Change, RoutingError};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
@@ -49,6 +51,7 @@ impl Task {
         let deploy = self.addressed(deploy);
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
+        size::check(&record)?;
         self.state.app.next_seq += 1;
         self.ledger.put(&self.state.app);
         self.ledger.put(&record);

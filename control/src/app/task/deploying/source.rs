@@ -5,7 +5,7 @@ use crate::app::task::Task;
 use crate::app::{spec, variables};
 use crate::images::Pins;
 use crate::ledger::{self, LoadError};
-use crate::record::{Content, Source, Stored, VersionRecord};
+use crate::record::{Content, Source, Stored, VersionRecord, size};
 use miren_api::app_file::{Service, dockerfile_of};
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
@@ -20,6 +20,8 @@ impl Task {
     /// With everything that would make the deploy fail before its sandboxes start.
     pub(super) async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
         let (source, services) = self.content(request).await?;
+        // Each is kept with its pool.
+        services.values().try_for_each(size::check)?;
         let mounts = services.into_values().flat_map(|service| service.disks).collect();
         let disks = self.world.executor.disks();
         disks.check(&self.state.app.name, mounts).await?;

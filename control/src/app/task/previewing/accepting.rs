@@ -3,7 +3,7 @@
 use super::{Making, Preparation, PreviewOrder, Reply};
 use crate::app::preview::Stage;
 use crate::app::task::Task;
-use crate::record::{Asked, Source, Stored};
+use crate::record::{Asked, Source, Stored, size};
 use miren_api::app_file::{Previews, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
@@ -131,6 +131,8 @@ impl Task {
         }
         let (mut source, services) = self.content(&order.request.content()).await?;
         refuse_disks(&services)?;
+        // All are kept with its version.
+        size::check(&(&source, &services))?;
         // A clone, whatever it is made from (E7).
         source.version = None;
         Ok(source)
