@@ -7,6 +7,7 @@ use crate::images::{Fetched, Fetcher, NotFetched};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
@@ -57,6 +58,7 @@ pub struct World {
     pub images: Arc<Fetcher>,
     pub outputs: Arc<Outputs>,
     pub node: String,
+    pub nodes: Nodes,
     pub policy: Policy,
 }
 

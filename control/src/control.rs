@@ -13,6 +13,7 @@ use crate::leasing::Leasing;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
@@ -95,6 +96,7 @@ impl Control {
         let world = Arc::new(World {
             outputs: Arc::new(Outputs::new(parts.clock.now())),
             routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
+            nodes: Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?,
             store,
             fatal,
             executor: parts.executor,

@@ -18,6 +18,7 @@ pub mod leasing;
 pub mod ledger;
 pub mod metrics;
 pub mod node_faults;
+pub mod nodes;
 pub mod output;
 pub mod policy;
 pub mod reads;

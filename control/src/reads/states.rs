@@ -2,7 +2,7 @@
 
 use super::Reads;
 use crate::record::{DeployRecord, Stored, decode};
-use crate::store::{Key, Record, Store, StoreError, Watch};
+use crate::store::{Cursor, Key, Record, Store, StoreError, Watch};
 use miren_api::deploy::Deploy;
 use miren_api::id::DeployId;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ impl DeployStates {
             let (revision, body) = match self.watch.as_mut() {
                 None => {
                     let record = self.store.get(&self.key).await.ok()??;
-                    self.watch = Some(Watch::new(Arc::clone(&self.store), record.revision));
+                    self.watch = Some(Watch::new(Arc::clone(&self.store), Cursor::after(record.revision)));
                     (record.revision, record.body)
                 }
                 Some(watch) => match watch.next().await? {
-                    Ok(change) if change.key == self.key => (change.revision, change.body?),
+                    Ok(change) if change.key == self.key => (change.at.revision, change.body?),
                     Ok(_) => continue,
                     Err(StoreError::Compacted { .. }) => {
                         self.watch = None;

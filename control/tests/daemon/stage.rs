@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 /// The app `shop`, and what outlives its control.
 pub struct Stage {
     pub machine: Machine,
-    records: Arc<Memory>,
+    pub records: Arc<Memory>,
     folder: Arc<tempfile::TempDir>,
     policy: Policy,
     pub faults: Arc<Faulty>,

@@ -7,11 +7,10 @@ use super::supply::Supply;
 use super::{WRITE_AGAIN, wanting};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, turn};
-
 use crate::clock::later;
 use crate::lease::Desk;
 use crate::ledger;
-use crate::record::{Asked, DeployRecord, PoolRecord, Stored};
+use crate::record::{Asked, DeployRecord, PoolRecord, Stored, size};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
 use miren_api::id::{DeployId, SandboxId};
@@ -64,6 +63,7 @@ impl Deploys<'_> {
         let deploy = self.publishing.addressed(deploy);
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
+        size::check(&record)?;
         self.book.state.app.next_seq += 1;
         self.book.ledger.put(&self.book.state.app);
         self.book.ledger.put(&record);

@@ -6,7 +6,7 @@ use crate::app::task::supply::Supply;
 use crate::app::variables;
 use crate::images::Pins;
 use crate::ledger;
-use crate::record::{Content, Source, VersionRecord};
+use crate::record::{Content, Source, VersionRecord, size};
 use miren_api::app_file::{Service, dockerfile_of};
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
@@ -28,6 +28,8 @@ impl Sources<'_> {
     /// With everything that would make the deploy fail before its sandboxes start.
     pub async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
         let (source, services) = self.content(request).await?;
+        // Each is kept with its pool.
+        services.values().try_for_each(size::check)?;
         let mounts = services.into_values().flat_map(|service| service.disks).collect();
         let disks = self.supply.executor.disks();
         disks.check(&self.book.state.app.name, mounts).await?;

@@ -2,7 +2,7 @@
 
 use super::{Making, Preparation, PreviewOrder, Previews, Reply};
 use crate::app::preview::Stage;
-use crate::record::{Asked, Source, Stored};
+use crate::record::{Asked, Source, Stored, size};
 use miren_api::app_file::{self, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
@@ -130,6 +130,8 @@ impl Previews<'_> {
         }
         let (mut source, services) = self.sources().content(&order.request.content()).await?;
         refuse_disks(&services)?;
+        // All are kept with its version.
+        size::check(&(&source, &services))?;
         // A clone, whatever it is made from (E7).
         source.version = None;
         Ok(source)
