@@ -19,6 +19,7 @@ use miren_api::resource::App;
 use previewing::Making;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use miren_sandbox::Budgets;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -56,7 +57,7 @@ pub struct Task {
     /// Sandboxes that have been told to drain.
     draining: BTreeSet<SandboxId>,
     /// The node stops: no drain takes longer than this.
-    stopping: Option<Duration>,
+    stopping: Option<Budgets>,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
     /// What the next app of this name is asked for.
     waiting: Waiting,
@@ -262,6 +263,7 @@ impl Task {
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
             Command::StopAll { at_most, reply } => {
                 self.stopping = Some(at_most);
+                self.hurry();
                 let _ = reply.send(());
             }
             Command::Replan | Command::Close => {}

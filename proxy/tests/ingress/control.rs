@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use futures_util::{Stream, StreamExt};
 use miren_api::error::ErrorBody;
 use miren_api::lease::{
-    AcquireRequest, AcquireResponse, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
+    AcquireRequest, AcquireResponse, ClosingLease, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
     RenewedLease,
 };
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
@@ -51,6 +51,8 @@ pub struct Inner {
     /// Versions whose requests are never asked of two sandboxes.
     pub unhedged: HashSet<String>,
     pub lost: Vec<LeaseKey>,
+    /// How long what is under way to lost ones may go on.
+    pub closing: HashMap<LeaseKey, ClosingLease>,
     pub renewals: Vec<RenewRequest>,
     /// Whether renewals wait for their answer.
     pub holds_renewals: bool,
@@ -294,6 +296,7 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
                 capacity: share(held),
             })
             .collect(),
+        closing: lost.iter().filter_map(|held| inner.closing.get(&held.key()).copied()).collect(),
         lost: lost.iter().map(HeldLease::key).collect(),
         ttl_ms: 30_000,
         identity: inner.identity.clone(),

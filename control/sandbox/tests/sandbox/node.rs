@@ -354,6 +354,7 @@ fn service(command: &str) -> Service {
         port_timeout: Duration::from_secs(10),
         shutdown_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),
+        tunnel_timeout: Duration::from_secs(10),
         health_path: None,
         read_only_root: false,
         hedge: true,
