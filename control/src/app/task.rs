@@ -16,10 +16,10 @@ use jiff::{SignedDuration, Timestamp};
 use miren_api::ApiError;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::App;
+use miren_sandbox::Budgets;
 use previewing::Making;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use miren_sandbox::Budgets;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -55,10 +55,7 @@ fn millis(left: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const KEY: LeaseKey = LeaseKey {
-        slot: 1,
-        generation: 7,
-    };
+    const KEY: LeaseKey = LeaseKey { slot: 1, generation: 7 };
 
     fn budgets(requests: u64, tunnels: u64) -> Budgets {
         Budgets {
@@ -82,7 +79,10 @@ mod tests {
         assert_eq!(left(&closings, begin), Some((30_000, 60_000)));
         let now = later(begin, Duration::from_micros(10_000_100));
         assert_eq!(left(&closings, now), Some((20_000, 50_000)), "a begun one counts");
-        assert_eq!(left(&closings, later(begin, Duration::from_secs(45))), Some((0, 15_000)));
+        assert_eq!(
+            left(&closings, later(begin, Duration::from_secs(45))),
+            Some((0, 15_000))
+        );
         closings.forget(KEY);
         assert_eq!(left(&closings, begin), None);
     }

@@ -9,8 +9,8 @@ use axum::{Json, Router};
 use futures_util::{Stream, StreamExt};
 use miren_api::error::ErrorBody;
 use miren_api::lease::{
-    AcquireRequest, AcquireResponse, ClosingLease, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
-    RenewedLease,
+    AcquireRequest, AcquireResponse, ClosingLease, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest,
+    RenewResponse, RenewedLease,
 };
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
 use miren_api::{ApiError, ErrorCode, Identity, PoolId};
@@ -296,7 +296,10 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
                 capacity: share(held),
             })
             .collect(),
-        closing: lost.iter().filter_map(|held| inner.closing.get(&held.key()).copied()).collect(),
+        closing: lost
+            .iter()
+            .filter_map(|held| inner.closing.get(&held.key()).copied())
+            .collect(),
         lost: lost.iter().map(HeldLease::key).collect(),
         ttl_ms: 30_000,
         identity: inner.identity.clone(),

@@ -166,7 +166,9 @@ async fn f14_an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() 
     retire(&stage, sandbox, (0, LONG));
     let mut byte = [0];
     let end = tokio::io::AsyncReadExt::read(&mut client.stream, &mut byte);
-    let end = tokio::time::timeout(crate::client::PATIENCE, end).await.expect("an end");
+    let end = tokio::time::timeout(crate::client::PATIENCE, end)
+        .await
+        .expect("an end");
     let end = end.expect_err("not an end that looks like that of the answer");
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
 }

@@ -210,7 +210,11 @@ fn of_service(service: &Service) -> Table {
         Some(show_duration(service.shutdown_timeout)),
     );
     set(&mut table, "drain_timeout", Some(show_duration(service.drain_timeout)));
-    set(&mut table, "tunnel_timeout", Some(show_duration(service.tunnel_timeout)));
+    set(
+        &mut table,
+        "tunnel_timeout",
+        Some(show_duration(service.tunnel_timeout)),
+    );
     let mut health = Table::new();
     set(&mut health, "path", service.health_path.as_deref());
     set(&mut table, "health", Some(health));

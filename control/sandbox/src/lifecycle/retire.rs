@@ -49,10 +49,11 @@ impl Sandbox {
             }
             Command::Drain { reason, budgets, idle } => {
                 self.why.get_or_insert(reason);
+                let grace = budgets.grace.min(self.order.service.shutdown_timeout);
                 if self.state == SandboxState::Pending {
-                    let grace = Some(budgets.grace);
-                    return Stage::Stop { grace };
+                    return Stage::Stop { grace: Some(grace) };
                 }
+                let budgets = Budgets { grace, ..budgets };
                 let retirement = Retirement::begin(budgets, idle);
                 let advanced = self.advance(State::Draining, SandboxState::Draining);
                 advanced.err().unwrap_or(Stage::Drain(retirement))

@@ -66,7 +66,9 @@ async fn app(before: Vec<u8>, after: Vec<u8>) -> RawApp {
 }
 
 async fn push(conn: &mut Conn, bytes: &[u8]) -> bool {
-    tokio::io::AsyncWriteExt::write_all(&mut conn.stream, bytes).await.is_ok()
+    tokio::io::AsyncWriteExt::write_all(&mut conn.stream, bytes)
+        .await
+        .is_ok()
 }
 
 /// What the app has read.
@@ -96,7 +98,10 @@ async fn close_of(client: &mut Client) -> (Vec<u8>, String) {
 
 async fn is_told(client: &mut Client) {
     let (code, words) = close_of(client).await;
-    assert_eq!((code.as_slice(), words.as_str()), (RESTARTS.as_slice(), "service restart"));
+    assert_eq!(
+        (code.as_slice(), words.as_str()),
+        (RESTARTS.as_slice(), "service restart")
+    );
 }
 
 /// Nothing more comes to it.
