@@ -173,6 +173,28 @@ async fn f14_an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() 
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
+/// Control takes what it is told to be of no use for given back, and would not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn f14_l1_a_sandbox_that_refuses_connections_is_held_for_what_is_under_way_there() {
+    let stage = Stage::new("").await;
+    let (old, new) = (App::start("old").await, App::start("new").await);
+    let sandbox = stage.grant("shop-v1", &old, 10);
+    let mut client = asks(&stage, &get(HOST, "/hold")).await;
+    becomes("requests", 1, || old.requests()).await;
+    let state = std::sync::Arc::clone(&old.state);
+    let _nobody = old.stop_listening().await;
+    stage.revoke("shop-v1", sandbox);
+    stage.grant("shop-v1", &new, 10);
+    assert_eq!(stage.get("/").await.body, "new", "the other one is refused");
+    let told = stage
+        .control
+        .change(|inner| inner.acquires.iter().any(|ask| !ask.dropped.is_empty()));
+    assert!(!told && !stage.was_given_back(sandbox), "a request is under way there");
+    state.release.add_permits(1);
+    assert_eq!(client.response().await.body, "old");
+    stage.given_back(sandbox).await;
+}
+
 /// A control of an earlier release says nothing: then everything goes on until its sandbox has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn f14_without_a_word_of_control_nothing_is_ended() {
