@@ -177,20 +177,30 @@ async fn f14_an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() 
 #[tokio::test(flavor = "multi_thread")]
 async fn f14_l1_a_sandbox_that_refuses_connections_is_held_for_what_is_under_way_there() {
     let stage = Stage::new("").await;
-    let (old, new) = (App::start("old").await, App::start("new").await);
-    let sandbox = stage.grant("shop-v1", &old, 10);
-    let mut client = asks(&stage, &get(HOST, "/hold")).await;
-    becomes("requests", 1, || old.requests()).await;
-    let state = std::sync::Arc::clone(&old.state);
-    let _nobody = old.stop_listening().await;
+    let new = App::start("new").await;
+    let old = RawApp::start(|mut conn| async move {
+        if conn.request().await.is_some() {
+            conn.stop_listening().await;
+            conn.wait().await;
+            conn.answer("old", false).await;
+        }
+    })
+    .await;
+    let sandbox = old.granted(&stage, 10);
+    let mut client = asks(&stage, &get(HOST, "/")).await;
+    old.at_point(1).await;
+    let mut refused = asks(&stage, &get(HOST, "/")).await;
+    stage
+        .metric_reaches("miren_proxy_leases_dropped_total{app=\"shop\"}", 1.0)
+        .await;
     stage.revoke("shop-v1", sandbox);
     stage.grant("shop-v1", &new, 10);
-    assert_eq!(stage.get("/").await.body, "new", "the other one is refused");
+    assert_eq!(refused.response().await.body, "new");
     let told = stage
         .control
         .change(|inner| inner.acquires.iter().any(|ask| !ask.dropped.is_empty()));
     assert!(!told && !stage.was_given_back(sandbox), "a request is under way there");
-    state.release.add_permits(1);
+    old.log.go.add_permits(1);
     assert_eq!(client.response().await.body, "old");
     stage.given_back(sandbox).await;
 }
