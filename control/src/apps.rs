@@ -8,7 +8,7 @@ use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionR
 use crate::store::Selection;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::{Known, SandboxChange};
+use miren_sandbox::{Budgets, Known, SandboxChange};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -234,8 +234,8 @@ impl Apps {
         self.find(&AppName::from_text(app))
     }
 
-    /// Drains every sandbox of the node; no drain takes longer than `at_most`. Returns when all have been told.
-    pub async fn stop_all(&self, at_most: Duration) {
+    /// Drains every sandbox of the node; no drain takes longer than `at_most`, also of those that drain already. Returns when all have been told.
+    pub async fn stop_all(&self, at_most: Budgets) {
         self.closing.cancel();
         let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
         for handle in handles {

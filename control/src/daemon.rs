@@ -13,6 +13,7 @@ use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
 use miren_build::Builds;
 use miren_image::{Auths, Images};
+use miren_sandbox::Budgets;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -196,8 +197,12 @@ async fn stop(config: &Config, control: &Control) {
 /// `drain.node_timeout` says, then for one last [`FORCED`].
 async fn drain_node(config: &Config, control: &Control) {
     let drain = &config.drain;
-    let at_most = drain.request_timeout.max(drain.tunnel_timeout);
-    let graceful = at_most + drain.stop_grace;
+    let at_most = Budgets {
+        requests: drain.request_timeout,
+        tunnels: drain.tunnel_timeout,
+        grace: drain.stop_grace,
+    };
+    let graceful = at_most.total();
     let (limit, forced) = match drain.node_timeout {
         Duration::ZERO => (graceful, None),
         timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),

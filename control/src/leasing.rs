@@ -205,6 +205,7 @@ impl Leasing {
         let (renewed, lost) = desk.renew(&request.proxy, &asks);
         RenewResponse {
             renewed,
+            closing: desk.closing(&lost),
             lost,
             ttl_ms: millis(LEASE_TTL),
             identity: Some(self.identity()),

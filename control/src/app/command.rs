@@ -7,6 +7,7 @@ use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
 use miren_api::id::{DeployId, Label, SandboxId, VersionId};
 use miren_api::resource::{App, Sandbox};
 use miren_api::{ApiError, ErrorCode};
+use miren_sandbox::Budgets;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -61,7 +62,7 @@ pub enum Command {
     },
     /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
     StopAll {
-        at_most: Duration,
+        at_most: Budgets,
         reply: oneshot::Sender<()>,
     },
     /// Demand of a pool has changed.

@@ -289,6 +289,7 @@ impl Task {
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
             Command::StopAll { at_most, reply } => {
                 self.book.stopping = Some(at_most);
+                self.pools().hurry();
                 let _ = reply.send(());
             }
             Command::Replan | Command::Close => {}

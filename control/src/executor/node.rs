@@ -12,10 +12,11 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{
+    Budgets, Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// Why this machine cannot run sandboxes.
@@ -95,8 +96,8 @@ impl Executor for Node {
         self.sandboxes.start(order);
     }
 
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
-        self.sandboxes.drain(id, reason, deadline, idle);
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
+        self.sandboxes.drain(id, reason, budgets, idle);
     }
 
     fn dropped_lines(&self) -> Dropped {

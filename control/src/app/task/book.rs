@@ -15,8 +15,8 @@ use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use miren_api::id::{AppName, Label, PoolId, VersionId};
 use miren_api::resource::SandboxState;
+use miren_sandbox::Budgets;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 
 /// The records of an app in memory and on their way to the store. Its task is the only one that has it.
@@ -26,7 +26,7 @@ pub(super) struct Book {
     /// Whether the store has the app.
     pub exists: bool,
     /// The node stops: no drain takes longer than this.
-    pub stopping: Option<Duration>,
+    pub stopping: Option<Budgets>,
     pub faults: Arc<NodeFaults>,
     pub metrics: Metrics,
     pub clock: Clock,

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use miren_api::id::AppName;
 use miren_api::resource::App;
 use miren_api::{ApiError, ErrorCode};
+use miren_sandbox::Budgets;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,10 +192,8 @@ impl Deletion<'_> {
         if !makes_one || self.book.stopping.is_some() || of.len() >= WAITING {
             return command.refuse(self.still_there());
         }
-        let longest = self.book.state.pools.values().map(|pool| {
-            let spec = &pool.spec;
-            spec.drain_timeout.saturating_add(spec.shutdown_timeout)
-        });
+        let pools = self.book.state.pools.values();
+        let longest = pools.map(|pool| Budgets::of(&pool.spec).total());
         let patience = longest.max().unwrap_or_default().saturating_add(END_SLACK);
         let until = later(self.book.clock.steady(), patience);
         self.leaving.waiting.of.push_back((until, command));

@@ -15,12 +15,14 @@ use jiff::Timestamp;
 use miren_api::id::{PoolId, SandboxId};
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::Facts;
+use miren_sandbox::{Budgets, Facts};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::broadcast;
+
+/// Why a sandbox ends with the node.
+const NODE_STOPS: &str = "the node stops";
 
 /// What runs the sandboxes of an app, and who is told of them.
 pub(super) struct Runner {
@@ -69,7 +71,7 @@ impl Pools<'_> {
         for action in &plan.actions {
             match action {
                 Action::Start { number } => started.extend(self.prepare(id, *number, now)),
-                Action::Drain { id, .. } if self.book.stopping.is_some() => self.drain(id, "the node stops"),
+                Action::Drain { id, .. } if self.book.stopping.is_some() => self.drain(id, NODE_STOPS),
                 Action::Drain { id, reason } => self.drain(id, reason),
             }
         }
@@ -172,26 +174,29 @@ impl Pools<'_> {
 
     /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.
     pub fn drain(&mut self, id: &SandboxId, reason: &str) {
-        let Some(sandbox) = self.book.state.sandbox(id) else {
-            return;
-        };
-        if sandbox.state.is_terminal() || !self.runner.draining.insert(id.clone()) {
-            return;
+        let lives = |sandbox: &SandboxRecord| !sandbox.state.is_terminal();
+        if self.book.state.sandbox(id).is_some_and(lives) && self.runner.draining.insert(id.clone()) {
+            self.let_go(id, reason);
         }
-        let service = self
-            .book
-            .state
-            .pools
-            .get(&sandbox.pool)
-            .map(|pool| pool.spec.drain_timeout);
-        let deadline = service
-            .unwrap_or(Duration::ZERO)
-            .min(self.book.stopping.unwrap_or(Duration::MAX));
+    }
+
+    /// The node stops: what drains already has no more time than the node gives.
+    pub fn hurry(&self) {
+        self.runner.draining.iter().for_each(|id| self.let_go(id, NODE_STOPS));
+    }
+
+    /// Done again, it may only end sooner.
+    fn let_go(&self, id: &SandboxId, reason: &str) {
+        let state = &self.book.state;
+        let Some(sandbox) = state.sandbox(id) else { return };
+        let service = state.pools.get(&sandbox.pool).map(|pool| Budgets::of(&pool.spec));
+        let own = service.unwrap_or(Budgets::NONE);
+        let budgets = self.book.stopping.map_or(own, |most| own.at_most(most));
         let idle = match sandbox.lease_key() {
-            Some(key) => self.runner.desk.close(key).boxed(),
+            Some(key) => self.runner.desk.close(key, budgets).boxed(),
             None => std::future::ready(()).boxed(),
         };
-        self.runner.executor.drain(id, reason, deadline, idle);
+        self.runner.executor.drain(id, reason, budgets, idle);
     }
 
     pub fn stop_sandbox(&mut self, id: &SandboxId) -> Result<Sandbox, ApiError> {
