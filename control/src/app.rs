@@ -1,6 +1,7 @@
 //! Decides how the rest of control talks to one app: commands in, a picture out; its task does the rest, alone.
 
 use crate::clock::Clock;
+use crate::drain::Admission;
 use crate::executor::Executor;
 use crate::fatal::Fatal;
 use crate::images::{Fetched, Fetcher, NotFetched};
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 
 mod command;
@@ -60,6 +62,7 @@ pub struct World {
     pub outputs: Outputs,
     pub node: String,
     pub nodes: Nodes,
+    pub admission: Admission,
     pub policy: Policy,
 }
 
@@ -100,6 +103,15 @@ pub enum Event {
         seq: u64,
         result: Result<Fetched, NotFetched>,
     },
+    /// The node drains and starts no sandbox any more: nothing is planned until it takes work again. No drain takes longer than
+    /// this.
+    NodeDrains(Duration),
+    /// What was let in before the node drained, and has not switched traffic, is given up.
+    CalledOff,
+    /// The node takes work again.
+    NodeOpens,
+    /// This sandbox drains, for the given reason.
+    Drain(SandboxId, &'static str),
 }
 
 /// The way to an app's task. Cheap to clone.

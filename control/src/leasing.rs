@@ -4,6 +4,7 @@ use crate::app::crash::LONGEST_BACKOFF;
 use crate::app::view::{PoolView, PreviewView};
 use crate::app::{AppHandle, AppView, Command};
 use crate::apps::Apps;
+use crate::drain::Changes as Gates;
 use crate::lease::{Ask, Changes, Granted, Leased};
 use miren_api::id::{AppName, PoolId, VersionId};
 use miren_api::lease::{
@@ -34,6 +35,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
     let until = Instant::now() + wait;
     let mut view = handle.view.clone();
     let mut changes = apps.world.desk.changes();
+    let mut gates = apps.world.admission.changes();
     let mut waited = false;
     loop {
         changes.seen();
@@ -63,8 +65,12 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
         if pool.pool.state == PoolState::Cooldown && pool.pool.crash_count > 0 {
             return Err(crashed(apps, pool, waited));
         }
+        // Nothing is started for it any more, and nothing is on its way.
+        if pool.pool.current == 0 && !apps.world.admission.takes_activations() {
+            return Err(apps.world.admission.draining());
+        }
         waited = true;
-        let next = next(&mut view, &mut changes, found.is_shared_out);
+        let next = next(&mut view, &mut changes, &mut gates, found.is_shared_out);
         match tokio::time::timeout_at(until, next).await {
             Ok(true) => {}
             Ok(false) => return Err(apps.stopping().unwrap_or_else(|| no_such_version(&request))),
@@ -97,15 +103,18 @@ async fn open(handle: &AppHandle, request: &AcquireRequest) -> Result<(), ApiErr
     answer.await.map_err(|_| gone())?
 }
 
-/// Waits until there may be another answer: the app has changed, or, when others have all there is, a share is given
-/// back. False when the app is gone.
-async fn next(view: &mut watch::Receiver<Arc<AppView>>, changes: &mut Changes, is_shared_out: bool) -> bool {
-    if !is_shared_out {
-        return view.changed().await.is_ok();
-    }
+/// Waits until there may be another answer: the app has changed, the node drains, or, when others have all there is, a share is
+/// given back. False when the app is gone.
+async fn next(
+    view: &mut watch::Receiver<Arc<AppView>>,
+    changes: &mut Changes,
+    gates: &mut Gates,
+    is_shared_out: bool,
+) -> bool {
     tokio::select! {
         changed = view.changed() => changed.is_ok(),
-        () = changes.next(LOOK_AGAIN) => true,
+        () = changes.next(LOOK_AGAIN), if is_shared_out => true,
+        () = gates.next() => true,
     }
 }
 

@@ -10,6 +10,16 @@ pub struct Policy {
     pub urls: Urls,
     pub previews: PreviewPolicy,
     pub retention: Retention,
+    pub drain: DrainPolicy,
+}
+
+/// Times of a drain of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainPolicy {
+    /// What a sandbox gets at most for its requests, whatever its service says.
+    pub at_most: Duration,
+    /// After which what is left is forced to end; zero: never.
+    pub node_timeout: Duration,
 }
 
 /// How clients outside reach the ingress.
@@ -37,6 +47,15 @@ pub struct PreviewPolicy {
 pub struct Retention {
     pub versions: usize,
     pub age: Duration,
+}
+
+impl Default for DrainPolicy {
+    fn default() -> Self {
+        Self {
+            at_most: Duration::from_secs(30),
+            node_timeout: Duration::ZERO,
+        }
+    }
 }
 
 impl Default for Urls {

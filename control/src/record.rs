@@ -22,7 +22,7 @@ mod node;
 mod preview;
 
 pub use asked::{Asked, AskedPreview};
-pub use node::NodeRecord;
+pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
 
 /// Index of records by the app they belong to.

@@ -24,6 +24,7 @@ mod gate;
 mod health;
 mod logs;
 mod metrics;
+mod node;
 mod openapi;
 mod page;
 mod pools;
@@ -134,6 +135,12 @@ fn resources() -> Router<Server> {
         .route("/v1/disks/{app}/{name}/snapshot", post(disks::snapshot))
         .route("/v1/sandboxes/{id}/exec", post(exec::run))
         .route("/v1/logs", get(logs::stream))
+        .route("/v1/node", get(node::show))
+        .route("/v1/node/events", get(node::events))
+        .route("/v1/node/cordon", post(node::cordon))
+        .route("/v1/node/uncordon", post(node::uncordon))
+        .route("/v1/node/drain", post(node::drain))
+        .route("/v1/node/undrain", post(node::undrain))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))
 }

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use deleting::Waiting;
 use fetching::Fetches;
 use jiff::{SignedDuration, Timestamp};
+use leaving::Held;
 use miren_api::ApiError;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::App;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 mod deleting;
 mod deploying;
 mod fetching;
+mod leaving;
 mod observing;
 mod pooling;
 mod previewing;
@@ -55,8 +57,9 @@ pub struct Task {
     acknowledged: BTreeSet<u64>,
     /// Sandboxes that have been told to drain.
     draining: BTreeSet<SandboxId>,
-    /// The node stops: no drain takes longer than this.
+    /// The node drains, and nothing is planned: no drain takes longer than this.
     stopping: Option<Duration>,
+    held: Held,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
     /// What the next app of this name is asked for.
     waiting: Waiting,
@@ -107,6 +110,7 @@ impl Task {
             commands: command_inbox,
             events: event_inbox,
         };
+        let held = Held::resume(&world.admission, &state);
         let task = Self {
             world,
             state,
@@ -117,6 +121,7 @@ impl Task {
             acknowledged: BTreeSet::new(),
             draining: BTreeSet::new(),
             stopping: None,
+            held,
             deletions: Vec::new(),
             waiting: Waiting::default(),
             fetches: Fetches::default(),
@@ -225,6 +230,10 @@ impl Task {
             }
             Event::Unrouted(version) => self.unrouted(version),
             Event::Fetched { seq, result } => self.fetched(seq, result),
+            Event::NodeDrains(at_most) => self.stopping = Some(at_most),
+            Event::NodeOpens => self.stopping = None,
+            Event::CalledOff => self.call_off(),
+            Event::Drain(id, reason) => self.drain(&id, reason),
             Event::Adopted(changes, _) => changes.into_iter().for_each(|change| self.observe(change, false)),
         }
     }
@@ -260,10 +269,6 @@ impl Task {
             }
             Command::Collect => self.collect().await,
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
-            Command::StopAll { at_most, reply } => {
-                self.stopping = Some(at_most);
-                let _ = reply.send(());
-            }
             Command::Replan | Command::Close => {}
         }
     }

@@ -4,6 +4,7 @@ use super::{Task, WRITE_AGAIN};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, spec, turn, view};
 use crate::clock::later;
+use crate::drain::Work;
 use crate::ledger;
 use crate::record::{ActiveRecord, Asked, DeployRecord, PoolRecord, Reference, SandboxRecord, Stored, VersionRecord};
 use crate::routing::{Change, RoutingError};
@@ -27,6 +28,7 @@ impl Task {
         {
             return Ok(earlier);
         }
+        let permit = self.world.admission.admit(Work::Deploy)?;
         let source = self.source(&request).await?;
         let seq = self.state.app.next_seq;
         let now = self.now();
@@ -62,6 +64,7 @@ impl Task {
         self.exists = true;
         self.state.keys.remember(&record);
         self.state.deploys.insert(seq, record);
+        self.held.begin(seq, permit);
         self.publish();
         Ok(deploy)
     }
@@ -349,6 +352,7 @@ impl Task {
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.acknowledged.remove(&seq);
         self.end_fetch(seq);
+        self.held.end(seq);
         self.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 

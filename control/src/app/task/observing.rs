@@ -84,6 +84,10 @@ impl Task {
 
     fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
         self.introduce(after);
+        if after.state != SandboxState::Pending {
+            self.held.started(&after.id);
+        }
+        self.world.admission.sandbox_changed();
         let was_unasked = before.counts() && !self.draining.contains(&after.id);
         if let Some(fault) = after.node_fault {
             self.note_node_fault(after, fault);

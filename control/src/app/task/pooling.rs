@@ -18,6 +18,10 @@ use std::time::Duration;
 impl Task {
     /// Plans one pool and does it; returns when to plan it again.
     pub(super) async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
+        if self.stopping.is_some() {
+            // The drain of the node says what becomes of its sandboxes.
+            return None;
+        }
         let now = self.now();
         let mut plan = self.plan_pool(id, now)?;
         // Who told of a demand may never tell of its end.
@@ -31,7 +35,6 @@ impl Task {
         for action in &plan.actions {
             match action {
                 Action::Start { number } => started.extend(self.prepare(id, *number, now)),
-                Action::Drain { id, .. } if self.stopping.is_some() => self.drain(id, "the node stops"),
                 Action::Drain { id, reason } => self.drain(id, reason),
             }
         }
@@ -40,6 +43,7 @@ impl Task {
         }
         if !self.commit().await {
             for id in started {
+                self.held.started(&id);
                 if let Some(sandbox) = self.state.remove(&id) {
                     self.ledger.delete(sandbox.key());
                 }
@@ -56,13 +60,8 @@ impl Task {
         let members = self.state.members(id);
         let ran = pool::longest_run(&members, now);
         let mut changed = ran.is_some_and(|ran_for| record.crash.note_healthy(ran_for));
-        let stopped = PoolRecord {
-            references: Vec::new(),
-            ..record.clone()
-        };
-        let wanted = if self.stopping.is_some() { &stopped } else { &record };
         let members: Vec<Member<'_>> = members.into_iter().map(|sandbox| self.member(sandbox)).collect();
-        let plan = pool::plan(wanted, &members, asked, now);
+        let plan = pool::plan(&record, &members, asked, now);
         if plan.desired as usize
             <= members
                 .iter()
@@ -111,6 +110,7 @@ impl Task {
                 false => own,
             },
             deploying,
+            at_most: (!self.world.admission.takes_activations()).then_some(pool.desired),
             turn: self.turn(pool),
             retry_at: self
                 .world
@@ -139,6 +139,7 @@ impl Task {
 
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
         let pool = self.state.pools.get(pool)?;
+        let permit = self.world.admission.start()?;
         let sandbox = SandboxRecord {
             id: SandboxId::generate(),
             app: pool.app.clone(),
@@ -158,6 +159,7 @@ impl Task {
         let id = sandbox.id.clone();
         self.ledger.put(&sandbox);
         self.state.insert(sandbox);
+        self.held.starts(id.clone(), permit);
         Some(id)
     }
 

@@ -357,6 +357,7 @@ impl Task {
         }
         self.acknowledged.remove(&seq);
         self.end_fetch(seq);
+        self.held.end(seq);
         self.making.of.remove(&seq)
     }
 }

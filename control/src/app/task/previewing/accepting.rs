@@ -3,10 +3,12 @@
 use super::{Making, Preparation, PreviewOrder, Reply};
 use crate::app::preview::Stage;
 use crate::app::task::Task;
+use crate::drain::Work;
 use crate::record::{Asked, Source, Stored};
 use miren_api::app_file::{Previews, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
+use miren_gate::Permit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -87,8 +89,12 @@ impl Task {
         if let Some(made) = self.made_earlier(&order).transpose() {
             return drop(reply.send(made));
         }
+        let permit = match self.world.admission.admit(Work::Preview) {
+            Ok(permit) => permit,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
         match self.accept_preview(&order).await {
-            Ok(source) => self.begin_preview(order, source, reply).await,
+            Ok(source) => self.begin_preview(order, source, reply, permit).await,
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -137,7 +143,7 @@ impl Task {
     }
 
     /// From here on it goes on whether or not anybody waits for it. An older one for the same label is given up.
-    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply) {
+    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply, permit: Permit<Work>) {
         if !self.exists {
             self.ledger.put(&self.state.app);
             if !self.commit().await {
@@ -169,6 +175,7 @@ impl Task {
             evicted: Vec::new(),
         };
         self.making.of.insert(seq, preparation);
+        self.held.begin(seq, permit);
     }
 }
 

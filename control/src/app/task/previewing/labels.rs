@@ -69,6 +69,9 @@ impl Task {
         if self.state.pool_of(version, service).is_some() {
             return Ok(());
         }
+        if !self.world.admission.takes_activations() {
+            return Err(self.world.admission.draining());
+        }
         let nothing = || {
             let message = format!("nothing runs service {service:?} of version {version}");
             ApiError::new(ErrorCode::NoSuchVersion, message)
