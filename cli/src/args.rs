@@ -93,6 +93,9 @@ pub enum Verb {
     Disk(verb::disk::DiskVerb),
     /// What an app wrote to its outputs
     Logs(verb::logs::LogsOptions),
+    /// The node: status, cordon, drain, and back
+    #[command(subcommand)]
+    Node(verb::node::NodeVerb),
     /// The kernel side: status, and changes as they happen
     #[command(subcommand, name = "fastpath")]
     FastPath(verb::fastpath::FastPathVerb),

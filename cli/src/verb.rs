@@ -13,6 +13,7 @@ pub mod env;
 pub mod ephemeral;
 pub mod fastpath;
 pub mod logs;
+pub mod node;
 pub mod pool;
 pub mod rollback;
 pub mod route;
@@ -25,6 +26,7 @@ pub async fn run(verb: Verb, context: &mut Context<'_>) -> Result<Exit, Failure>
         Verb::Deploy(command) => return deploy::run(command, context).await,
         Verb::Rollback(options) => return rollback::run(options, context).await,
         Verb::Sandbox(verb) => return sandbox::run(verb, context).await,
+        Verb::Node(verb) => return node::run(verb, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,

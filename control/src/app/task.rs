@@ -364,12 +364,16 @@ impl Task {
 
     fn publish(&self) {
         let next = AppView::of(&self.state, self.exists, &self.world, self.now());
-        self.view.send_if_modified(|view| {
-            let is_new = **view != next;
-            if is_new {
+        let is_new = self.view.send_if_modified(|view| {
+            let is_other = **view != next;
+            if is_other {
                 *view = Arc::new(next);
             }
-            is_new
+            is_other
         });
+        if is_new {
+            // After it can be seen.
+            self.world.admission.app_changed();
+        }
     }
 }

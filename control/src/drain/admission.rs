@@ -88,7 +88,7 @@ pub struct Seen {
 #[derive(Clone)]
 pub struct Admission {
     gates: Arc<watch::Sender<Gates>>,
-    /// Counts changes of sandboxes.
+    /// Counts changes of the pictures of apps.
     news: Arc<watch::Sender<u64>>,
     node: watch::Receiver<NodeRecord>,
     epoch: u64,
@@ -186,12 +186,12 @@ impl Admission {
         Changes(self.gates.subscribe())
     }
 
-    /// A sandbox of the node has reached another state.
-    pub fn sandbox_changed(&self) {
+    /// The picture of an app has changed: a sandbox has reached another state, or a deploy has.
+    pub fn app_changed(&self) {
         self.news.send_modify(|count| *count += 1);
     }
 
-    /// Changes with every state that a sandbox of the node reaches.
+    /// Changes with every picture of an app.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }

@@ -87,7 +87,6 @@ impl Task {
         if after.state != SandboxState::Pending {
             self.held.started(&after.id);
         }
-        self.world.admission.sandbox_changed();
         let was_unasked = before.counts() && !self.draining.contains(&after.id);
         if let Some(fault) = after.node_fault {
             self.note_node_fault(after, fault);
