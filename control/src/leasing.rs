@@ -4,7 +4,7 @@ use crate::app::crash::LONGEST_BACKOFF;
 use crate::app::view::{PoolView, PreviewView};
 use crate::app::{AppHandle, AppView, Command};
 use crate::apps::Apps;
-use crate::drain::Changes as Gates;
+use crate::drain::{Changes as Gates, Work};
 use crate::lease::{Ask, Changes, Granted, Leased};
 use miren_api::id::{AppName, PoolId, VersionId};
 use miren_api::lease::{
@@ -36,7 +36,7 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
     let mut view = handle.view.clone();
     let mut changes = apps.world.desk.changes();
     let mut gates = apps.world.admission.changes();
-    let mut waited = false;
+    let (mut waited, mut activation) = (false, None);
     loop {
         changes.seen();
         let seen = view.borrow_and_update().clone();
@@ -47,11 +47,21 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
             open(&handle, &request).await?;
             continue;
         };
+        if activation.is_none() && pool.pool.ready == 0 {
+            // A sandbox that is on its way for others may be had as well.
+            activation = match apps.world.admission.admit(Work::Activation) {
+                Err(draining) if pool.pool.current == 0 => return Err(draining),
+                admitted => admitted.ok(),
+            };
+        }
         if !waited {
             report_demand(apps, &handle, &request, &pool.pool.id);
         }
         let found = grant(apps, &seen, pool, &request);
         if found.is_answer() {
+            if let Some(permit) = activation {
+                apps.world.admission.hand_over(permit);
+            }
             return Ok(AcquireResponse {
                 pool: pool.pool.id.clone(),
                 leases: found.leases,
@@ -64,10 +74,6 @@ pub async fn acquire(apps: &Apps, request: AcquireRequest) -> Result<AcquireResp
         // One that was only replaced too often is there again within seconds: that is waited for.
         if pool.pool.state == PoolState::Cooldown && pool.pool.crash_count > 0 {
             return Err(crashed(apps, pool, waited));
-        }
-        // Nothing is started for it any more, and nothing is on its way.
-        if pool.pool.current == 0 && !apps.world.admission.takes_activations() {
-            return Err(apps.world.admission.draining());
         }
         waited = true;
         let next = next(&mut view, &mut changes, &mut gates, found.is_shared_out);

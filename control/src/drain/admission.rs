@@ -8,6 +8,7 @@ use miren_api::node::NodeGate;
 use miren_api::{ApiError, ErrorCode};
 use miren_gate::{Closed, Counts, Gate, Permit};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod tests;
 
 /// When whoever was refused may ask again, in seconds.
 const ASK_AGAIN: u64 = 5;
+/// How long a request counts after its proxy was told of the sandbox that was woken for it: a thousand times what it needs to be sent.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// What the gate of the API lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +27,20 @@ pub enum Work {
     Preview,
     /// Of a folder or an image, for one of the two.
     Upload,
+    /// A request that waits for a sandbox to be woken for it, until it is on its way there.
+    Activation,
     /// Any other request that begins something.
     Change,
 }
 
 impl miren_gate::Class for Work {
-    const ALL: &'static [Self] = &[Self::Deploy, Self::Preview, Self::Upload, Self::Change];
+    const ALL: &'static [Self] = &[
+        Self::Deploy,
+        Self::Preview,
+        Self::Upload,
+        Self::Activation,
+        Self::Change,
+    ];
 
     fn index(self) -> usize {
         self as usize
@@ -39,7 +50,7 @@ impl miren_gate::Class for Work {
 impl Work {
     /// Whether it leads to something that has no place on a node yet.
     fn is_placement(self) -> bool {
-        self != Self::Change
+        matches!(self, Self::Deploy | Self::Preview | Self::Upload)
     }
 }
 
@@ -129,6 +140,20 @@ impl Admission {
     pub fn start(&self) -> Option<Permit<Start>> {
         let starts = self.gates.borrow().starts.clone();
         starts.enter(Start::Sandbox).ok()
+    }
+
+    /// Whether pools may grow for requests: until the last one that was let in has what it waits for.
+    pub fn grows(&self) -> bool {
+        let gates = self.gates.borrow();
+        !gates.api.is_closed() || gates.api.count(Work::Activation) > 0
+    }
+
+    /// A sandbox was woken for a request that is told of it now: it counts until it must have got there.
+    pub fn hand_over(&self, permit: Permit<Work>) {
+        miren_log::spawn("a request on its way", async move {
+            tokio::time::sleep(ON_ITS_WAY).await;
+            drop(permit);
+        });
     }
 
     /// Whether a request may be what a sandbox is started for.

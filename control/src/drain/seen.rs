@@ -167,6 +167,7 @@ impl Look {
         let kinds = [
             (Work::Preview, "previews"),
             (Work::Upload, "uploads"),
+            (Work::Activation, "requests that wait for a sandbox"),
             (Work::Change, "changes"),
         ];
         let some = kinds.into_iter().filter(move |(work, _)| counts.of(*work) > 0);

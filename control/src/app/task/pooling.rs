@@ -110,7 +110,7 @@ impl Task {
                 false => own,
             },
             deploying,
-            at_most: (!self.world.admission.takes_activations()).then_some(pool.desired),
+            at_most: (!self.world.admission.grows()).then_some(pool.desired),
             turn: self.turn(pool),
             retry_at: self
                 .world
