@@ -13,6 +13,7 @@ pub mod env;
 pub mod ephemeral;
 pub mod fastpath;
 pub mod logs;
+pub mod node;
 pub mod pool;
 pub mod rollback;
 pub mod route;
@@ -51,6 +52,9 @@ pub enum Verb {
     Disk(disk::DiskVerb),
     /// What an app wrote to its outputs
     Logs(logs::LogsOptions),
+    /// The node: status, cordon, drain, and back
+    #[command(subcommand)]
+    Node(node::NodeVerb),
     /// The kernel side: status, and changes as they happen
     #[command(subcommand, name = "fastpath")]
     FastPath(fastpath::FastPathVerb),
@@ -81,6 +85,7 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Deploy(command) => return deploy::run(command, context).await,
         Verb::Rollback(options) => return rollback::run(options, context).await,
         Verb::Sandbox(verb) => return sandbox::run(verb, context).await,
+        Verb::Node(verb) => return node::run(verb, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,

@@ -8,6 +8,8 @@ mod earlier;
 mod env;
 #[path = "deploy/ephemeral.rs"]
 mod ephemeral;
+#[path = "deploy/node.rs"]
+mod node;
 #[path = "deploy/preview.rs"]
 mod preview;
 #[path = "deploy/routes.rs"]

@@ -1,6 +1,7 @@
 //! Decides how the rest of control talks to one app: commands in, a picture out; its task does the rest, alone.
 
 use crate::clock::Clock;
+use crate::drain::Admission;
 use crate::executor::Executor;
 use crate::fatal::Fatal;
 use crate::images::{Fetched, Fetcher, NotFetched};
@@ -14,7 +15,7 @@ use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::routing::SandboxHint;
-use miren_sandbox::SandboxChange;
+use miren_sandbox::{Budgets, SandboxChange};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -59,6 +60,7 @@ pub struct World {
     pub outputs: Arc<Outputs>,
     pub node: String,
     pub nodes: Nodes,
+    pub admission: Admission,
     pub policy: Policy,
 }
 
@@ -97,6 +99,15 @@ pub enum Event {
     Withdrawn,
     /// What was built of the app and its disks are gone.
     Cleared,
+    /// The node drains and starts no sandbox any more: nothing is planned until it takes work again. No drain takes longer than
+    /// this.
+    NodeDrains(Budgets),
+    /// What was let in before the node drained, and has not switched traffic, is given up.
+    CalledOff,
+    /// The node takes work again.
+    NodeOpens,
+    /// This sandbox drains, for the given reason.
+    Drain(SandboxId, &'static str),
 }
 
 /// The way to an app's task. Cheap to clone.

@@ -8,7 +8,7 @@ use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionR
 use crate::store::Selection;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::{Budgets, Known, SandboxChange};
+use miren_sandbox::{Known, SandboxChange};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -234,15 +234,18 @@ impl Apps {
         self.find(&AppName::from_text(app))
     }
 
-    /// Drains every sandbox of the node; no drain takes longer than `at_most`, also of those that drain already. Returns when all have been told.
-    pub async fn stop_all(&self, at_most: Budgets) {
-        self.closing.cancel();
-        let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
-        for handle in handles {
-            let (reply, told) = oneshot::channel();
-            if handle.commands.send(Command::StopAll { at_most, reply }).await.is_ok() {
-                let _ = told.await;
-            }
+    /// Tells the task of every app. One that is busy hears of it later; nobody waits for it.
+    pub fn tell_all(&self, event: impl Fn() -> Event) {
+        for handle in self.handles.read().values() {
+            // A task that has ended has nothing to do with it.
+            let _ = handle.events.send(event());
+        }
+    }
+
+    /// Lets the app of a sandbox drain it; one that has ended is nobody's.
+    pub fn drain(&self, sandbox: SandboxId, reason: &'static str) {
+        if let Some(handle) = self.owner(&sandbox).and_then(|app| self.find(&app)) {
+            let _ = handle.events.send(Event::Drain(sandbox, reason));
         }
     }
 

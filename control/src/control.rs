@@ -5,6 +5,7 @@ use crate::apps::Apps;
 use crate::artifact::Artifacts;
 use crate::clock::{Clock, later, since};
 use crate::collector::{self, UPLOAD_GRACE};
+use crate::drain::{Admission, NodeDrain};
 use crate::executor::Executor;
 use crate::fatal::Fatal;
 use crate::images::Fetcher;
@@ -79,6 +80,7 @@ pub struct Control {
     pub world: Arc<World>,
     pub apps: Arc<Apps>,
     pub artifacts: Artifacts,
+    pub node: NodeDrain,
     pub phase: watch::Sender<Phase>,
     /// Closed when nothing new is taken: whatever was let in before is counted by it.
     pub asked: Gate<Asked>,
@@ -93,10 +95,12 @@ impl Control {
         let (fatal, metrics) = (Fatal::default(), Metrics::new());
         let store: Arc<dyn Store> = Arc::new(Guarded::new(parts.store, fatal.clone()));
         let cluster_host = parts.policy.urls.cluster_host.as_deref();
+        let nodes = Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?;
         let world = Arc::new(World {
             outputs: Arc::new(Outputs::new(parts.clock.now())),
             routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
-            nodes: Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?,
+            admission: Admission::new(store.epoch(), nodes.follow()),
+            nodes,
             store,
             fatal,
             executor: parts.executor,
@@ -113,6 +117,7 @@ impl Control {
         });
         let (apps, known) = Apps::load(Arc::clone(&world)).await?;
         let control = Self {
+            node: NodeDrain::load(Arc::clone(&world), Arc::clone(&apps)),
             world,
             apps,
             artifacts: parts.artifacts,
@@ -153,8 +158,16 @@ impl Control {
             () = watch_clock(&world.clock) => {}
             () = pass_on(transitions, &world.hints) => {}
             () = self.collect_forever() => {}
+            () = self.keep_node() => {}
             () = self.ending.cancelled() => {}
         }
+    }
+
+    /// Answers for the node, once everything that runs is known.
+    async fn keep_node(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
+        self.node.run().await;
     }
 
     /// Removes what nothing needs: first when everything that runs is known, then now and again.

@@ -2,8 +2,9 @@
 
 use crate::artifact::Artifacts;
 use crate::clock::Clock;
-use crate::config::{Config, OnStop};
+use crate::config::{Config, OnStop, OnStopDrain};
 use crate::control::{Control, Parts};
+use crate::drain::Stopped;
 use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
 use crate::reserve::Reserves;
@@ -13,7 +14,6 @@ use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
 use miren_build::Builds;
 use miren_image::{Auths, Images};
-use miren_sandbox::Budgets;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// What the forced end of a node drain may take.
-const FORCED: Duration = Duration::from_secs(30);
+/// What a sandbox that uses its budgets up gets on top of them before it is killed.
+const SLACK: Duration = Duration::from_secs(5);
 
 type Services = JoinSet<(&'static str, std::io::Result<()>)>;
 
@@ -79,9 +79,15 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
         // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
         why = control.world.fatal.ended() => bail!(why),
     };
-    stop(&config, &control).await;
+    let stopped = tokio::select! {
+        biased;
+        stopped = stop(&config, &control) => stopped,
+        // It is named, and the exit code tells of it: that an end was expected hides no failure.
+        ended = services.join_next() => return Err(unexpected(ended)),
+    };
     services.shutdown().await;
     drop((control, services));
+    stopped?;
     if config.on_stop == OnStop::Remove {
         remove(&config, &node).await?;
         reserves.remove_run();
@@ -182,61 +188,37 @@ fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::t
     }
 }
 
-/// Takes nothing new; with `on_stop = "remove"` drains every sandbox; saves what is under way.
-async fn stop(config: &Config, control: &Control) {
+/// Takes nothing new; drains the node if the settings say so; saves what is under way.
+///
+/// # Errors
+/// What is left of a node that was to be drained.
+async fn stop(config: &Config, control: &Control) -> anyhow::Result<()> {
     control.quiesce();
-    if config.on_stop == OnStop::Remove {
-        drain_node(config, control).await;
-    }
+    let drained = drain(config, control).await;
+    control.node.down();
     control.apps.close().await;
     control.ending.cancel();
     let _ = std::fs::remove_file(config.socket());
+    drained
 }
 
-/// Drains every sandbox. One that outlives its own budgets is killed; clean-ups are waited for as long as
-/// `drain.node_timeout` says, then for one last [`FORCED`].
-async fn drain_node(config: &Config, control: &Control) {
+/// With `drain.on_stop = "node"` as `miren node drain` does it. With `on_stop = "remove"` nothing is waited for but sandboxes, and
+/// these no longer than their own budgets: deploys under way are for the next daemon.
+async fn drain(config: &Config, control: &Control) -> anyhow::Result<()> {
     let drain = &config.drain;
-    let at_most = Budgets {
-        requests: drain.request_timeout,
-        tunnels: drain.tunnel_timeout,
-        grace: drain.stop_grace,
+    let budgets = config.policy.drain.at_most.total() + SLACK;
+    let stopping = match (drain.on_stop, config.on_stop, drain.node_timeout) {
+        (OnStopDrain::Keep, OnStop::Keep, _) => return Ok(()),
+        (OnStopDrain::Node, _, limit) => control.node.stop(limit, true),
+        (OnStopDrain::Keep, OnStop::Remove, Duration::ZERO) => control.node.stop(budgets, false),
+        (OnStopDrain::Keep, OnStop::Remove, limit) => control.node.stop(limit.min(budgets), false),
     };
-    let graceful = at_most.total();
-    let (limit, forced) = match drain.node_timeout {
-        Duration::ZERO => (graceful, None),
-        timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),
-    };
-    if tokio::time::timeout(limit, control.apps.stop_all(at_most))
-        .await
-        .is_err()
-    {
-        tracing::error!("some apps did not answer within {limit:?}");
-    }
-    let drained = control.world.executor.drained();
-    let mut drained = std::pin::pin!(drained);
-    if tokio::time::timeout(limit, &mut drained).await.is_ok() {
-        return;
-    }
-    kill_all(control, limit);
-    match forced {
-        None => drained.await,
-        Some(forced) => {
-            if tokio::time::timeout(forced, drained).await.is_err() {
-                tracing::error!(
-                    "clean-ups of sandboxes are still unfinished after {forced:?}; the next start goes on with them"
-                );
-            }
-        }
-    }
-}
-
-fn kill_all(control: &Control, limit: Duration) {
-    for view in control.apps.views() {
-        for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
-            tracing::warn!(sandbox = %sandbox.id, "still there after {limit:?}: killed");
-            control.world.executor.kill(&sandbox.id, "the node stopped");
-        }
+    match stopping.await.context("draining the node")? {
+        Stopped::Empty => Ok(()),
+        Stopped::Left(what) => bail!(
+            "draining the node: this is left, and the next start goes on with it: {}",
+            what.join("; ")
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::{Dropped, LogQuery};
-use miren_sandbox::{Budgets, Exec, ExecError, Known, Outlet, RulesStatus, SandboxChange, StartOrder};
+use miren_sandbox::{Budgets, Exec, ExecError, Known, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
 use tokio::sync::broadcast;
 
 mod disks;
@@ -74,6 +74,9 @@ pub trait Executor: Send + Sync + 'static {
     /// The disks of the node.
     fn disks(&self) -> &dyn Disks;
 
-    /// Resolves when no sandbox is left, clean-ups included.
-    async fn drained(&self);
+    /// What there is of sandboxes, living and ended ones, and of what they had of the machine: empty when nothing is.
+    async fn left(&self) -> Vec<Left>;
+
+    /// Tries clean-ups again now that have failed and wait for their next try.
+    fn hurry(&self);
 }

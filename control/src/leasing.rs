@@ -5,6 +5,7 @@ use crate::app::view::{PoolView, PreviewView};
 use crate::app::{AppHandle, AppView, Command, World};
 use crate::apps::Apps;
 use crate::clock::Clock;
+use crate::drain::{Admission, Changes as Gates, Work};
 use crate::executor::Executor;
 use crate::lease::{Ask, Changes, Desk, Granted, Leased};
 use crate::routing::Routing;
@@ -36,6 +37,7 @@ pub struct Leasing {
     routing: Routing,
     executor: Arc<dyn Executor>,
     clock: Clock,
+    admission: Admission,
     epoch: u64,
 }
 
@@ -47,6 +49,7 @@ impl Leasing {
             routing: world.routing.clone(),
             executor: Arc::clone(&world.executor),
             clock: world.clock.clone(),
+            admission: world.admission.clone(),
             epoch: world.store.epoch(),
         }
     }
@@ -71,7 +74,8 @@ impl Leasing {
         let until = Instant::now() + wait;
         let mut view = handle.view.clone();
         let mut changes = self.desk.changes();
-        let mut waited = false;
+        let mut gates = self.admission.changes();
+        let (mut waited, mut activation) = (false, None);
         loop {
             changes.seen();
             let seen = view.borrow_and_update().clone();
@@ -82,11 +86,21 @@ impl Leasing {
                 open(&handle, &request).await?;
                 continue;
             };
+            if activation.is_none() && pool.pool.ready == 0 {
+                // A sandbox that is on its way for others may be had as well.
+                activation = match self.admission.admit(Work::Activation) {
+                    Err(draining) if pool.pool.current == 0 => return Err(draining),
+                    admitted => admitted.ok(),
+                };
+            }
             if !waited {
                 self.report_demand(&handle, &request, &pool.pool.id);
             }
             let found = self.grant(&seen, pool, &request);
             if found.is_answer() {
+                if let Some(permit) = activation {
+                    self.admission.hand_over(permit);
+                }
                 return Ok(AcquireResponse {
                     pool: pool.pool.id.clone(),
                     leases: found.leases,
@@ -101,7 +115,7 @@ impl Leasing {
                 return Err(self.crashed(pool, waited));
             }
             waited = true;
-            let next = next(&mut view, &mut changes, found.is_shared_out);
+            let next = next(&mut view, &mut changes, &mut gates, found.is_shared_out);
             match tokio::time::timeout_at(until, next).await {
                 Ok(true) => {}
                 Ok(false) => return Err(self.apps.stopping().unwrap_or_else(|| no_such_version(&request))),
@@ -246,15 +260,18 @@ async fn open(handle: &AppHandle, request: &AcquireRequest) -> Result<(), ApiErr
     answer.await.map_err(|_| gone())?
 }
 
-/// Waits until there may be another answer: the app has changed, or, when others have all there is, a share is given
-/// back. False when the app is gone.
-async fn next(view: &mut watch::Receiver<Arc<AppView>>, changes: &mut Changes, is_shared_out: bool) -> bool {
-    if !is_shared_out {
-        return view.changed().await.is_ok();
-    }
+/// Waits until there may be another answer: the app has changed, the node drains, or, when others have all there is, a share is
+/// given back. False when the app is gone.
+async fn next(
+    view: &mut watch::Receiver<Arc<AppView>>,
+    changes: &mut Changes,
+    gates: &mut Gates,
+    is_shared_out: bool,
+) -> bool {
     tokio::select! {
         changed = view.changed() => changed.is_ok(),
-        () = changes.next(LOOK_AGAIN) => true,
+        () = changes.next(LOOK_AGAIN), if is_shared_out => true,
+        () = gates.next() => true,
     }
 }
 

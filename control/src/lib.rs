@@ -10,6 +10,7 @@ pub mod collector;
 pub mod config;
 pub mod control;
 mod daemon;
+pub mod drain;
 pub mod executor;
 pub mod fatal;
 pub mod images;

@@ -2,7 +2,7 @@
 
 use crate::fatal::Fatal;
 use crate::ledger::{Ledger, LoadError, somebody_else_wrote};
-use crate::record::NodeRecord;
+use crate::record::{DrainRecord, NodeRecord};
 use crate::store::{Selection, Store, StoreError};
 use jiff::Timestamp;
 use miren_api::id::NodeId;
@@ -29,7 +29,14 @@ impl Nodes {
                 name: String::new(),
                 created_at: now,
                 cordoned: false,
+                drain: None,
             })
+        };
+        // The machine was restarted: what it drained for has been done.
+        let boot = crate::drain::boot();
+        let own = NodeRecord {
+            drain: own.drain.clone().filter(|drain| Some(&drain.boot) == boot.as_ref()),
+            ..own
         };
         if found.as_ref() != Some(&own) {
             ledger.put(&own);
@@ -54,12 +61,21 @@ impl Nodes {
 
     /// Keeps whether the own node takes new work; told to [`Nodes::follow`] once it is kept. Returns whether it was otherwise before.
     pub async fn cordon(&self, cordoned: bool) -> Result<bool, StoreError> {
+        self.keep(|node| node.cordoned = cordoned).await
+    }
+
+    /// Keeps that the own node drains, and how far that is, or that it does not; told as the rest.
+    pub async fn keep_drain(&self, drain: Option<DrainRecord>) -> Result<bool, StoreError> {
+        self.keep(|node| node.drain = drain).await
+    }
+
+    async fn keep(&self, change: impl FnOnce(&mut NodeRecord)) -> Result<bool, StoreError> {
         let mut ledger = self.ledger.lock().await;
         let mut next = self.own.borrow().clone();
-        if next.cordoned == cordoned {
+        change(&mut next);
+        if next == *self.own.borrow() {
             return Ok(false);
         }
-        next.cordoned = cordoned;
         ledger.put(&next);
         if let Err(error) = ledger.flush().await {
             ledger.discard();

@@ -23,7 +23,7 @@ mod preview;
 pub mod size;
 
 pub use asked::{Asked, AskedPreview};
-pub use node::NodeRecord;
+pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
 
 /// Index of records by the app they belong to.

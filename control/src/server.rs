@@ -5,6 +5,7 @@ use crate::apps::Apps;
 use crate::artifact::Artifacts;
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::drain::Admission;
 use crate::executor::Executor;
 use crate::images::Fetcher;
 use crate::lease::Desk;
@@ -38,6 +39,7 @@ mod gate;
 mod health;
 mod logs;
 mod metrics;
+mod node;
 mod openapi;
 mod page;
 mod pools;
@@ -75,6 +77,7 @@ pub struct Server {
     outputs: Arc<Outputs>,
     hints: broadcast::Sender<Hint>,
     policy: Policy,
+    admission: Admission,
     node: String,
     ending: CancellationToken,
 }
@@ -98,6 +101,7 @@ impl Server {
             outputs: Arc::clone(&world.outputs),
             hints: world.hints.clone(),
             policy: world.policy.clone(),
+            admission: world.admission.clone(),
             node: world.node.clone(),
             ending: control.ending.clone(),
             control,
@@ -186,6 +190,12 @@ fn resources() -> Router<Server> {
         .route("/v1/disks/{app}/{name}/snapshot", post(disks::snapshot))
         .route("/v1/sandboxes/{id}/exec", post(exec::run))
         .route("/v1/logs", get(logs::stream))
+        .route("/v1/node", get(node::show))
+        .route("/v1/node/events", get(node::events))
+        .route("/v1/node/cordon", post(node::cordon))
+        .route("/v1/node/uncordon", post(node::uncordon))
+        .route("/v1/node/drain", post(node::drain))
+        .route("/v1/node/undrain", post(node::undrain))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))
 }

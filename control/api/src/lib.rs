@@ -12,6 +12,7 @@ pub mod host;
 pub mod id;
 pub mod identity;
 pub mod lease;
+pub mod node;
 pub mod reference;
 pub mod resource;
 pub mod routing;

@@ -7,6 +7,7 @@ use crate::config::{NodeConfig, RuntimeConfig};
 use crate::containerd::Containerd;
 use crate::embedded::Embedded;
 use crate::exec::{self, Exec, ExecError};
+use crate::left::{self, Left};
 use crate::lifecycle::{Command, Sandbox};
 use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
@@ -183,6 +184,17 @@ impl Sandboxes {
     /// Clean-ups that failed and are being tried again.
     pub fn cleaning_up(&self) -> Vec<CleanUp> {
         self.node().registry.clean_ups()
+    }
+
+    /// Tries failed clean-ups again now, not only when their next turn comes.
+    pub fn hurry(&self) {
+        self.node().registry.hurry();
+    }
+
+    /// What there is on this machine of sandboxes, living and ended ones, and of outlets; ended ones are there until their
+    /// addresses have rested.
+    pub async fn left(&self) -> Vec<Left> {
+        left::find(self.node()).await
     }
 
     /// Resolves when no sandbox is left, clean-ups included.

@@ -7,7 +7,6 @@ use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
 use miren_api::id::{DeployId, Label, SandboxId, VersionId};
 use miren_api::resource::{App, Sandbox};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::Budgets;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -60,11 +59,6 @@ pub enum Command {
         keep_disks: bool,
         reply: oneshot::Sender<Result<App, ApiError>>,
     },
-    /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
-    StopAll {
-        at_most: Budgets,
-        reply: oneshot::Sender<()>,
-    },
     /// Demand of a pool has changed.
     Replan,
     /// Look whether anything is over, and remove the versions that are not kept.
@@ -93,7 +87,6 @@ impl Command {
             Self::Open { reply, .. } => reply.is_closed(),
             Self::StopSandbox { reply, .. } => reply.is_closed(),
             Self::Delete { reply, .. } => reply.is_closed(),
-            Self::StopAll { reply, .. } => reply.is_closed(),
             Self::Replan | Self::Collect | Self::Close => true,
         }
     }
@@ -112,9 +105,6 @@ impl Command {
             Self::Open { reply, .. } => drop(reply.send(Err(error))),
             Self::StopSandbox { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } => drop(reply.send(Err(error))),
-            Self::StopAll { reply, .. } => {
-                let _ = reply.send(());
-            }
             Self::Replan | Self::Collect | Self::Close => {}
         }
     }

@@ -29,6 +29,7 @@ mod deleting;
 mod deploying;
 mod fetching;
 mod forgetting;
+mod held;
 mod last_words;
 mod observing;
 mod pooling;
@@ -42,6 +43,8 @@ pub use previewing::PreviewOrder;
 
 /// Commands waiting for a task; more make their senders wait.
 const QUEUE: usize = 64;
+/// Why something ends that was under way when the drain of the node was forced.
+const CALLED_OFF: &str = "the drain of the node was forced before this had switched traffic";
 /// How soon a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -247,6 +250,13 @@ impl Task {
             Event::LastWords { seq, lines } => self.supply.last_words.set(seq, lines),
             Event::Withdrawn => self.leaving.withdrawn(),
             Event::Cleared => self.leaving.cleared(),
+            Event::NodeDrains(at_most) => {
+                self.book.stopping = Some(at_most);
+                self.pools().hurry();
+            }
+            Event::NodeOpens => self.book.stopping = None,
+            Event::CalledOff => self.call_off(),
+            Event::Drain(id, reason) => self.pools().drain(&id, reason),
             Event::Adopted(changes, _) => {
                 let mut pools = self.pools();
                 changes.into_iter().for_each(|change| pools.observe(change, false));
@@ -287,11 +297,6 @@ impl Task {
             }
             Command::Collect => self.collect().await,
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
-            Command::StopAll { at_most, reply } => {
-                self.book.stopping = Some(at_most);
-                self.pools().hurry();
-                let _ = reply.send(());
-            }
             Command::Replan | Command::Close => {}
         }
     }
@@ -330,6 +335,22 @@ impl Task {
                 .fail(seq, ApiError::new(ErrorCode::Conflict, "the app was deleted"));
         }
         self.leaving.answer(reply);
+    }
+
+    /// Ends what has not switched traffic. What has switched goes on where it is once the node takes work again, or in the next
+    /// daemon: nothing is waited for any more.
+    fn call_off(&mut self) {
+        let deploys = self.book.state.deploys.values();
+        let early = deploys.filter(|record| record.generation.is_none());
+        for seq in early.map(|record| record.deploy.seq).collect::<Vec<_>>() {
+            self.deploys()
+                .end(seq, DeployStatus::Failed, Some(CALLED_OFF.to_owned()));
+        }
+        for seq in self.making.seqs() {
+            self.previews()
+                .fail(seq, ApiError::new(ErrorCode::Draining, CALLED_OFF));
+        }
+        self.book.held.call_off();
     }
 
     /// Plans and executes until nothing is left to do now; what comes next of the app.

@@ -13,7 +13,7 @@ use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
 use miren_sandbox::{
-    Budgets, Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
+    Budgets, Exec, ExecError, Known, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,8 +78,8 @@ impl Node {
         })
     }
 
-    /// Removes everything made on this machine: network, cgroups, pins. For after [`Executor::drained`], when nothing
-    /// uses it any more.
+    /// Removes everything made on this machine: network, cgroups, pins. For when [`Executor::left`] has
+    /// nothing any more.
     pub async fn remove(&self) -> anyhow::Result<()> {
         self.sandboxes.remove_node().await?;
         Ok(self.fast_path.remove()?)
@@ -176,7 +176,11 @@ impl Executor for Node {
         self.sandboxes.volumes()
     }
 
-    async fn drained(&self) {
-        self.sandboxes.drained().await;
+    async fn left(&self) -> Vec<Left> {
+        self.sandboxes.left().await
+    }
+
+    fn hurry(&self) {
+        self.sandboxes.hurry();
     }
 }

@@ -251,6 +251,11 @@ impl Desk {
         self.tables.lock().leases.in_flight(key)
     }
 
+    /// Those to all generations.
+    pub fn requests(&self) -> u64 {
+        self.tables.lock().leases.all_in_flight()
+    }
+
     /// How many proxies have a lease on a generation.
     pub fn holders(&self, key: LeaseKey) -> usize {
         self.tables.lock().leases.holders(key)

@@ -276,6 +276,15 @@ impl LeaseTable {
         reported.fold(0, |sum, (count, _)| sum.saturating_add(count))
     }
 
+    /// Requests in flight to all generations.
+    pub fn all_in_flight(&self) -> u64 {
+        let leases = self.sandboxes.values().flat_map(Sandbox::leases);
+        leases
+            .filter_map(|stake| stake.in_flight)
+            .map(|(count, _)| u64::from(count))
+            .sum()
+    }
+
     /// All shares on this generation together.
     pub fn taken(&self, key: LeaseKey) -> u32 {
         self.sandboxes.get(&key).map_or(0, Sandbox::taken)

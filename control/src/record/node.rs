@@ -17,6 +17,20 @@ pub struct NodeRecord {
     /// Nothing new is placed on it; what it runs goes on.
     #[serde(default)]
     pub cordoned: bool,
+    /// It takes no work and drains, for as long as this boot of the machine lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainRecord>,
+}
+
+/// A drain of a node, as far as the next daemon has to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRecord {
+    /// The boot of the machine that it is about: after the next one the node takes work again.
+    pub boot: String,
+    /// When what is left is forced to end.
+    pub deadline: Option<Timestamp>,
+    /// No sandbox is started any more.
+    pub starts_closed: bool,
 }
 
 impl Stored for NodeRecord {

@@ -63,6 +63,7 @@ fn measure(control: &Control) {
     let dropped = world.executor.dropped_lines();
     metrics.dropped_lines.set(number(dropped.lines));
     metrics.dropped_bytes.set(number(dropped.bytes));
+    metrics.node.set(&control.node.status());
     measure_network(control);
     metrics.own.read();
 }

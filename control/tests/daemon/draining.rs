@@ -4,6 +4,7 @@ use crate::stage::{Stage, acquire, pass};
 use miren_api::deploy::DeployRequest;
 use miren_api::lease::{HeldLease, LeaseKey, RenewRequest, RenewResponse};
 use miren_api::resource::SandboxState;
+use miren_control::app::Event;
 use miren_control::lease::{About, Connected};
 use miren_sandbox::Budgets;
 use std::time::Duration;
@@ -101,10 +102,10 @@ async fn f14_d4_a_node_that_stops_gives_no_more_to_what_drains_already() {
         grace: Duration::from_secs(1),
     };
     let mut tells = stage.control.world.desk.tells();
-    stage.control.apps.stop_all(budgets).await;
+    stage.control.apps.tell_all(|| Event::NodeDrains(budgets));
+    // It is told at once.
+    while tells.recv().await.unwrap().about != About::Closing(key) {}
     assert_eq!(left(&stage, key), Some((30_000, 5_000)));
-    let mut told = std::iter::from_fn(|| tells.try_recv().ok());
-    assert!(told.any(|tell| tell.about == About::Closing(key)), "it is told at once");
     pass_renewed(&stage, key, 60).await;
     assert_eq!(
         draining(&stage),

@@ -21,6 +21,8 @@ mod lost;
 mod machine;
 mod memory;
 mod node;
+mod node_drain;
+mod node_drain_forced;
 mod node_faults;
 mod nodes;
 mod outputs;

@@ -31,6 +31,7 @@ async fn f14_a_store_has_its_node_from_the_first_start_on_whatever_it_is_called_
         name: "berlin".into(),
         created_at: BEGAN.parse().unwrap(),
         cordoned: false,
+        drain: None,
     };
     assert_eq!(kept(&store).await, std::slice::from_ref(&first));
     let before = *store.revision().borrow();

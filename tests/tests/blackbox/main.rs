@@ -25,6 +25,7 @@ mod isolation;
 mod kills;
 mod leftovers;
 mod lifecycle;
+mod node_drain;
 mod previews;
 mod previews_faults;
 mod previews_load;

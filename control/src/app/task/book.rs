@@ -1,11 +1,13 @@
 //! Decides how what is known of one app is kept together: its records, how they are written down, and the picture that others see.
 
+use super::held::Held;
 use crate::app::World;
 use crate::app::spec::Spec;
 use crate::app::stamps::Stamps;
 use crate::app::state::AppState;
 use crate::app::view::AppView;
 use crate::clock::Clock;
+use crate::drain::Admission;
 use crate::fatal::Fatal;
 use crate::ledger::{Ledger, somebody_else_wrote};
 use crate::metrics::Metrics;
@@ -25,9 +27,12 @@ pub(super) struct Book {
     pub ledger: Ledger,
     /// Whether the store has the app.
     pub exists: bool,
-    /// The node stops: no drain takes longer than this.
+    /// The node drains, and nothing is planned: no drain takes longer than this.
     pub stopping: Option<Budgets>,
     pub faults: Arc<NodeFaults>,
+    /// What the node lets in, and what of it this app holds.
+    pub admission: Admission,
+    pub held: Held,
     pub metrics: Metrics,
     pub clock: Clock,
     /// How far it believes the wall clock to be ahead: what all times in its records are told by.
@@ -49,12 +54,15 @@ impl Book {
         let now = world.clock.told(offset);
         let first = AppView::of(&mut state, exists, (&world.node, &world.node_faults), now);
         let (view, seen) = watch::channel(Arc::new(first));
+        let held = Held::resume(&world.admission, &state);
         let book = Self {
             state,
             ledger,
             exists,
             stopping: None,
             faults: Arc::clone(&world.node_faults),
+            admission: world.admission.clone(),
+            held,
             metrics: world.metrics.clone(),
             clock: world.clock.clone(),
             offset,
@@ -108,13 +116,17 @@ impl Book {
     pub fn publish(&mut self) {
         let now = self.now();
         let next = AppView::of(&mut self.state, self.exists, (&self.node, &self.faults), now);
-        self.view.send_if_modified(|view| {
-            let is_new = **view != next;
-            if is_new {
+        let is_new = self.view.send_if_modified(|view| {
+            let is_other = **view != next;
+            if is_other {
                 *view = Arc::new(next);
             }
-            is_new
+            is_other
         });
+        if is_new {
+            // After it can be seen.
+            self.admission.app_changed();
+        }
     }
 
     /// The picture that others see.

@@ -8,6 +8,7 @@ use super::{WRITE_AGAIN, wanting};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
 use crate::app::{pool, turn};
 use crate::clock::later;
+use crate::drain::Work;
 use crate::lease::Desk;
 use crate::ledger;
 use crate::record::{Asked, DeployRecord, PoolRecord, Stored, size};
@@ -41,6 +42,7 @@ impl Deploys<'_> {
         {
             return Ok(earlier);
         }
+        let permit = self.book.admission.admit(Work::Deploy)?;
         let source = self.sources().source(&request).await?;
         let seq = self.book.state.app.next_seq;
         let now = self.book.now();
@@ -77,6 +79,7 @@ impl Deploys<'_> {
         self.book.exists = true;
         self.book.state.keys.remember(&record);
         self.book.state.deploys.insert(seq, record);
+        self.book.held.begin(seq, permit);
         self.book.publish();
         Ok(deploy)
     }
@@ -229,6 +232,7 @@ impl Deploys<'_> {
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.publishing.forget(seq);
         self.supply.end(self.book, seq);
+        self.book.held.end(seq);
         self.book.state.deploys.remove(&seq).map(|record| record.deploy)
     }
 

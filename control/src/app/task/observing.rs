@@ -70,6 +70,9 @@ impl Pools<'_> {
 
     fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
         self.introduce(after);
+        if after.state != SandboxState::Pending {
+            self.book.held.started(&after.id);
+        }
         let was_unasked = before.counts() && !self.runner.draining.contains(&after.id);
         if let Some(fault) = after.node_fault {
             self.note_node_fault(after, fault);

@@ -9,7 +9,7 @@ use crate::app::{Hint, Owners, World};
 use crate::clock::{later, shifted};
 use crate::executor::Executor;
 use crate::lease::Desk;
-use crate::record::{PoolRecord, SandboxRecord, Stored};
+use crate::record::{SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use miren_api::id::{PoolId, SandboxId};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// Why a sandbox ends with the node.
-const NODE_STOPS: &str = "the node stops";
+const NODE_DRAINS: &str = "the node drains";
 
 /// What runs the sandboxes of an app, and who is told of them.
 pub(super) struct Runner {
@@ -58,6 +58,10 @@ pub(super) struct Pools<'t> {
 impl Pools<'_> {
     /// Plans one pool and does it; returns when to plan it again.
     pub async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
+        if self.book.stopping.is_some() {
+            // The drain of the node says what becomes of its sandboxes.
+            return None;
+        }
         let now = self.book.now();
         let mut plan = self.plan_pool(id, now)?;
         // Who told of a demand may never tell of its end.
@@ -71,7 +75,6 @@ impl Pools<'_> {
         for action in &plan.actions {
             match action {
                 Action::Start { number } => started.extend(self.prepare(id, *number, now)),
-                Action::Drain { id, .. } if self.book.stopping.is_some() => self.drain(id, NODE_STOPS),
                 Action::Drain { id, reason } => self.drain(id, reason),
             }
         }
@@ -80,6 +83,7 @@ impl Pools<'_> {
         }
         if !self.book.commit().await {
             for id in started {
+                self.book.held.started(&id);
                 if let Some(sandbox) = self.book.state.remove(&id) {
                     self.book.ledger.delete(sandbox.key());
                 }
@@ -96,17 +100,8 @@ impl Pools<'_> {
         let members: Vec<&SandboxRecord> = self.book.state.members(id).collect();
         let ran = pool::longest_run(&members, now);
         let mut changed = ran.is_some_and(|ran_for| record.crash.note_healthy(ran_for));
-        let stopped = PoolRecord {
-            references: Vec::new(),
-            ..record.clone()
-        };
-        let wanted = if self.book.stopping.is_some() {
-            &stopped
-        } else {
-            &record
-        };
         let members: Vec<Member<'_>> = members.into_iter().map(|sandbox| self.member(sandbox)).collect();
-        let plan = pool::plan(wanted, &members, asked, now);
+        let plan = pool::plan(&record, &members, asked, now);
         if plan.desired as usize
             <= members
                 .iter()
@@ -136,6 +131,7 @@ impl Pools<'_> {
 
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
         let pool = self.book.state.pools.get(pool)?;
+        let permit = self.book.admission.start()?;
         let sandbox = SandboxRecord {
             id: SandboxId::generate(),
             app: pool.app.clone(),
@@ -155,6 +151,7 @@ impl Pools<'_> {
         let id = sandbox.id.clone();
         self.book.ledger.put(&sandbox);
         self.book.state.insert(sandbox);
+        self.book.held.starts(id.clone(), permit);
         Some(id)
     }
 
@@ -182,7 +179,7 @@ impl Pools<'_> {
 
     /// The node stops: what drains already has no more time than the node gives.
     pub fn hurry(&self) {
-        self.runner.draining.iter().for_each(|id| self.let_go(id, NODE_STOPS));
+        self.runner.draining.iter().for_each(|id| self.let_go(id, NODE_DRAINS));
     }
 
     /// Done again, it may only end sooner.

@@ -241,6 +241,7 @@ impl Previews<'_> {
         }
         self.publishing.forget(seq);
         self.supply.end(self.book, seq);
+        self.book.held.end(seq);
         self.making.of.remove(&seq)
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn of(pool: &PoolRecord, book: &Book, making: &Making, desk: &Desk) -
             false => own,
         },
         deploying,
+        at_most: (!book.admission.grows()).then_some(pool.desired),
         turn: turn(pool, book),
         retry_at: met.map(|met| shifted(met.retry_at, book.offset)),
     }

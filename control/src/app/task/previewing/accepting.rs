@@ -2,10 +2,12 @@
 
 use super::{Making, Preparation, PreviewOrder, Previews, Reply};
 use crate::app::preview::Stage;
+use crate::drain::Work;
 use crate::record::{Asked, Source, Stored, size};
 use miren_api::app_file::{self, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
+use miren_gate::Permit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -86,8 +88,12 @@ impl Previews<'_> {
         if let Some(made) = self.made_earlier(&order).transpose() {
             return drop(reply.send(made));
         }
+        let permit = match self.book.admission.admit(Work::Preview) {
+            Ok(permit) => permit,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
         match self.accept_preview(&order).await {
-            Ok(source) => self.begin_preview(order, source, reply).await,
+            Ok(source) => self.begin_preview(order, source, (reply, permit)).await,
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -138,7 +144,7 @@ impl Previews<'_> {
     }
 
     /// From here on it goes on whether or not anybody waits for it. An older one for the same label is given up.
-    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply) {
+    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, (reply, permit): (Reply, Permit<Work>)) {
         if !self.book.exists {
             self.book.ledger.put(&self.book.state.app);
             if !self.book.commit().await {
@@ -170,6 +176,7 @@ impl Previews<'_> {
             evicted: Vec::new(),
         };
         self.making.of.insert(seq, preparation);
+        self.book.held.begin(seq, permit);
     }
 }
 

@@ -69,6 +69,9 @@ impl Previews<'_> {
         if self.book.state.pool_of(version, service).is_some() {
             return Ok(());
         }
+        if !self.book.admission.takes_activations() {
+            return Err(self.book.admission.draining());
+        }
         let nothing = || {
             let message = format!("nothing runs service {service:?} of version {version}");
             ApiError::new(ErrorCode::NoSuchVersion, message)
