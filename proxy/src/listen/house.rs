@@ -43,6 +43,13 @@ enum Closing {
     All = 2,
 }
 
+/// What is ended although it would go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    Requests = 1,
+    Tunnels = 2,
+}
+
 /// The limits and counts of all connections.
 #[derive(Debug)]
 pub struct House {
@@ -50,6 +57,8 @@ pub struct House {
     trusted: Vec<Network>,
     /// A [`Closing`].
     closing: AtomicU8,
+    /// A sum of [`Cut`]s.
+    cut: AtomicU8,
     /// A place became free, or one that was to give way has got a request.
     freed: Notify,
     /// Half of a crowd has left.
@@ -86,6 +95,7 @@ impl House {
             places: Mutex::new(Places::new(places, each)),
             trusted,
             closing: AtomicU8::new(Closing::No as u8),
+            cut: AtomicU8::new(0),
             freed: Notify::new(),
             crowd_left: Notify::new(),
             opened: Instant::now(),
@@ -199,6 +209,16 @@ impl House {
         entry.is_chosen() || self.closing.load(Ordering::SeqCst) >= closing as u8
     }
 
+    /// Has these ended, whoever has them: those there are, and those that come.
+    pub fn cut(&self, what: Cut) {
+        self.cut.fetch_or(what as u8, Ordering::SeqCst);
+        self.tell_all();
+    }
+
+    pub(super) fn is_cut(&self, what: Cut) -> bool {
+        self.cut.load(Ordering::SeqCst) & what as u8 != 0
+    }
+
     /// Since the house was opened.
     pub(super) fn now(&self) -> Duration {
         self.opened.elapsed()
@@ -222,6 +242,10 @@ impl House {
 
     fn close(&self, closing: Closing) {
         self.closing.store(closing as u8, Ordering::SeqCst);
+        self.tell_all();
+    }
+
+    fn tell_all(&self) {
         let open = self.places.lock().open().to_vec();
         tell(&open);
     }

@@ -89,6 +89,30 @@ impl Stage {
         let _ = old.task.await;
     }
 
+    /// Starts another proxy in the place of the one that runs, which is returned.
+    pub async fn upgrade(&mut self) -> Proxy {
+        let mut successor = self.successor().await.unwrap_or_else(|error| panic!("{error}"));
+        successor.wait_until_ready().await;
+        std::mem::replace(&mut self.proxy, successor)
+    }
+
+    /// One that was given the sockets of the proxy that runs, and makes the best of it.
+    pub async fn successor(&self) -> Result<Proxy, StartError> {
+        let config = config(self.folder.path(), &self.settings);
+        let asked = tokio::task::spawn_blocking(|| Prepared::take_over(config)).await;
+        asked.unwrap().map(|(prepared, _)| Proxy::of(prepared))
+    }
+
+    /// Waits until the proxy that runs can be asked for its sockets.
+    pub async fn may_be_upgraded(&self) {
+        let path = self.upgrade_socket();
+        becomes("the socket of upgrades", true, || path.exists()).await;
+    }
+
+    pub fn upgrade_socket(&self) -> PathBuf {
+        self.folder.path().join("data/upgrade.sock")
+    }
+
     /// A RUNNING sandbox in a slot of its own, not granted to anybody.
     pub fn run(&self, address: SocketAddr) -> Sandbox {
         self.run_in(self.next_slot.fetch_add(1, Ordering::SeqCst), address)
@@ -249,17 +273,23 @@ impl Stage {
     }
 }
 
+fn config(folder: &Path, settings: &str) -> Config {
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let text = format!(
+        "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
+         listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
+        folder.display()
+    );
+    Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 impl Proxy {
     fn start(folder: &Path, settings: &str) -> Self {
-        let data = folder.join("data");
-        std::fs::create_dir_all(&data).unwrap();
-        let text = format!(
-            "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
-             listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
-            folder.display()
-        );
-        let config = Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-        let prepared = Prepared::open(config).unwrap();
+        Self::of(Prepared::open(config(folder, settings)).unwrap())
+    }
+
+    fn of(prepared: Prepared) -> Self {
         let addresses = prepared.addresses().unwrap();
         let (stop, order) = watch::channel(Stop::No);
         let (tell, ready) = oneshot::channel();
