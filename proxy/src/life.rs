@@ -169,12 +169,12 @@ impl Prepared {
         } = self;
         let mut tasks = JoinSet::new();
         let folder = Folder::new(&config.data_dir);
-        let parts = follow(&config, slots, events, folder.clone(), &mut tasks).await?;
+        let (parts, by_control) = follow(&config, slots, events, folder.clone(), &mut tasks).await?;
         let works = Works::new(&parts, house(&config, &parts));
         let plain = Arc::new(Plain::new(parts.clone(), Rules::of(&config)));
         if let Some(successor) = &successor {
             tokio::select! {
-                proven = successor.prove(&parts.routing, &works.house, &plain) => proven?,
+                proven = successor.prove(&parts.routing, by_control, &works.house, &plain) => proven?,
                 // Nothing has begun.
                 () = told(stop.clone()) => return Ok(Ended::Finished),
             }
@@ -225,14 +225,14 @@ impl Prepared {
     }
 }
 
-/// Begins to follow control: with routing when it returns, if there is any.
+/// Begins to follow control: with routing when it returns, if there is any. Whether that is what control says.
 async fn follow(
     config: &Config,
     slots: Slots,
     events: Option<ProxyEvents>,
     folder: Folder,
     tasks: &mut JoinSet<()>,
-) -> Result<Parts, StartError> {
+) -> Result<(Parts, bool), StartError> {
     let metrics = Arc::new(Metrics::new()?);
     let server = config.control.to_string();
     let control = Control::new(&config.control).map_err(|source| StartError::Control { server, source })?;
@@ -249,18 +249,20 @@ async fn follow(
     };
     let kept = LeaseStore::new(&config.data_dir, leases.binding().own());
     let begun = follower.begin().await;
+    let by_control = begun.is_some();
     if let (None, Some(table)) = (&begun, &*routing.table()) {
         leases.restore(&kept, table);
     }
     let keeping = keeper.run(events, kept, folder);
     tasks.spawn(miren_log::endless("the keeper of leases", keeping));
     tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
-    Ok(Parts {
+    let parts = Parts {
         routing,
         leases,
         gate: Arc::new(Gate::default()),
         metrics,
-    })
+    };
+    Ok((parts, by_control))
 }
 
 async fn give_back(leases: &Leases) {

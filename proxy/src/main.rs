@@ -4,11 +4,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use miren_api::error::one_line;
 use miren_api::reference;
+use miren_api::settings::parse_duration;
 use miren_log::Log;
 use miren_proxy::{Addresses, Config, Ended, Prepared, Stop, memory, privileges, replace};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -38,7 +40,11 @@ enum Command {
         command: ConfigCommand,
     },
     /// Has this program serve in the place of the proxy that runs, without a gap; exits 0 once it does and the other takes nothing new.
-    Upgrade,
+    Upgrade {
+        /// How long the other process may take; then it is ended, and the proxy that runs serves on.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
     /// Serves in the place of the proxy that runs, as what a supervisor starts; `upgrade` starts it in the background.
     TakeOver {
         /// Write the log where that proxy writes its own.
@@ -80,9 +86,9 @@ fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
             let its_log = keep_log.then_some(its_log);
             return serve_until_stopped(prepared, log, move |addresses| has_taken_over(addresses, its_log));
         }
-        Some(Command::Upgrade) => {
+        Some(Command::Upgrade { timeout }) => {
             let config = std::path::absolute(&arguments.config).context("cannot tell where the settings are")?;
-            let successor = replace::replace(&config)?;
+            let successor = replace::replace(&config, timeout)?;
             miren_log::say(&format!(
                 "miren-proxy {successor} serves; the one before it finishes what it has\n"
             ))?;

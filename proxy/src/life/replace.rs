@@ -11,8 +11,6 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a successor may take: longer than it, or the running proxy, gives itself, so that they say what was wrong.
-const LIMIT: Duration = Duration::from_secs(60);
 /// Begins the line with which a successor says that it serves; its process id follows.
 const SERVES: &str = "serves ";
 
@@ -21,11 +19,12 @@ pub fn serves() -> String {
     format!("{SERVES}{}\n", std::process::id())
 }
 
-/// Starts this program in the place of the proxy with these settings. The id of the process that serves from now on.
+/// Starts this program in the place of the proxy with these settings. The id of the process that serves from now on. Where `limit` is
+/// longer than it, or the running proxy, gives itself, they say what was wrong.
 ///
 /// # Errors
 /// When it does not come to serve: then the running proxy does, and what was started is ended.
-pub fn replace(config: &Path) -> Result<u32, StartError> {
+pub fn replace(config: &Path, limit: Duration) -> Result<u32, StartError> {
     let program = std::env::current_exe().map_err(StartError::Successor)?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).args(["take-over", "--keep-log"]);
@@ -33,7 +32,7 @@ pub fn replace(config: &Path) -> Result<u32, StartError> {
     // SAFETY: between fork and exec `detach` makes system calls only; this process has one thread.
     unsafe { command.pre_exec(detach) };
     let mut child = command.spawn().map_err(StartError::Successor)?;
-    let said = child.stdout.take().map(|said| hear(said, Instant::now() + LIMIT));
+    let said = child.stdout.take().map(|said| hear(said, limit));
     match said {
         Some(Ok(pid)) => {
             // Only the process between this one and the successor is meant.
@@ -67,8 +66,8 @@ fn given_up(child: &mut Child, why: String) -> StartError {
 }
 
 /// The id it says, or what it did instead.
-fn hear(mut said: ChildStdout, deadline: Instant) -> Result<u32, String> {
-    let mut text = Vec::new();
+fn hear(mut said: ChildStdout, limit: Duration) -> Result<u32, String> {
+    let (mut text, deadline) = (Vec::new(), Instant::now() + limit);
     loop {
         if let Some(line) = text.strip_suffix(b"\n") {
             let line = String::from_utf8_lossy(line);
@@ -78,7 +77,7 @@ fn hear(mut said: ChildStdout, deadline: Instant) -> Result<u32, String> {
         let left = deadline.saturating_duration_since(Instant::now());
         let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(said.as_fd(), PollFlags::POLLIN)], wait) {
-            Ok(0) => return Err(format!("did not serve within {LIMIT:?}")),
+            Ok(0) => return Err(format!("did not serve within {limit:?}")),
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => return Err(format!("cannot be heard: {error}")),

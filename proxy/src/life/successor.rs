@@ -146,19 +146,27 @@ fn is_at(socket: &Socket, wanted: SocketAddr) -> bool {
     socket.address == wanted || (wanted.port() == 0 && socket.address.ip() == wanted.ip())
 }
 
+/// What control says now is the truth. What is on disk may be older than what is served.
+fn is_enough(known: &Served, by_control: bool, served: &Served) -> bool {
+    let is_no_older = known.lineage == served.lineage && known.generation >= served.generation;
+    by_control || is_no_older || *served == Served::default()
+}
+
 impl Successor {
     /// Waits until what is known of routing is not less than what the running proxy goes by, and has `server` answer a request.
+    /// `by_control`: routing began with what control said.
     ///
     /// # Errors
     /// When that does not come about in time.
     pub async fn prove<S: Server>(
         &self,
         routing: &Routing,
+        by_control: bool,
         house: &Arc<House>,
         server: &Arc<S>,
     ) -> Result<(), StartError> {
         let proven = async {
-            self.catch_up(routing).await;
+            self.catch_up(routing, by_control).await;
             answers(house, server)
                 .await
                 .map_err(|error| StartError::HandOver(format!("it does not answer itself: {error}")))
@@ -175,14 +183,10 @@ impl Successor {
         }
     }
 
-    async fn catch_up(&self, routing: &Routing) {
-        let is_enough =
-            |known: &Served| known.lineage != self.served.lineage || known.generation >= self.served.generation;
-        let mut changes = routing.changes();
+    async fn catch_up(&self, routing: &Routing, by_control: bool) {
+        let is_there = |known: &Served| routing.table().is_some() && is_enough(known, by_control, &self.served);
         // The sender is the routing's own.
-        let _ = changes
-            .wait_for(|known| routing.table().is_some() && is_enough(known))
-            .await;
+        let _ = routing.changes().wait_for(is_there).await;
     }
 
     /// Says that it accepts, and waits until the other one does not any more. One that has ended meanwhile does not either.
@@ -228,5 +232,53 @@ async fn answers<S: Server>(house: &Arc<House>, server: &Arc<S>) -> io::Result<(
     match answer.starts_with("HTTP/1.1 200 ") {
         true => Ok(()),
         false => Err(io::Error::other(format!("{answer:?} came back"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(lineage: &str, generation: u64) -> Served {
+        Served {
+            lineage: lineage.into(),
+            generation,
+        }
+    }
+
+    #[test]
+    fn f14_a_successor_goes_by_nothing_older_than_what_is_served() {
+        let before = served("a", 7);
+        for (known, is_fine) in [
+            (served("a", 7), true),
+            (served("a", 8), true),
+            (served("a", 6), false),
+            (served("b", 9), false),
+        ] {
+            assert_eq!(is_enough(&known, false, &before), is_fine, "{known} from disk");
+            assert!(is_enough(&known, true, &before), "control says so");
+        }
+        assert!(
+            is_enough(&served("a", 1), false, &Served::default()),
+            "nothing is served yet"
+        );
+    }
+
+    #[test]
+    fn f14_a_socket_is_taken_where_the_settings_want_it() {
+        let socket = Socket {
+            of: Purpose::Http,
+            address: "127.0.0.1:8080".parse().unwrap(),
+            inherited: false,
+        };
+        for (wanted, is_it) in [
+            ("127.0.0.1:8080", true),
+            ("127.0.0.1:0", true),
+            ("127.0.0.1:80", false),
+            ("0.0.0.0:8080", false),
+            ("0.0.0.0:0", false),
+        ] {
+            assert_eq!(is_at(&socket, wanted.parse().unwrap()), is_it, "{wanted}");
+        }
     }
 }
