@@ -118,21 +118,31 @@ impl Upgrades {
     }
 
     async fn answer(&self, peer: Peer, folder: &Folder) {
+        if let Err(why) = self.attempt(&peer, folder).await {
+            refuse(&peer, &why).await;
+        }
+    }
+
+    /// One upgrade; why not, for who asked.
+    async fn attempt(&self, peer: &Peer, folder: &Folder) -> Result<(), String> {
         let Ok(_turn) = self.turn.try_acquire() else {
-            return refuse(&peer, "another upgrade is under way; wait for its end").await;
+            return Err("another upgrade is under way; wait for its end".to_owned());
         };
         if self.sockets.0.lock().is_empty() {
-            return refuse(&peer, "it is on its way out already; ask its successor").await;
+            return Err("it is on its way out already; ask its successor".to_owned());
         }
-        match tokio::time::timeout(SUCCESSOR, self.hand_over(&peer, folder)).await {
-            Ok(Ok(pid)) => tracing::info!(successor = pid, "a successor serves"),
+        match tokio::time::timeout(SUCCESSOR, self.hand_over(peer, folder)).await {
+            Ok(Ok(pid)) => {
+                tracing::info!(successor = pid, "a successor serves");
+                Ok(())
+            }
             Ok(Err(why)) => {
                 tracing::error!(%why, "the successor does not serve; nothing has changed");
-                refuse(&peer, &why.to_string()).await;
+                Err(why.to_string())
             }
             Err(_) => {
                 tracing::error!(limit = ?SUCCESSOR, "the successor took too long; nothing has changed");
-                refuse(&peer, &format!("it did not serve within {SUCCESSOR:?}")).await;
+                Err(format!("it did not serve within {SUCCESSOR:?}"))
             }
         }
     }
@@ -216,10 +226,17 @@ pub fn copies(http: &[TcpListener], inherited: bool, admin: &TcpListener) -> io:
     http.chain([copy(Purpose::Admin, false, admin)]).collect()
 }
 
+/// Says so, and waits for the other end: what it has said and nobody has read would be a reset, which overtakes this.
 async fn refuse(peer: &Peer, why: &str) {
     let refusal = Message::Refused { why: why.to_owned() };
+    let said = async {
+        let mut open = peer.send(&refusal, &[]).await.is_ok();
+        while open {
+            open = matches!(peer.receive().await, Ok(Some(_)));
+        }
+    };
     // Whoever is gone need not be told.
-    let _ = tokio::time::timeout(WORD, peer.send(&refusal, &[])).await;
+    let _ = tokio::time::timeout(WORD, said).await;
 }
 
 /// A socket of that name is there whole or not at all; one of a process before is replaced.

@@ -95,7 +95,7 @@ async fn f14_one_successor_after_the_other_and_none_loses_a_connection() {
             })
         })
         .collect();
-    for _ in 0..5 {
+    for _ in 0..3 {
         stage.may_be_upgraded().await;
         let old = upgrade_when_it_can(&mut stage).await;
         assert_eq!(old.ended().await, Ended::Finished);
@@ -136,7 +136,6 @@ async fn f14_a_successor_of_another_protocol_is_told_so_and_nothing_changes() {
         stranger.says(&said);
         let answer = stranger.hears().await;
         assert!(answer.contains("refused") && answer.contains(told), "{answer}");
-        assert_eq!(stranger.hears().await, "", "and no more");
     }
     assert_eq!(
         ask(stage.proxy.addresses.admin, &get("localhost", "/readyz"))
