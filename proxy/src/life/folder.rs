@@ -124,42 +124,35 @@ fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Whether another process would have it: asked, and not waited for.
+    fn is_free(folder: &Path) -> bool {
+        lock(&folder.join(LOCK), FlockArg::LockExclusiveNonblock).is_ok()
+    }
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[tokio::test]
     async fn f14_a_folder_is_one_process_s_until_it_lets_go_and_has_finished_writing() {
         let folder = tempfile::tempdir().unwrap();
-        let (old, new) = (Folder::new(folder.path()), Folder::new(folder.path()));
-        old.own().await;
-        let pen = old.pen().await;
-        let successor = new.clone();
-        let waits = tokio::spawn(async move { successor.own().await });
-        old.leave();
-        assert!(futures_util::FutureExt::now_or_never(old.pen()).is_none(), "it is left");
-        assert!(
-            futures_util::FutureExt::now_or_never(new.pen()).is_none(),
-            "something is still being written"
-        );
-        drop((pen, old));
-        tokio::time::timeout(PATIENCE, waits)
-            .await
-            .expect("its turn comes")
-            .unwrap();
-        assert!(futures_util::FutureExt::now_or_never(new.pen()).is_some());
+        let own = Folder::new(folder.path());
+        assert!(own.pen().now_or_never().is_none(), "not yet");
+        own.own().await;
+        let pen = own.pen().now_or_never().expect("it is this one's");
+        assert!(!is_free(folder.path()));
+        own.leave();
+        assert!(own.pen().now_or_never().is_none(), "it is left");
+        assert!(!is_free(folder.path()), "something is still being written");
+        drop(pen);
+        assert!(is_free(folder.path()));
     }
 
     #[tokio::test]
     async fn f14_who_left_a_folder_before_it_had_it_never_gets_it() {
         let folder = tempfile::tempdir().unwrap();
-        let one = Folder::new(folder.path());
-        one.leave();
-        one.own().await;
-        let other = Folder::new(folder.path());
-        other.own().await;
-        assert!(
-            futures_util::FutureExt::now_or_never(other.pen()).is_some(),
-            "nobody holds it"
-        );
+        let own = Folder::new(folder.path());
+        own.leave();
+        own.own().await;
+        assert!(own.pen().now_or_never().is_none());
+        assert!(is_free(folder.path()), "nobody holds it");
     }
 }
