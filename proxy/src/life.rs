@@ -181,12 +181,7 @@ impl Prepared {
         }
         let sockets = upgrade::copies(&http, supervised, &admin)?;
         let listeners = listen::listen(http, Arc::clone(&works.house), plain, works.door.subscribe())?;
-        let pages = Admin {
-            metrics: Arc::clone(&parts.metrics),
-            phase: works.phase.subscribe(),
-            door: works.door.subscribe(),
-        };
-        tasks.spawn(miren_log::supervised("the metrics", serve_admin(pages, admin)));
+        serve_pages(&works, admin, &mut tasks);
         let giving_back = memory::after_crowds(Arc::clone(&works.house), config.threads);
         tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
 
@@ -321,6 +316,15 @@ async fn tell_when_ready(routing: Arc<Routing>, binding: Binding, ready: impl Fn
     if binding.holds() {
         ready();
     }
+}
+
+fn serve_pages(works: &Works, listener: TcpListener, tasks: &mut JoinSet<()>) {
+    let admin = Admin {
+        metrics: Arc::clone(&works.metrics),
+        phase: works.phase.subscribe(),
+        door: works.door.subscribe(),
+    };
+    tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, listener)));
 }
 
 async fn serve_admin(admin: Admin, listener: TcpListener) {

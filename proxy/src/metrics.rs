@@ -205,11 +205,7 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let declare = Declare(&registry);
-        let upstream = declare.counters(
-            "upstream_connections_total",
-            "Requests by the connection they were sent on.",
-            "connection",
-        )?;
+        let upstream = declare.upstream()?;
         let refused = declare.refusals()?;
         Ok(Self {
             requests: declare.vector(
@@ -336,6 +332,14 @@ impl Declare<'_> {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
         self.vector(name, help, &[label])
+    }
+
+    fn upstream(&self) -> Result<IntCounterVec, prometheus::Error> {
+        self.counters(
+            "upstream_connections_total",
+            "Requests by the connection they were sent on.",
+            "connection",
+        )
     }
 
     /// Every code is there from the start, so that a first one is seen as an increase.

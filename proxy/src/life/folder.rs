@@ -18,13 +18,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: Arc<Path>,
-    held: watch::Sender<Held>,
+    held: watch::Sender<Tenure>,
 }
 
 #[derive(Clone, Debug)]
-enum Held {
+enum Tenure {
     NotYet,
-    Held(Pen),
+    Ours(Pen),
     /// It is another's, for good.
     Left,
 }
@@ -37,7 +37,7 @@ impl Folder {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.into(),
-            held: watch::Sender::new(Held::NotYet),
+            held: watch::Sender::new(Tenure::NotYet),
         }
     }
 
@@ -74,9 +74,9 @@ impl Folder {
 
     fn is_owned(&self, lock: Flock<File>) {
         self.held.send_if_modified(|held| {
-            let takes = matches!(held, Held::NotYet);
+            let takes = matches!(held, Tenure::NotYet);
             if takes {
-                *held = Held::Held(Pen(Arc::new(lock)));
+                *held = Tenure::Ours(Pen(Arc::new(lock)));
             }
             takes
         });
@@ -87,8 +87,8 @@ impl Folder {
         let mut held = self.held.subscribe();
         loop {
             let pen = match &*held.borrow_and_update() {
-                Held::Held(pen) => Some(pen.clone()),
-                Held::NotYet | Held::Left => None,
+                Tenure::Ours(pen) => Some(pen.clone()),
+                Tenure::NotYet | Tenure::Left => None,
             };
             if let Some(pen) = pen {
                 return pen;
@@ -100,7 +100,7 @@ impl Folder {
 
     /// Leaves it to another process: what is being written is still written, nothing after it.
     pub fn leave(&self) {
-        self.held.send_replace(Held::Left);
+        self.held.send_replace(Tenure::Left);
     }
 }
 

@@ -93,7 +93,7 @@ impl Works {
             };
             self.step(&mut life, event, successor.as_ref(), &mut offers);
             if let Some(offer) = successor {
-                offer.is_taken();
+                offer.take();
             }
             if let Some(announce) = announce.filter(|_| life.phase() == Phase::Serving) {
                 announce();

@@ -51,7 +51,7 @@ pub struct Upgrades {
 
 impl Offer {
     /// Nothing is accepted and nothing written here any more.
-    pub fn is_taken(self) {
+    pub fn take(self) {
         // One that does not wait for the word goes on without it.
         let _ = self.taken.send(());
     }

@@ -107,7 +107,7 @@ async fn f14_one_successor_after_the_other_and_none_loses_a_connection() {
 }
 
 /// The successor has the folder a moment after it serves.
-async fn upgrade_when_it_can(stage: &mut Stage) -> crate::stage::Proxy {
+async fn upgrade_when_it_can(stage: &mut Stage) -> crate::proxy::Proxy {
     let begun = Instant::now();
     loop {
         match stage.successor().await {

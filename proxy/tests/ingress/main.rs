@@ -19,6 +19,7 @@ mod limits;
 mod phases;
 mod previews;
 mod protocol;
+mod proxy;
 mod raw;
 mod routing;
 mod settings;

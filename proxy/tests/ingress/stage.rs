@@ -3,17 +3,17 @@
 use crate::app::App;
 use crate::client::{Client, PATIENCE, Response, ask, get};
 use crate::control::Control;
+use crate::proxy::Proxy;
 use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
-use miren_proxy::{Addresses, Config, Ended, Prepared, StartError, Stop};
+use miren_proxy::{Prepared, StartError, Stop};
 use std::fs::DirEntry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub const HOST: &str = "shop.example.com";
@@ -27,14 +27,6 @@ pub struct Stage {
     pub proxy: Proxy,
     next_slot: AtomicU32,
     settings: String,
-}
-
-/// A proxy that runs in this process.
-pub struct Proxy {
-    pub addresses: Addresses,
-    pub stop: watch::Sender<Stop>,
-    pub ready: oneshot::Receiver<()>,
-    pub task: JoinHandle<Result<Ended, StartError>>,
 }
 
 /// A sandbox generation of a test.
@@ -98,7 +90,7 @@ impl Stage {
 
     /// One that was given the sockets of the proxy that runs, and makes the best of it.
     pub async fn successor(&self) -> Result<Proxy, StartError> {
-        let config = config(self.folder.path(), &self.settings);
+        let config = Proxy::config(self.folder.path(), &self.settings);
         let asked = tokio::task::spawn_blocking(|| Prepared::take_over(config)).await;
         asked.unwrap().map(|(prepared, _)| Proxy::of(prepared))
     }
@@ -270,52 +262,6 @@ impl Stage {
             assert!(begun.elapsed() < PATIENCE, "{name} is {found}, not {wanted}");
             pause().await;
         }
-    }
-}
-
-fn config(folder: &Path, settings: &str) -> Config {
-    let data = folder.join("data");
-    std::fs::create_dir_all(&data).unwrap();
-    let text = format!(
-        "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
-         listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
-        folder.display()
-    );
-    Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))
-}
-
-impl Proxy {
-    fn start(folder: &Path, settings: &str) -> Self {
-        Self::of(Prepared::open(config(folder, settings)).unwrap())
-    }
-
-    fn of(prepared: Prepared) -> Self {
-        let addresses = prepared.addresses().unwrap();
-        let (stop, order) = watch::channel(Stop::No);
-        let (tell, ready) = oneshot::channel();
-        let task = tokio::spawn(prepared.serve(order, move || tell.send(()).expect("the test waits for it")));
-        Self {
-            addresses,
-            stop,
-            ready,
-            task,
-        }
-    }
-
-    pub async fn wait_until_ready(&mut self) {
-        tokio::time::timeout(PATIENCE, &mut self.ready)
-            .await
-            .expect("not ready in time")
-            .expect("the proxy ended");
-    }
-
-    /// Waits for the end; says how it came about.
-    pub async fn ended(self) -> Ended {
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .expect("the proxy does not end")
-            .unwrap()
-            .unwrap()
     }
 }
 

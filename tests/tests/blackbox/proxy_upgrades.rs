@@ -1,7 +1,7 @@
 //! A proxy is replaced while everybody uses it: nobody notices, and a successor that fails has changed nothing.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -71,18 +71,17 @@ fn f14_i9_twenty_upgrades_in_a_row_lose_nothing_of_a_mixed_load() {
     node.stop();
 }
 
-#[test]
-fn f14_a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
-    let node = node();
-    let mut proxy = SecondProxy::start(&node);
-    let mixed = Mixed::start_at(proxy.http, HOST);
-    let (pid, own) = (
-        proxy.pid,
-        fs::read_to_string(proxy.settings()).expect("reading settings"),
-    );
+/// A successor with these settings, asked for with these arguments, fails and says so.
+struct Failing {
+    what: &'static str,
+    settings: String,
+    arguments: &'static [&'static str],
+    says: &'static str,
+}
+
+/// One for each way to fail, with the settings of a proxy that serves and an address that is taken.
+fn failing(node: &Node, own: &str, taken: SocketAddr) -> Vec<Failing> {
     let file = |name: &str| node.folder().join(name);
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = taken.local_addr().expect("an address").to_string();
     fs::write(file("other-abi"), vec![7; 4096]).expect("writing a file");
     nix::unistd::mkfifo(&file("nobody-writes"), Mode::S_IRWXU).expect("making a pipe");
     let line = |start: &str, with: String| {
@@ -92,54 +91,55 @@ fn f14_a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
         lines.collect::<Vec<_>>().join("\n")
     };
     let slots = |place: &str| line("slots", format!("slots = \"file:{}\"", file(place).display()));
-    for (what, settings, arguments, says) in [
-        (
-            "a bad setting",
-            format!("{own}\n[limits]\nconections = 1\n"),
-            &[][..],
-            "limits.conections",
-        ),
-        (
-            "too much",
-            format!("{own}\n[limits]\nconnections = 2000000000\n"),
-            &[],
-            "limits.connections",
-        ),
-        (
-            "a taken address",
-            line("http", format!("http = [{taken:?}]")),
-            &[],
-            "is in use by another process",
-        ),
-        ("no slot table", slots("nothing"), &[], "slot table"),
-        ("another ABI", slots("other-abi"), &[], "slot table"),
-        (
-            "no such user",
-            line("user", "user = \"nobody-of-that-name\"".into()),
-            &[],
-            "nobody-of-that-name",
-        ),
-        (
-            "one that hangs",
-            slots("nobody-writes"),
-            &["--timeout", "1s"],
-            "did not serve within 1s",
-        ),
-    ] {
-        fs::write(file("failing.toml"), settings).expect("writing settings");
-        let output = proxy.try_upgrade(&file("failing.toml"), arguments);
+    let limits = |key: &str| format!("{own}\n[limits]\n{key} = 2000000000\n");
+    let no_user = line("user", "user = \"nobody-of-that-name\"".into());
+    let is_taken = line("http", format!("http = [\"{taken}\"]"));
+    let failing = |what, settings, says| Failing {
+        what,
+        settings,
+        arguments: &[],
+        says,
+    };
+    vec![
+        failing("a bad setting", limits("conections"), "limits.conections"),
+        failing("more than there can be", limits("connections"), "limits.connections"),
+        failing("a taken address", is_taken, "is in use by another process"),
+        failing("no slot table", slots("nothing"), "slot table"),
+        failing("a slot table of another ABI", slots("other-abi"), "slot table"),
+        failing("no such user", no_user, "nobody-of-that-name"),
+        Failing {
+            arguments: &["--timeout", "1s"],
+            ..failing("one that hangs", slots("nobody-writes"), "did not serve within 1s")
+        },
+    ]
+}
+
+#[test]
+fn f14_a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
+    let node = node();
+    let mut proxy = SecondProxy::start(&node);
+    let mixed = Mixed::start_at(proxy.http, HOST);
+    let (pid, own) = (
+        proxy.pid,
+        fs::read_to_string(proxy.settings()).expect("reading settings"),
+    );
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let file = node.folder().join("failing.toml");
+    for failing in failing(&node, &own, taken.local_addr().expect("an address")) {
+        let (what, says) = (failing.what, failing.says);
+        fs::write(&file, &failing.settings).expect("writing settings");
+        let output = proxy.try_upgrade(&file, failing.arguments);
         let complained = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{what}: {complained}");
-        assert!(
-            complained.contains(says) && complained.contains("the running proxy serves on"),
-            "{what}: {complained}"
-        );
+        let is_said = complained.contains(says) && complained.contains("the running proxy serves on");
+        assert!(is_said, "{what}: {complained}");
         assert!(process::is_alive(pid), "{what}");
-        let left = |pid: &u32| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("failing.toml"))
+        let is_left = |pid: &u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line.contains("failing.toml"))
         };
         wait_until("nothing of it to be left", LIMIT, || {
-            match process::all().into_iter().find(left) {
+            match process::all().into_iter().find(is_left) {
                 Some(pid) => Err(format!("{what}: process {pid}")),
                 None => Ok(()),
             }
