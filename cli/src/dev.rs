@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 mod announce;
+mod binary;
 mod config;
 mod daemon;
 mod layout;

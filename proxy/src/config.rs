@@ -35,8 +35,18 @@ pub struct Config {
     pub limits: Limits,
     /// Peers whose `X-Forwarded-*` and `X-Request-Id` headers are believed.
     pub trusted: Vec<Network>,
-    /// How long requests in flight may take after the proxy was told to stop.
+    pub drain: Drain,
+}
+
+/// How long what is under way may take once the proxy was told to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// Requests are still taken so long, before that.
+    pub lame_duck: Duration,
     pub request_timeout: Duration,
+    pub tunnel_timeout: Duration,
+    /// Of tunnels where a successor took over.
+    pub upgrade_tunnel_timeout: Duration,
 }
 
 /// How long each step of a request may take.
@@ -148,13 +158,32 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
             let doc = "Addresses or networks whose X-Forwarded-* and X-Request-Id headers are believed.";
             table.list("proxies", &[], doc, Network::parse)
         }),
-        request_timeout: root.table("drain", |table| {
-            table.duration(
-                "request_timeout",
-                "30s",
-                "Time for requests in flight once the proxy was told to stop.",
-            )
-        }),
+        drain: root.table("drain", drain),
+    }
+}
+
+fn drain(table: &mut Table<'_, '_, '_>) -> Drain {
+    Drain {
+        lame_duck: table.duration(
+            "lame_duck",
+            "0s",
+            "Time for which a proxy that was told to stop is not ready and serves on: what a load balancer in front of it takes to notice.",
+        ),
+        request_timeout: table.duration(
+            "request_timeout",
+            "30s",
+            "Time for requests in flight once no new connection is taken; then 504, or a cut.",
+        ),
+        tunnel_timeout: table.duration(
+            "tunnel_timeout",
+            "30s",
+            "Time for WebSockets and other tunnels once no new connection is taken.",
+        ),
+        upgrade_tunnel_timeout: table.duration(
+            "upgrade_tunnel_timeout",
+            "1h",
+            "The same where a successor has taken over by `miren-proxy upgrade`: nobody waits for the end of the old process.",
+        ),
     }
 }
 

@@ -52,6 +52,16 @@ pub enum StartError {
     },
     #[error("cannot use control at {server}: {source}")]
     Control { server: String, source: ClientError },
+    #[error(
+        "no proxy can be asked at {path} to make way: {source}; start one, or name the settings of the running one with --config"
+    )]
+    NoPredecessor { path: PathBuf, source: io::Error },
+    #[error("cannot start a successor: {0}")]
+    Successor(io::Error),
+    #[error("the successor {0}; the running proxy serves on")]
+    NoSuccessor(String),
+    #[error("cannot take over from the running proxy: {0}")]
+    HandOver(String),
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("cannot prepare the runtime: {0}")]

@@ -7,7 +7,11 @@ use crate::edge::Plain;
 use crate::error::StartError;
 use crate::lease::{KeepLimits, LeaseStore, Leases, WaitLimits};
 use crate::life::admin::Admin;
-use crate::life::gate::{Class, Gate};
+use crate::life::folder::Folder;
+use crate::life::gate::Gate;
+use crate::life::phase::{Budgets, Life};
+use crate::life::stop::{Announce, Voices, Works};
+use crate::life::successor::Successor;
 use crate::listen::{self, House, descriptors, sockets};
 use crate::metrics::Metrics;
 use crate::request::{Parts, Rules};
@@ -15,22 +19,27 @@ use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::Slots;
 use miren_loader::{OpenError, ProxyEvents};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 pub mod admin;
+pub mod folder;
 pub mod gate;
+mod handover;
 pub mod memory;
+pub mod phase;
 pub mod privileges;
+pub mod replace;
+mod stop;
+mod successor;
+mod upgrade;
 
 /// How long the slot table may take to appear: control makes it when it starts.
 const TABLE_WAIT: Duration = Duration::from_secs(30);
 const TABLE_POLL: Duration = Duration::from_millis(50);
-
-/// How long WebSockets may take to say goodbye at the end: each has a second.
-const GOODBYES: Duration = Duration::from_secs(2);
 
 /// How long control may take to take the leases back at the end.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -71,7 +80,10 @@ pub struct Prepared {
     slots: Slots,
     events: Option<ProxyEvents>,
     http: Vec<TcpListener>,
+    /// Whether a supervisor made those.
+    supervised: bool,
     admin: TcpListener,
+    successor: Option<Successor>,
 }
 
 impl Prepared {
@@ -80,18 +92,43 @@ impl Prepared {
     /// # Errors
     /// When an address is taken, when more connections are set than there can be, or when there is no slot table within half a minute.
     pub fn open(mut config: Config) -> Result<Self, StartError> {
-        let descriptors = descriptors::raise().map_err(StartError::Descriptors)?;
-        config.limits.connections = descriptors::connections(&config.limits, descriptors)?;
-        let http = sockets::http(&config.http)?;
+        settle_connections(&mut config)?;
+        let (http, supervised) = sockets::http(&config.http)?;
         let admin = sockets::listen(config.admin, "admin.listen")?;
-        let (slots, events) = open_slots(&config).map_err(|source| StartError::Slots { source })?;
+        let (slots, events) = open_slots(&config, TABLE_WAIT).map_err(|source| StartError::Slots { source })?;
         Ok(Self {
             config,
             slots,
             events,
             http,
+            supervised,
             admin,
+            successor: None,
         })
+    }
+
+    /// The same, with the sockets of the proxy that runs on the same data folder. That one serves on until this one says that it
+    /// accepts. The second part is where it writes its log.
+    ///
+    /// # Errors
+    /// As [`Prepared::open`], or when no proxy gives its sockets. The slot table is there already, or never.
+    pub fn take_over(mut config: Config) -> Result<(Self, OwnedFd), StartError> {
+        settle_connections(&mut config)?;
+        let (slots, events) = open_slots(&config, Duration::ZERO).map_err(|source| StartError::Slots { source })?;
+        let handed = successor::ask(&config.data_dir)?;
+        let supervised = handed.is_supervised();
+        let log = handed.log.try_clone()?;
+        let (http, admin, successor) = handed.settle(&config)?;
+        let prepared = Self {
+            config,
+            slots,
+            events,
+            http,
+            supervised,
+            admin,
+            successor: Some(successor),
+        };
+        Ok((prepared, log))
     }
 
     pub fn config(&self) -> &Config {
@@ -111,75 +148,135 @@ impl Prepared {
         })
     }
 
-    /// Serves until told to stop, or until the slot table is not control's any more; calls `ready` once the first routing
-    /// snapshot is there.
+    /// Serves until told to stop, until a successor does, or until the slot table is not control's any more; calls `ready` once
+    /// requests can be served here, and nowhere else any more where this is a successor.
     ///
     /// # Errors
-    /// When something cannot be set up.
+    /// When something cannot be set up, or the process before this one does not make way.
     pub async fn serve(
         self,
         stop: watch::Receiver<Stop>,
         ready: impl FnOnce() + Send + 'static,
     ) -> Result<Ended, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
-        let server = self.config.control.to_string();
-        let control = Control::new(&self.config.control).map_err(|source| StartError::Control { server, source })?;
-        let (waiting, kept) = (waiting(&self.config), kept_links(&self.config));
-        let (leases, keeper) = Leases::new(self.slots, control.clone(), waiting, kept, Arc::clone(&metrics));
-        let routing = Arc::new(Routing::default());
-        let store = SnapshotStore::new(&self.config.data_dir);
-        let follower = Follower {
-            control,
-            routing: Arc::clone(&routing),
-            leases: leases.clone(),
-            store,
-            metrics: Arc::clone(&metrics),
-        };
-        let kept = LeaseStore::new(&self.config.data_dir, leases.binding().own());
-        let begun = follower.begin().await;
-        if let (None, Some(table)) = (&begun, &*routing.table()) {
-            leases.restore(&kept, table);
-        }
-
-        let gate = Arc::new(Gate::default());
-        let (close, closed) = watch::channel(false);
-        let parts = Parts {
-            routing: Arc::clone(&routing),
-            leases: leases.clone(),
-            gate: Arc::clone(&gate),
-            metrics: Arc::clone(&metrics),
-        };
-        let house = house(&self.config, &parts);
-        let plain = Arc::new(Plain::new(parts, Rules::of(&self.config)));
-        let edge = listen::listen(self.http, Arc::clone(&house), plain, closed)?;
-
+        let Self {
+            config,
+            slots,
+            events,
+            http,
+            supervised,
+            admin,
+            successor,
+        } = self;
         let mut tasks = JoinSet::new();
-        let giving_back = memory::after_crowds(house, self.config.threads);
-        tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
-        let keeping = keeper.run(self.events, kept);
-        tasks.spawn(miren_log::endless("the keeper of leases", keeping));
-        tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
-        let ready = tell_when_ready(Arc::clone(&routing), leases.binding().clone(), ready);
-        tasks.spawn(miren_log::supervised("readiness", ready));
-        let admin = Admin {
-            metrics,
-            routing,
-            gate: Arc::clone(&gate),
-        };
-        tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, self.admin)));
-
-        let patience = self.config.request_timeout;
-        let ended = finish(stop, &leases, async move {
-            gate.close();
-            close.send_replace(true);
-            drained(edge, &gate, patience).await
-        })
-        .await;
-        if tokio::time::timeout(GIVE_BACK, leases.give_back()).await.is_err() {
-            tracing::debug!("control did not take the leases back in time; they expire");
+        let folder = Folder::new(&config.data_dir);
+        let (parts, by_control) = follow(&config, slots, events, folder.clone(), &mut tasks).await?;
+        let works = Works::new(&parts, house(&config, &parts));
+        let plain = Arc::new(Plain::new(parts.clone(), Rules::of(&config)));
+        if let Some(successor) = &successor {
+            tokio::select! {
+                proven = successor.prove(&parts.routing, by_control, &works.house, &plain) => proven?,
+                // Nothing has begun.
+                () = told(stop.clone()) => return Ok(Ended::Finished),
+            }
         }
-        Ok(ended)
+        let sockets = upgrade::copies(&http, supervised, &admin)?;
+        let listeners = listen::listen(http, Arc::clone(&works.house), plain, works.door.subscribe())?;
+        serve_pages(&works, admin, &mut tasks);
+        let giving_back = memory::after_crowds(Arc::clone(&works.house), config.threads);
+        tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
+
+        let outcome = match successor {
+            Some(successor) => successor.serves().await,
+            None => Ok(()),
+        };
+        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing));
+        let (tell, is_ready) = oneshot::channel();
+        if outcome.is_ok() {
+            let owned = folder.clone();
+            tasks.spawn(miren_log::supervised(
+                "the data folder",
+                async move { owned.own().await },
+            ));
+            tasks.spawn(miren_log::endless("the upgrades", upgrades.run(folder)));
+            let ready: Announce = Box::new(ready);
+            let ready = move || {
+                // Who has ended has no use for it.
+                drop(tell.send(ready));
+            };
+            let ready = tell_when_ready(Arc::clone(&parts.routing), parts.leases.binding().clone(), ready);
+            tasks.spawn(miren_log::supervised("readiness", ready));
+        }
+        // Who was not let in has clients by now that are owed an answer.
+        let (_told, finish) = watch::channel(Stop::Finish);
+        let voices = Voices {
+            orders: if outcome.is_ok() { stop } else { finish },
+            ready: is_ready,
+            offers,
+            listeners,
+        };
+        let ended = works.run(Life::new(budgets(&config)), voices).await;
+        give_back(&parts.leases).await;
+        outcome.map(|()| ended)
     }
+}
+
+/// Begins to follow control: with routing when it returns, if there is any. Whether that is what control says.
+async fn follow(
+    config: &Config,
+    slots: Slots,
+    events: Option<ProxyEvents>,
+    folder: Folder,
+    tasks: &mut JoinSet<()>,
+) -> Result<(Parts, bool), StartError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let server = config.control.to_string();
+    let control = Control::new(&config.control).map_err(|source| StartError::Control { server, source })?;
+    let (waiting, kept) = (waiting(config), kept_links(config));
+    let (leases, keeper) = Leases::new(slots, control.clone(), waiting, kept, Arc::clone(&metrics));
+    let routing = Arc::new(Routing::default());
+    let follower = Follower {
+        control,
+        routing: Arc::clone(&routing),
+        leases: leases.clone(),
+        store: SnapshotStore::new(&config.data_dir),
+        folder: folder.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let kept = LeaseStore::new(&config.data_dir, leases.binding().own());
+    let begun = follower.begin().await;
+    let by_control = begun.is_some();
+    if let (None, Some(table)) = (&begun, &*routing.table()) {
+        leases.restore(&kept, table);
+    }
+    let keeping = keeper.run(events, kept, folder);
+    tasks.spawn(miren_log::endless("the keeper of leases", keeping));
+    tasks.spawn(miren_log::endless("the follower of routing", follower.run(begun)));
+    let parts = Parts {
+        routing,
+        leases,
+        gate: Arc::new(Gate::default()),
+        metrics,
+    };
+    Ok((parts, by_control))
+}
+
+async fn give_back(leases: &Leases) {
+    if tokio::time::timeout(GIVE_BACK, leases.give_back()).await.is_err() {
+        tracing::debug!("control did not take the leases back in time; they expire");
+    }
+}
+
+/// Waits until there is an order to stop; for ever where nobody can give one.
+async fn told(mut stop: watch::Receiver<Stop>) {
+    if stop.wait_for(|order| *order > Stop::No).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn settle_connections(config: &mut Config) -> Result<(), StartError> {
+    let descriptors = descriptors::raise().map_err(StartError::Descriptors)?;
+    config.limits.connections = descriptors::connections(&config.limits, descriptors)?;
+    Ok(())
 }
 
 fn waiting(config: &Config) -> WaitLimits {
@@ -199,65 +296,13 @@ fn house(config: &Config, parts: &Parts) -> Arc<House> {
     House::new(&config.limits, config.trusted.clone(), gate, metrics)
 }
 
-/// Waits for the order to stop, or until the slot table says nothing any more; then for `end`. A second order ends it at once.
-async fn finish(mut stop: watch::Receiver<Stop>, leases: &Leases, end: impl Future<Output = bool>) -> Ended {
-    let other = tokio::select! {
-        // A sender that is gone can give no order any more.
-        _ = stop.wait_for(|order| *order >= Stop::Finish) => None,
-        other = leases.binding().ended() => Some(other),
-    };
-    if let Some(other) = &other {
-        tracing::error!(own = %leases.binding().own(), controls = other, "control writes another slot table: taking no more requests");
-        leases.let_go();
+fn budgets(config: &Config) -> Budgets {
+    Budgets {
+        lame_duck: config.drain.lame_duck,
+        requests: config.drain.request_timeout,
+        tunnels: config.drain.tunnel_timeout,
+        upgrade_tunnels: config.drain.upgrade_tunnel_timeout,
     }
-    // Also where it stops already: the rest is not done by words that nobody writes.
-    let let_go = async {
-        leases.binding().ended().await;
-        leases.let_go();
-        std::future::pending().await
-    };
-    let finished = tokio::select! {
-        finished = finish_or_stop(stop, end) => finished,
-        never = let_go => never,
-    };
-    match other {
-        Some(controls) => Ended::OtherTable {
-            own: leases.binding().own().to_string(),
-            controls,
-        },
-        None if finished => Ended::Finished,
-        None => Ended::Cut,
-    }
-}
-
-async fn finish_or_stop(mut stop: watch::Receiver<Stop>, end: impl Future<Output = bool>) -> bool {
-    let now = async {
-        if stop.wait_for(|order| *order >= Stop::Now).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        finished = end => finished,
-        () = now => false,
-    }
-}
-
-/// Whether every connection ended within `patience`.
-async fn drained(edge: JoinHandle<()>, gate: &Gate, patience: Duration) -> bool {
-    let all = async {
-        if let Err(error) = edge.await {
-            tracing::error!(%error, "the listeners failed");
-        }
-        gate.empty(Class::Connection).await;
-    };
-    let finished = tokio::time::timeout(patience, all).await.is_ok();
-    if !finished {
-        let (requests, tunnels) = (gate.count(Class::Request), gate.count(Class::Tunnel));
-        tracing::warn!(requests, tunnels, "cut what was still under way after {patience:?}");
-        gate.say_goodbye();
-        let _ = tokio::time::timeout(GOODBYES, gate.empty(Class::Tunnel)).await;
-    }
-    finished
 }
 
 async fn tell_when_ready(routing: Arc<Routing>, binding: Binding, ready: impl FnOnce()) {
@@ -273,18 +318,27 @@ async fn tell_when_ready(routing: Arc<Routing>, binding: Binding, ready: impl Fn
     }
 }
 
+fn serve_pages(works: &Works, listener: TcpListener, tasks: &mut JoinSet<()>) {
+    let admin = Admin {
+        metrics: Arc::clone(&works.metrics),
+        phase: works.phase.subscribe(),
+        door: works.door.subscribe(),
+    };
+    tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, listener)));
+}
+
 async fn serve_admin(admin: Admin, listener: TcpListener) {
     if let Err(error) = admin.serve(listener).await {
         tracing::error!(%error, "metrics are not served any more");
     }
 }
 
-fn open_slots(config: &Config) -> Result<(Slots, Option<ProxyEvents>), OpenError> {
+fn open_slots(config: &Config, longest: Duration) -> Result<(Slots, Option<ProxyEvents>), OpenError> {
     let begun = Instant::now();
     let mut said = false;
     loop {
         match Slots::open(&config.slots) {
-            Err(OpenError::NoTable(place)) if begun.elapsed() < TABLE_WAIT => {
+            Err(OpenError::NoTable(place)) if begun.elapsed() < longest => {
                 if !said {
                     tracing::info!(table = %place.display(), "waiting for miren-control to make the slot table");
                     said = true;

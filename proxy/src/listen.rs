@@ -37,7 +37,17 @@ pub trait Server: Send + Sync + 'static {
     fn serve(self: &Arc<Self>, connection: Connection);
 }
 
-/// Accepts until `stop` becomes true, or nobody can say so any more; then the task ends once nothing new can come in and
+/// Whether connections are taken from the listening sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    Open,
+    /// Those that wait already are taken, and no other: their connections would break with the socket.
+    Shut,
+    /// Another process accepts at these addresses and takes those that wait; at others it is as with [`Door::Shut`].
+    Left(Vec<SocketAddr>),
+}
+
+/// Accepts until the door is not open any more, or nobody can say so; then the task ends once nothing new can come in and
 /// connections without a request have had their moment.
 ///
 /// Must be called within the runtime that shall serve.
@@ -48,13 +58,13 @@ pub fn listen<S: Server>(
     listeners: Vec<TcpListener>,
     house: Arc<House>,
     server: Arc<S>,
-    stop: watch::Receiver<bool>,
+    door: watch::Receiver<Door>,
 ) -> io::Result<JoinHandle<()>> {
     let listeners: Vec<_> = listeners.into_iter().map(accept::prepare).collect::<io::Result<_>>()?;
     Ok(miren_log::spawn("the listeners", async move {
         let begin = |listener| {
-            let (house, server, stop) = (Arc::clone(&house), Arc::clone(&server), stop.clone());
-            miren_log::spawn("a listener", accept::until(listener, house, server, stop))
+            let (house, server, door) = (Arc::clone(&house), Arc::clone(&server), door.clone());
+            miren_log::spawn("a listener", accept::until(listener, house, server, door))
         };
         let accepting: Vec<_> = listeners.into_iter().map(begin).collect();
         for listener in accepting {
@@ -63,4 +73,19 @@ pub fn listen<S: Server>(
         }
         house.settle(house::GRACES).await;
     }))
+}
+
+/// Has `server` serve a connection that came from nowhere, such as one end of a pair of sockets, as if it had been accepted.
+///
+/// # Errors
+/// When there is no place for it.
+pub async fn take_private<S: Server>(stream: TcpStream, house: &Arc<House>, server: &Arc<S>) -> io::Result<()> {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+    match house.admit(peer.ip()).await {
+        Some(place) => {
+            server.serve(Connection { stream, peer, place });
+            Ok(())
+        }
+        None => Err(io::Error::other("no place is free")),
+    }
 }

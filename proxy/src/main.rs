@@ -4,10 +4,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use miren_api::error::one_line;
 use miren_api::reference;
+use miren_api::settings::parse_duration;
 use miren_log::Log;
-use miren_proxy::{Addresses, Config, Ended, Prepared, Stop, memory, privileges};
+use miren_proxy::{Addresses, Config, Ended, Prepared, Stop, memory, privileges, replace};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -36,6 +39,18 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Has this program serve in the place of the proxy that runs, without a gap; exits 0 once it does and the other takes nothing new.
+    Upgrade {
+        /// How long the other process may take; then it is ended, and the proxy that runs serves on.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// Serves in the place of the proxy that runs, as what a supervisor starts; `upgrade` starts it in the background.
+    TakeOver {
+        /// Write the log where that proxy writes its own.
+        #[arg(long)]
+        keep_log: bool,
+    },
     /// Prints every metric as a table of Markdown.
     #[command(hide = true)]
     MetricsReference,
@@ -62,7 +77,22 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        None => return serve_until_stopped(Config::read(&arguments.config)?, log),
+        None => {
+            let prepared = Prepared::open(Config::read(&arguments.config)?)?;
+            return serve_until_stopped(prepared, log, announce);
+        }
+        Some(Command::TakeOver { keep_log }) => {
+            let (prepared, its_log) = Prepared::take_over(Config::read(&arguments.config)?)?;
+            let its_log = keep_log.then_some(its_log);
+            return serve_until_stopped(prepared, log, move |addresses| has_taken_over(addresses, its_log));
+        }
+        Some(Command::Upgrade { timeout }) => {
+            let config = std::path::absolute(&arguments.config).context("cannot tell where the settings are")?;
+            let successor = replace::replace(&config, timeout)?;
+            miren_log::say(&format!(
+                "miren-proxy {successor} serves; the one before it finishes what it has\n"
+            ))?;
+        }
         Some(Command::MetricsReference) => miren_log::say(&reference::metrics(&miren_proxy::metrics_reference()?))?,
         Some(Command::Config {
             command: ConfigCommand::Reference,
@@ -85,9 +115,12 @@ fn give_back() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-fn serve_until_stopped(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
+fn serve_until_stopped(
+    prepared: Prepared,
+    log: &Log,
+    ready: impl FnOnce(&Addresses) + Send + 'static,
+) -> anyhow::Result<ExitCode> {
     memory::is_given_back_by(give_back);
-    let prepared = Prepared::open(config)?;
     privileges::settle(&prepared.config().user, &prepared.config().data_dir)?;
     // Privileges are each thread's own: the first one is begun without any.
     log.on_thread().context("cannot start the thread that writes the log")?;
@@ -96,7 +129,7 @@ fn serve_until_stopped(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(serve(prepared))?;
+    let ended = runtime.block_on(serve(prepared, ready))?;
     // What was cut is not waited for.
     runtime.shutdown_background();
     Ok(match ended {
@@ -112,22 +145,39 @@ fn serve_until_stopped(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn serve(prepared: Prepared) -> anyhow::Result<Ended> {
+async fn serve(prepared: Prepared, ready: impl FnOnce(&Addresses) + Send + 'static) -> anyhow::Result<Ended> {
     let addresses = prepared.addresses().context("cannot tell the addresses")?;
     let (order, stop) = watch::channel(Stop::No);
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut quit = signal(SignalKind::quit()).context("cannot watch for SIGQUIT")?;
     miren_log::spawn("signals", async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
             }
             order.send_modify(|order| *order = if *order == Stop::No { Stop::Finish } else { Stop::Now });
             tracing::info!(order = ?*order.borrow(), "told to stop");
         }
     });
-    Ok(prepared.serve(stop, move || announce(&addresses)).await?)
+    Ok(prepared.serve(stop, move || ready(&addresses)).await?)
+}
+
+/// Tells who started it, the supervisor and whoever reads the log that it serves, and that the other one takes nothing new.
+fn has_taken_over(addresses: &Addresses, its_log: Option<OwnedFd>) {
+    if let Some(error) = its_log.and_then(|log| nix::unistd::dup2_stderr(log).err()) {
+        tracing::warn!(%error, "the log goes on where it began");
+    }
+    if let Err(error) = miren_log::say(&replace::serves()) {
+        tracing::debug!(%error, "who began this upgrade is gone");
+    }
+    // Before READY: it is from this process then.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::MainPid(std::process::id())]) {
+        tracing::warn!(%error, "the supervisor could not be told which process is the main one");
+    }
+    announce(addresses);
 }
 
 /// Tells the supervisor, and whoever reads the log, that requests can be served.

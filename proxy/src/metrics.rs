@@ -1,5 +1,6 @@
 //! Every metric of the proxy, with its help text. Labels take values from fixed lists or from the routing snapshot only.
 
+use crate::life::phase::Phase;
 use crate::request::refusal::Reason;
 use parking_lot::Mutex;
 use prometheus::{
@@ -43,7 +44,43 @@ pub struct Metrics {
     pub routing_gaps: IntCounter,
     pub damaged_snapshots: IntCounter,
     pub snapshot_write_errors: IntCounter,
+    pub end: End,
     faults: Faults,
+}
+
+/// How the process ends.
+#[derive(Debug)]
+pub struct End {
+    phases: IntGaugeVec,
+    pub cut_requests: IntCounter,
+    pub cut_tunnels: IntCounter,
+}
+
+impl End {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        let end = Self {
+            phases: declare.gauges("phase", "1 for the phase the proxy is in, 0 for the others.", "phase")?,
+            cut_requests: declare.counter(
+                "cut_requests_total",
+                "Requests ended since the proxy stops and their time was over.",
+            )?,
+            cut_tunnels: declare.counter(
+                "cut_tunnels_total",
+                "Tunnels ended since the proxy stops and their time was over.",
+            )?,
+        };
+        end.is_in(Phase::Boot);
+        Ok(end)
+    }
+
+    /// The phase is this one now.
+    pub fn is_in(&self, phase: Phase) {
+        for one in Phase::ALL {
+            self.phases
+                .with_label_values(&[one.name()])
+                .set(i64::from(one == phase));
+        }
+    }
 }
 
 /// What went wrong in the process itself; counted where no registry is.
@@ -169,11 +206,7 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let declare = Declare(&registry);
-        let upstream = declare.counters(
-            "upstream_connections_total",
-            "Requests by the connection they were sent on.",
-            "connection",
-        )?;
+        let upstream = declare.upstream()?;
         let refused = declare.refusals()?;
         Ok(Self {
             requests: declare.vector(
@@ -228,6 +261,7 @@ impl Metrics {
                 "snapshot_write_errors_total",
                 "Snapshots that could not be kept on disk.",
             )?,
+            end: End::declare(&declare)?,
             faults: Faults::declare(&declare)?,
             registry,
         })
@@ -303,6 +337,14 @@ impl Declare<'_> {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
         self.vector(name, help, &[label])
+    }
+
+    fn upstream(&self) -> Result<IntCounterVec, prometheus::Error> {
+        self.counters(
+            "upstream_connections_total",
+            "Requests by the connection they were sent on.",
+            "connection",
+        )
     }
 
     /// Every code is there from the start, so that a first one is seen as an increase.

@@ -18,6 +18,7 @@ pub mod leftovers;
 mod mixed;
 mod node;
 pub mod process;
+mod proxy;
 mod small_disk;
 mod wait;
 
@@ -29,5 +30,6 @@ pub use follow::{Follow, RequestLine, request_lines};
 pub use image::{ContainerImage, Registry};
 pub use mixed::{Answer, Floor, Kind, KindReport, Mixed, MixedReport};
 pub use node::{Deployed, Node, NodeOptions, NodeRuntime, fast_path};
+pub use proxy::{SecondProxy, Started};
 pub use small_disk::SmallDisk;
 pub use wait::wait_until;

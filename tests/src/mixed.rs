@@ -60,8 +60,9 @@ impl Mixed {
         Self::start_at(node.http, host)
     }
 
+    /// The same, through another proxy than the node's own.
     #[track_caller]
-    fn start_at(address: SocketAddr, host: &str) -> Self {
+    pub fn start_at(address: SocketAddr, host: &str) -> Self {
         let target = Target {
             address,
             host: host.to_owned(),

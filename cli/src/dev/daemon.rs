@@ -1,5 +1,6 @@
 //! One daemon: started until it is ready, restarted when it dies, stopped when asked.
 
+use super::binary::Binary;
 use super::notify::Notifications;
 use super::program::Program;
 use super::stop::{Stop, StopLevel};
@@ -43,6 +44,10 @@ pub struct Daemon {
     notifications: Notifications,
     notes: Notes,
     child: Option<Child>,
+    /// Those that have a successor, and finish what they have.
+    retiring: Vec<Child>,
+    /// Of one that can be replaced while it runs.
+    binary: Option<Binary>,
     started: Instant,
 }
 
@@ -51,7 +56,11 @@ impl Daemon {
     pub fn prepare(program: Program, notes: Notes) -> Result<Self, Failure> {
         let notifications = Notifications::listen(&program.notify, &program.notifier)?;
         std::fs::write(&program.log, "").doing(|| format!("writing {}", program.log.display()))?;
+        let watch = |_| Binary::watch(&program.path).doing(|| format!("watching {}", program.path.display()));
+        let binary = program.takes_over.map(watch).transpose()?;
         Ok(Self {
+            binary,
+            retiring: Vec::new(),
             program,
             notifications,
             notes,
@@ -99,6 +108,10 @@ impl Daemon {
                     }
                     continue;
                 }
+                () = is_replaced(&mut self.binary) => {
+                    self.replace(stop.clone()).await;
+                    continue;
+                }
             };
             let Some(status) = event else {
                 return self.stop(stop).await;
@@ -123,6 +136,46 @@ impl Daemon {
         }
     }
 
+    /// Has the program that is on disk now serve in the place of the process that runs, which finishes what it has.
+    async fn replace(&mut self, stop: Stop) {
+        let name = self.program.name.clone();
+        match self.successor(stop).await {
+            Ok(successor) => {
+                self.retiring.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+                self.retiring.extend(self.child.replace(successor));
+                self.started = Instant::now();
+                self.notes.line(&format!(
+                    "{name} has changed on disk: the new one serves ({})",
+                    self.pid()
+                ));
+            }
+            Err(why) => {
+                self.notes.line(&format!(
+                    "{name} has changed on disk, and the new one does not serve: {why}; the old one does"
+                ));
+            }
+        }
+    }
+
+    /// One that is ready. Nothing is left of one that is not.
+    async fn successor(&mut self, mut stop: Stop) -> Result<Child, String> {
+        let mut child = self.program.spawn_successor().map_err(|error| error.to_string())?;
+        let why = tokio::select! {
+            ready = self.notifications.ready() => match ready {
+                Ok(_) => return Ok(child),
+                Err(error) => error.to_string(),
+            },
+            status = child.wait() => {
+                return Err(status.map_or_else(|error| error.to_string(), |status| self.last_words(&status)));
+            }
+            () = sleep(READY_TIMEOUT) => format!("not ready after {} s", READY_TIMEOUT.as_secs()),
+            () = stop.reached(StopLevel::Gently) => "told to stop".to_owned(),
+        };
+        signal(&child, Signal::SIGKILL);
+        let _ = child.wait().await;
+        Err(why)
+    }
+
     /// Told to stop while it is down: one that has things to clean up is started once more to do so.
     async fn stop_the_dead(&mut self, stop: Stop) -> Ended {
         if !self.program.cleans_up {
@@ -141,18 +194,32 @@ impl Daemon {
 
     /// Asks it to end, and waits; kills it when it takes too long or somebody insists.
     pub async fn stop(&mut self, mut stop: Stop) -> Ended {
+        let mut retiring = std::mem::take(&mut self.retiring);
         let Some(mut child) = self.child.take() else {
             return Ended::Gently;
         };
-        signal(&child, Signal::SIGTERM);
+        retiring
+            .iter()
+            .chain([&child])
+            .for_each(|child| signal(child, Signal::SIGTERM));
+        let all = async {
+            let status = child.wait().await;
+            for other in &mut retiring {
+                // Theirs say nothing new.
+                let _ = other.wait().await;
+            }
+            status
+        };
         let outcome = tokio::select! {
-            status = child.wait() => return self.conclude(status),
+            status = all => return self.conclude(status),
             () = sleep(STOP_TIMEOUT) => Ended::Killed(format!("killed after {} s", STOP_TIMEOUT.as_secs())),
             () = stop.reached(StopLevel::Forced) => Ended::Forced,
         };
-        signal(&child, Signal::SIGKILL);
-        // A killed process always ends; its status says nothing new.
-        let _ = child.wait().await;
+        for mut child in retiring.into_iter().chain([child]) {
+            signal(&child, Signal::SIGKILL);
+            // A killed process always ends; its status says nothing new.
+            let _ = child.wait().await;
+        }
         outcome
     }
 
@@ -201,6 +268,17 @@ async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
         Some(child) => child.wait().await,
         None => Err(std::io::Error::other("could not be started")),
     }
+}
+
+/// Waits until the program is another one; for ever where that cannot be seen.
+async fn is_replaced(binary: &mut Option<Binary>) {
+    if let Some(watched) = binary {
+        if watched.changed().await.is_ok() {
+            return;
+        }
+        *binary = None;
+    }
+    std::future::pending().await
 }
 
 /// Signals a child that has not been waited for: its process id cannot have become another's.

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// With it, the proxy serves in the place of the one that runs.
+const TAKE_OVER: &str = "take-over";
 /// Whom the proxy becomes: a user every Linux has.
 const PROXY_USER: &str = "nobody";
 /// Control of a dev that was killed cleans up on its own; a new one waits this long for it. Longer than control's own
@@ -102,6 +104,7 @@ impl Plan {
             notify: self.layout.run_dir.join(format!("{daemon}.notify")),
             notifier: self.proxy_user.clone(),
             cleans_up: listener.is_none(),
+            takes_over: listener.is_some().then_some(TAKE_OVER),
             listener,
         }
     }

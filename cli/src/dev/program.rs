@@ -33,6 +33,8 @@ pub struct Program {
     pub notifier: User,
     /// Handed over under the name `http`.
     pub listener: Option<Arc<TcpListener>>,
+    /// What it is called with to serve in the place of a running one, where it can.
+    pub takes_over: Option<&'static str>,
     /// Whether it removes things from the machine when told to stop.
     pub cleans_up: bool,
 }
@@ -40,9 +42,18 @@ pub struct Program {
 impl Program {
     /// Starts it. It gets SIGTERM when this thread ends, and no signal of the terminal.
     pub fn spawn(&self) -> io::Result<Child> {
+        self.spawn_with(self.listener.as_ref(), None)
+    }
+
+    /// The same in the place of a running one, which has the socket.
+    pub fn spawn_successor(&self) -> io::Result<Child> {
+        self.spawn_with(None, self.takes_over)
+    }
+
+    fn spawn_with(&self, listener: Option<&Arc<TcpListener>>, argument: Option<&str>) -> io::Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut image = Image::new(self)?;
-        let listener = self.listener.as_ref().map(|listener| listener.as_raw_fd());
+        let mut image = Image::new(self, listener.is_some(), argument)?;
+        let listener = listener.map(|listener| listener.as_raw_fd());
         let parent = nix::unistd::getpid();
         let mut command = Command::new(&self.path);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -102,14 +113,14 @@ unsafe impl Send for Image {}
 unsafe impl Sync for Image {}
 
 impl Image {
-    fn new(program: &Program) -> io::Result<Self> {
+    fn new(program: &Program, inherits: bool, argument: Option<&str>) -> io::Result<Self> {
         let path = c_string(program.path.clone().into_os_string())?;
         let mut arguments = vec![c_string(program.path.clone().into_os_string())?];
-        for argument in &program.arguments {
-            arguments.push(c_string(argument.clone())?);
+        for argument in program.arguments.iter().cloned().chain(argument.map(OsString::from)) {
+            arguments.push(c_string(argument)?);
         }
-        let environment = environment(program)?;
-        let pid = program.listener.is_some().then(|| {
+        let environment = environment(program, inherits)?;
+        let pid = inherits.then(|| {
             let mut variable = LISTEN_PID.as_bytes().to_vec();
             variable.resize(LISTEN_PID.len() + PID_ROOM, 0);
             variable.into_boxed_slice()
@@ -141,7 +152,7 @@ impl Image {
 }
 
 /// This process's environment without what is meant for itself alone, plus the program's.
-fn environment(program: &Program) -> io::Result<Vec<CString>> {
+fn environment(program: &Program, inherits: bool) -> io::Result<Vec<CString>> {
     let meant_for_us = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
     let replaced = |key: &OsString| program.environment.iter().any(|(name, _)| name == key);
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
@@ -149,7 +160,7 @@ fn environment(program: &Program) -> io::Result<Vec<CString>> {
         .collect();
     variables.extend(program.environment.iter().cloned());
     variables.push(("NOTIFY_SOCKET".into(), program.notify.clone().into()));
-    if program.listener.is_some() {
+    if inherits {
         variables.push(("LISTEN_FDS".into(), "1".into()));
         variables.push(("LISTEN_FDNAMES".into(), "http".into()));
     }
@@ -214,6 +225,7 @@ mod tests {
             notify: "/n".into(),
             notifier: User::from_uid(nix::unistd::getuid()).unwrap().unwrap(),
             listener: Some(Arc::new(listener)),
+            takes_over: None,
             cleans_up: false,
         };
         let mut child = program.spawn().unwrap();

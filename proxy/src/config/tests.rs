@@ -28,6 +28,20 @@ fn an_empty_file_means_the_defaults_of_the_contract() {
     );
     assert_eq!(config.slots, parse_slots(AUTO_SLOTS).unwrap());
     assert!(config.threads > 0);
+    let drain = config.drain;
+    assert_eq!(drain.lame_duck, Duration::ZERO);
+    assert_eq!(
+        (
+            drain.request_timeout,
+            drain.tunnel_timeout,
+            drain.upgrade_tunnel_timeout
+        ),
+        (
+            Duration::from_secs(30),
+            Duration::from_secs(30),
+            Duration::from_secs(3600)
+        )
+    );
 }
 
 #[test]
@@ -110,7 +124,10 @@ fn the_reference_names_every_key_of_the_contract() {
         "limits.waiting_bytes",
         "limits.connections",
         "limits.connections_per_ip",
+        "drain.lame_duck",
         "drain.request_timeout",
+        "drain.tunnel_timeout",
+        "drain.upgrade_tunnel_timeout",
         "slots",
         "threads",
     ] {

@@ -75,13 +75,18 @@ impl Plain {
 
     /// Waits for the next request.
     async fn is_asked(&self, stream: &TcpStream, place: &Place, kept: bool) -> bool {
-        // Its last answer did not say that the connection ends: a request may be on its way.
-        if kept && self.parts.gate.is_closing() {
-            return matches!(tokio::time::timeout(LAST_MOMENT, stream.readable()).await, Ok(Ok(())));
-        }
         let timeouts = &self.rules.timeouts;
         let quiet = if kept { timeouts.idle } else { timeouts.header };
-        place.next(stream, quiet).await == Next::Request
+        let since = Instant::now();
+        match place.next(stream, quiet).await {
+            Next::Request => true,
+            // Its last answer did not say that the connection ends: a request may be on its way.
+            Next::Closing if kept && self.parts.gate.is_closing() => tokio::select! {
+                moment = tokio::time::timeout_at(since + LAST_MOMENT, stream.readable()) => matches!(moment, Ok(Ok(()))),
+                () = place.needed() => false,
+            },
+            Next::Closing | Next::Gone | Next::Silent => false,
+        }
     }
 
     async fn serve(&self, stream: &TcpStream, peer: IpAddr, place: &Place, input: &mut BytesMut) -> After {

@@ -3,6 +3,7 @@
 use super::entry::Lease;
 use super::store::{Kept, LeaseStore};
 use super::{LeaseKey, Leases, Shared};
+use crate::life::folder::Folder;
 use miren_api::lease::ReleasedLease;
 use miren_loader::{ProxyEvents, State};
 use std::collections::{BTreeMap, HashSet};
@@ -31,15 +32,16 @@ impl Keeper {
         Self { leases, to_release }
     }
 
-    /// Runs until it is dropped. `events` are the kernel's hints, where there are any; leases are kept in `store`.
-    pub async fn run(self, events: Option<ProxyEvents>, store: LeaseStore) {
+    /// Runs until it is dropped. `events` are the kernel's hints, where there are any; leases are kept in `store` once it is this
+    /// process's `folder`.
+    pub async fn run(self, events: Option<ProxyEvents>, store: LeaseStore, folder: Folder) {
         let Self { leases, to_release } = self;
         tokio::join!(
             look_at_all(&leases.shared),
             move_stuck(&leases),
             listen(&leases, events),
             leases.keep_renewed(),
-            write(&leases, store),
+            write(&leases, store, folder),
             release(&leases.shared, to_release)
         );
     }
@@ -157,16 +159,21 @@ async fn listen(leases: &Leases, events: Option<ProxyEvents>) {
 }
 
 /// Writes the leases that may be used to disk when they have changed, off the path of requests.
-async fn write(leases: &Leases, store: LeaseStore) {
+async fn write(leases: &Leases, store: LeaseStore, folder: Folder) {
     let mut written: Option<Vec<Kept>> = None;
     loop {
         leases.shared.changed.notified().await;
+        let pen = folder.pen().await;
         let kept = leases.kept();
         if written.as_ref() == Some(&kept) {
             continue;
         }
         let (store, content) = (store.clone(), kept.clone());
-        match tokio::task::spawn_blocking(move || store.save(content)).await {
+        let save = move || {
+            let _held = pen;
+            store.save(content)
+        };
+        match tokio::task::spawn_blocking(save).await {
             Ok(Ok(())) => written = Some(kept),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "leases cannot be kept on disk; a restart without control would have none");

@@ -1,10 +1,9 @@
 //! The admin listener: metrics, and whether the proxy lives and is ready. It has few places of its own, which silent
 //! connections give up to new ones.
 
-use crate::life::gate::Gate;
-use crate::listen::{Connection, House, Next, Place, Server, listen};
+use crate::life::phase::Phase;
+use crate::listen::{Connection, Door, House, Next, Place, Server, listen};
 use crate::metrics::Metrics;
-use crate::routing::Routing;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -28,19 +27,30 @@ const BUFFER: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub metrics: Arc<Metrics>,
-    pub routing: Arc<Routing>,
-    pub gate: Arc<Gate>,
+    pub phase: watch::Receiver<Phase>,
+    pub door: watch::Receiver<Door>,
 }
 
 impl Admin {
-    /// Serves until the task is dropped.
+    /// Serves until the task is dropped; or until a successor does, at the same address.
     ///
     /// # Errors
     /// When the listener cannot be used.
     pub async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
-        let pages = Arc::new(Pages(self.router()));
-        let (_until_dropped, stop) = watch::channel(false);
-        listen(vec![listener], House::uncounted(PLACES), pages, stop)?.await?;
+        let own = listener.local_addr()?;
+        let (shut, door) = watch::channel(Door::Open);
+        let pages = Arc::new(Pages {
+            door: door.clone(),
+            router: self.clone().router(),
+        });
+        let listening = listen(vec![listener], House::uncounted(PLACES), pages, door)?;
+        let mut door = self.door;
+        let is_anothers = |door: &Door| matches!(door, Door::Left(taken) if taken.contains(&own));
+        match door.wait_for(is_anothers).await.map(|door| door.clone()) {
+            Ok(left) => shut.send_replace(left),
+            Err(_) => std::future::pending().await,
+        };
+        listening.await?;
         Ok(())
     }
 
@@ -60,25 +70,28 @@ impl Admin {
     }
 
     fn ready(&self) -> (StatusCode, &'static str) {
-        if self.gate.is_closing() {
-            (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-        } else if self.routing.table().is_none() {
-            (StatusCode::SERVICE_UNAVAILABLE, "no routing snapshot yet\n")
-        } else {
-            (StatusCode::OK, "ready\n")
+        match *self.phase.borrow() {
+            Phase::Boot => (StatusCode::SERVICE_UNAVAILABLE, "no routing snapshot yet\n"),
+            Phase::Serving => (StatusCode::OK, "ready\n"),
+            Phase::LameDuck => (StatusCode::SERVICE_UNAVAILABLE, "stopping soon\n"),
+            Phase::Draining | Phase::Forced | Phase::Exit => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         }
     }
 }
 
-struct Pages(Router);
+struct Pages {
+    router: Router,
+    /// Kept connections go with the listener.
+    door: watch::Receiver<Door>,
+}
 
 impl Server for Pages {
     fn serve(self: &Arc<Self>, connection: Connection) {
-        let router = self.0.clone();
+        let (router, mut door) = (self.router.clone(), self.door.clone());
         miren_log::spawn("an admin connection", async move {
             let Connection { stream, place, .. } = connection;
             tokio::select! {
-                () = answer(stream, &place, router) => {}
+                () = answer(stream, &place, router, &mut door) => {}
                 // A page takes no time: whoever is here long reads slowly or not at all.
                 () = place.needed() => {}
             }
@@ -86,7 +99,7 @@ impl Server for Pages {
     }
 }
 
-async fn answer(stream: TcpStream, place: &Place, router: Router) {
+async fn answer(stream: TcpStream, place: &Place, router: Router, door: &mut watch::Receiver<Door>) {
     if place.next(&stream, PATIENCE).await != Next::Request {
         return;
     }
@@ -95,7 +108,23 @@ async fn answer(stream: TcpStream, place: &Place, router: Router) {
         .header_read_timeout(PATIENCE)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = served.await {
+    let mut served = std::pin::pin!(served);
+    let shut = async {
+        let _ = door.wait_for(|door| *door != Door::Open).await;
+    };
+    let ended = tokio::select! {
+        ended = &mut served => Some(ended),
+        () = shut => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        // Whoever scrapes goes on with the successor, on a new connection.
+        None => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "an admin connection broke off");
     }
 }

@@ -1,6 +1,6 @@
 //! How connections are taken from a listening socket, and what is done when none can be taken.
 
-use super::{Connection, House, Server};
+use super::{Connection, Door, House, Server};
 use nix::sys::socket::{Backlog, setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
@@ -43,21 +43,24 @@ pub(super) fn prepare(listener: std::net::TcpListener) -> io::Result<TcpListener
     TcpListener::from_std(listener)
 }
 
-/// Accepts until told to stop; then takes those who wait already: their connections would break with the socket.
+/// Accepts while the door is open; then takes those who wait already, where nobody else does.
 pub(super) async fn until<S: Server>(
     listener: TcpListener,
     house: Arc<House>,
     server: Arc<S>,
-    mut stop: watch::Receiver<bool>,
+    mut door: watch::Receiver<Door>,
 ) {
     let mut stopped = std::pin::pin!(async move {
-        // A sender that is gone can give no order any more.
-        let _ = stop.wait_for(|stop| *stop).await;
+        match door.wait_for(|door| *door != Door::Open).await {
+            Ok(door) => door.clone(),
+            // A sender that is gone can say nothing any more.
+            Err(_) => Door::Shut,
+        }
     });
-    loop {
+    let door = loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stopped => break,
+            door = &mut stopped => break door,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -65,8 +68,10 @@ pub(super) async fn until<S: Server>(
             Err(error) if fault(&error) == Fault::OfOne => {}
             Err(error) => house.pause(&error, PAUSE).await,
         }
-    }
-    if let Ok(listener) = listener.into_std() {
+    };
+    let Ok(listener) = listener.into_std() else { return };
+    let is_anothers = |address| matches!(&door, Door::Left(taken) if taken.contains(&address));
+    if !listener.local_addr().is_ok_and(is_anothers) {
         take_queue(&listener, &house, &server).await;
     }
 }

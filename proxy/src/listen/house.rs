@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -50,6 +50,8 @@ pub struct House {
     trusted: Vec<Network>,
     /// A [`Closing`].
     closing: AtomicU8,
+    /// The time for requests is over.
+    requests_cut: AtomicBool,
     /// A place became free, or one that was to give way has got a request.
     freed: Notify,
     /// Half of a crowd has left.
@@ -86,6 +88,7 @@ impl House {
             places: Mutex::new(Places::new(places, each)),
             trusted,
             closing: AtomicU8::new(Closing::No as u8),
+            requests_cut: AtomicBool::new(false),
             freed: Notify::new(),
             crowd_left: Notify::new(),
             opened: Instant::now(),
@@ -199,6 +202,16 @@ impl House {
         entry.is_chosen() || self.closing.load(Ordering::SeqCst) >= closing as u8
     }
 
+    /// Has requests ended, whoever has them: those there are, and those that come.
+    pub fn cut_requests(&self) {
+        self.requests_cut.store(true, Ordering::SeqCst);
+        self.tell_all();
+    }
+
+    pub(super) fn has_cut_requests(&self) -> bool {
+        self.requests_cut.load(Ordering::SeqCst)
+    }
+
     /// Since the house was opened.
     pub(super) fn now(&self) -> Duration {
         self.opened.elapsed()
@@ -222,6 +235,10 @@ impl House {
 
     fn close(&self, closing: Closing) {
         self.closing.store(closing as u8, Ordering::SeqCst);
+        self.tell_all();
+    }
+
+    fn tell_all(&self) {
         let open = self.places.lock().open().to_vec();
         tell(&open);
     }

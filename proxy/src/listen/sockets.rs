@@ -8,22 +8,20 @@ use std::os::fd::{FromRawFd, OwnedFd};
 /// Name under which a supervisor passes listening sockets (`LISTEN_FDNAMES`).
 const NAME: &str = "http";
 
-/// The sockets for plain HTTP.
+/// The sockets for plain HTTP, and whether a supervisor made them.
 ///
 /// # Errors
 /// When an address cannot be listened on.
-pub fn http(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+pub fn http(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, bool), StartError> {
     let inherited = inherited().map_err(StartError::Inherit)?;
     if !inherited.is_empty() {
-        return Ok(inherited);
+        return Ok((inherited, true));
     }
     if addresses.is_empty() {
         return Err(StartError::NoListener);
     }
-    addresses
-        .iter()
-        .map(|address| listen(*address, "listen.http"))
-        .collect()
+    let listen = |address: &SocketAddr| listen(*address, "listen.http");
+    Ok((addresses.iter().map(listen).collect::<Result<_, _>>()?, false))
 }
 
 /// Listens on one address, named `key` in the settings.

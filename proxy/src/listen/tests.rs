@@ -28,7 +28,7 @@ struct Stage {
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
     house: Arc<House>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Door>,
     task: JoinHandle<()>,
 }
 
@@ -87,7 +87,7 @@ impl Stage {
         let house = House::new(&config.limits, config.trusted, Arc::clone(&gate), Arc::clone(&metrics));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Door::Open);
         let task = listen(vec![listener], Arc::clone(&house), Arc::new(Echo { limit }), stopped).unwrap();
         Self {
             address,
@@ -102,7 +102,7 @@ impl Stage {
     /// As the proxy does: what is under way is counted down to its end, and nobody new is let in.
     fn stops(&self) {
         self.gate.close();
-        self.stop.send_replace(true);
+        self.stop.send_replace(Door::Shut);
     }
 
     async fn client(&self) -> Client {

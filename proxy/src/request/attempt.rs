@@ -36,6 +36,10 @@ pub enum Failure {
     ClientWrong {
         answered: bool,
     },
+    /// The proxy stops, and the time for requests is over.
+    Overtime {
+        answered: bool,
+    },
 }
 
 impl Failure {
@@ -51,6 +55,7 @@ impl Failure {
             Self::ClientGone => "client gone",
             Self::ClientSlow { .. } => "client too slow",
             Self::ClientWrong { .. } => "malformed body",
+            Self::Overtime { .. } => "the proxy stops",
         }
     }
 }
@@ -96,6 +101,7 @@ pub fn next(facts: &Facts, pay: impl FnMut() -> bool) -> Next {
         | Failure::Unreadable { answered: true }
         | Failure::ClientSlow { answered: true }
         | Failure::ClientWrong { answered: true }
+        | Failure::Overtime { answered: true }
         | Failure::ClientGone => Next::Cut,
         Failure::Broke { answered: false } => broke(facts, pay),
         Failure::Unreadable { answered: false } => Next::Refuse(Reason::UpstreamInvalid),
@@ -103,6 +109,7 @@ pub fn next(facts: &Facts, pay: impl FnMut() -> bool) -> Next {
         Failure::Drained => Next::Refuse(Reason::DrainDeadline),
         Failure::ClientSlow { answered: false } => Next::Refuse(Reason::RequestTimeout),
         Failure::ClientWrong { answered: false } => Next::Refuse(Reason::BadRequest),
+        Failure::Overtime { answered: false } => Next::Refuse(Reason::DrainDeadline),
     }
 }
 
@@ -229,6 +236,7 @@ mod tests {
             Failure::Broke { answered: true },
             Failure::Unreadable { answered: true },
             Failure::ClientSlow { answered: true },
+            Failure::Overtime { answered: true },
             Failure::ClientGone,
         ] {
             assert_eq!(decide(Facts { failure, ..BROKE }), (Next::Cut, false), "{failure:?}");

@@ -5,6 +5,7 @@ use super::served::Verdict;
 use super::{Routing, Served, SnapshotStore};
 use crate::control::{Backoff, Control};
 use crate::lease::Leases;
+use crate::life::folder::Folder;
 use crate::metrics::Metrics;
 use futures_util::{Stream, StreamExt};
 use miren_api::client::Event;
@@ -46,6 +47,8 @@ pub struct Follower {
     pub routing: Arc<Routing>,
     pub leases: Leases,
     pub store: SnapshotStore,
+    /// Where that is.
+    pub folder: Folder,
     pub metrics: Arc<Metrics>,
 }
 
@@ -110,7 +113,7 @@ impl Follower {
             tokio::join!(
                 self.follow(begun, &outlets),
                 acknowledge(self.control.clone(), to_acknowledge),
-                keep(&outlets.unwritten, &self.store, &self.metrics)
+                keep(&outlets.unwritten, &self.store, &self.folder, &self.metrics)
             )
         };
         tokio::select! {

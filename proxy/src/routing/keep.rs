@@ -2,6 +2,7 @@
 
 use super::{RouteTable, SnapshotStore};
 use crate::control::Backoff;
+use crate::life::folder::Folder;
 use crate::metrics::Metrics;
 use miren_api::routing::RoutingDelta;
 use parking_lot::Mutex;
@@ -87,15 +88,17 @@ fn changed_by(change: &RoutingDelta) -> usize {
     change.routes.len() + change.removed_routes.len() + change.removed_apps.len() + labels
 }
 
-/// Writes everything that is put in `unwritten`, until it is dropped.
-pub(super) async fn keep(unwritten: &Unwritten, store: &SnapshotStore, metrics: &Metrics) {
+/// Writes everything that is put in `unwritten` once it is this process's `folder`, until it is dropped.
+pub(super) async fn keep(unwritten: &Unwritten, store: &SnapshotStore, folder: &Folder, metrics: &Metrics) {
     let mut writer = store.writer();
     let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut said = false;
     loop {
         let (table, changes) = unwritten.take().await;
         let unwritable = Arc::clone(&table);
+        let pen = folder.pen().await;
         let write = move || {
+            let _held = pen;
             let written = writer.keep(&table, changes.as_deref());
             (writer, written)
         };

@@ -3,17 +3,17 @@
 use crate::app::App;
 use crate::client::{Client, PATIENCE, Response, ask, get};
 use crate::control::Control;
+use crate::proxy::Proxy;
 use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
-use miren_proxy::{Addresses, Config, Ended, Prepared, StartError, Stop};
+use miren_proxy::{Prepared, StartError, Stop};
 use std::fs::DirEntry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub const HOST: &str = "shop.example.com";
@@ -27,14 +27,6 @@ pub struct Stage {
     pub proxy: Proxy,
     next_slot: AtomicU32,
     settings: String,
-}
-
-/// A proxy that runs in this process.
-pub struct Proxy {
-    pub addresses: Addresses,
-    pub stop: watch::Sender<Stop>,
-    pub ready: oneshot::Receiver<()>,
-    pub task: JoinHandle<Result<Ended, StartError>>,
 }
 
 /// A sandbox generation of a test.
@@ -87,6 +79,30 @@ impl Stage {
         old.stop.send_replace(Stop::Now);
         old.task.abort();
         let _ = old.task.await;
+    }
+
+    /// Starts another proxy in the place of the one that runs, which is returned.
+    pub async fn upgrade(&mut self) -> Proxy {
+        let mut successor = self.successor().await.unwrap_or_else(|error| panic!("{error}"));
+        successor.wait_until_ready().await;
+        std::mem::replace(&mut self.proxy, successor)
+    }
+
+    /// One that was given the sockets of the proxy that runs, and makes the best of it.
+    pub async fn successor(&self) -> Result<Proxy, StartError> {
+        let config = Proxy::config(self.folder.path(), &self.settings);
+        let asked = tokio::task::spawn_blocking(|| Prepared::take_over(config)).await;
+        asked.unwrap().map(|(prepared, _)| Proxy::of(prepared))
+    }
+
+    /// Waits until the proxy that runs can be asked for its sockets.
+    pub async fn may_be_upgraded(&self) {
+        let path = self.upgrade_socket();
+        becomes("the socket of upgrades", true, || path.exists()).await;
+    }
+
+    pub fn upgrade_socket(&self) -> PathBuf {
+        self.folder.path().join("data/upgrade.sock")
     }
 
     /// A RUNNING sandbox in a slot of its own, not granted to anybody.
@@ -246,46 +262,6 @@ impl Stage {
             assert!(begun.elapsed() < PATIENCE, "{name} is {found}, not {wanted}");
             pause().await;
         }
-    }
-}
-
-impl Proxy {
-    fn start(folder: &Path, settings: &str) -> Self {
-        let data = folder.join("data");
-        std::fs::create_dir_all(&data).unwrap();
-        let text = format!(
-            "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
-             listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
-            folder.display()
-        );
-        let config = Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-        let prepared = Prepared::open(config).unwrap();
-        let addresses = prepared.addresses().unwrap();
-        let (stop, order) = watch::channel(Stop::No);
-        let (tell, ready) = oneshot::channel();
-        let task = tokio::spawn(prepared.serve(order, move || tell.send(()).expect("the test waits for it")));
-        Self {
-            addresses,
-            stop,
-            ready,
-            task,
-        }
-    }
-
-    pub async fn wait_until_ready(&mut self) {
-        tokio::time::timeout(PATIENCE, &mut self.ready)
-            .await
-            .expect("not ready in time")
-            .expect("the proxy ended");
-    }
-
-    /// Waits for the end; says how it came about.
-    pub async fn ended(self) -> Ended {
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .expect("the proxy does not end")
-            .unwrap()
-            .unwrap()
     }
 }
 

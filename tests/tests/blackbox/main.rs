@@ -31,6 +31,7 @@ mod previews_faults;
 mod previews_load;
 mod privileges;
 mod proxies;
+mod proxy_upgrades;
 mod rapid;
 mod routes;
 mod runtime_killed;

@@ -1,18 +1,14 @@
 //! Two proxies of one node share what its sandboxes take, and the one that is left gets all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use miren_blackbox::http::{Connection, PATIENCE};
-use miren_blackbox::{AppFolder, Binaries, Mixed, Node, process, wait_until};
+use miren_blackbox::http::Connection;
+use miren_blackbox::{AppFolder, Mixed, Node, SecondProxy, wait_until};
 use nix::time::{ClockId, clock_gettime};
 
 const HOST: &str = "shared.example.com";
@@ -28,69 +24,6 @@ const HOLD: u32 = 100;
 const IN_A_ROW: usize = 100;
 /// Twice the time for which a lease holds that nobody renews.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// A proxy beside the one of `miren dev`, which only this test knows; ended by force when dropped.
-struct SecondProxy {
-    child: Child,
-    http: SocketAddr,
-}
-
-impl SecondProxy {
-    /// Like the node's own, with a port and a data folder of its own.
-    #[track_caller]
-    fn start(node: &Node) -> Self {
-        let folder = node.folder();
-        let own = fs::read_to_string(folder.join("proxy.toml")).expect("reading the settings of the node's proxy");
-        let shared = |line: &&str| ["control", "slots", "user"].contains(&line.split(' ').next().unwrap_or_default());
-        let shared: Vec<&str> = own.lines().filter(shared).collect();
-        assert_eq!(shared.len(), 3, "{own}");
-        let settings = format!(
-            "{}\ndata_dir = {:?}\n[listen]\nhttp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n",
-            shared.join("\n"),
-            folder.join("second"),
-        );
-        fs::write(folder.join("second.toml"), settings).expect("writing settings");
-        let notify = folder.join("second.notify");
-        let socket = UnixDatagram::bind(&notify).expect("making a socket");
-        fs::set_permissions(&notify, Permissions::from_mode(0o666)).expect("opening the socket to the proxy's user");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        let log = File::create(folder.join("second.log")).expect("making a log");
-        let mut command = Binaries::find().command("miren-proxy");
-        command.arg("--config").arg(folder.join("second.toml"));
-        command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("starting a proxy");
-        let mut proxy = Self {
-            child,
-            http: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
-        proxy.http = ready(&socket);
-        proxy
-    }
-
-    fn kill(&mut self) {
-        process::kill_and_wait(self.child.id());
-        self.child.wait().expect("a killed process is reaped");
-    }
-}
-
-impl Drop for SecondProxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Where it listens, of the message with which it says that it is ready.
-#[track_caller]
-fn ready(socket: &UnixDatagram) -> SocketAddr {
-    let mut buffer = [0; 8192];
-    let length = socket.recv(&mut buffer).expect("the proxy gets ready");
-    let text = String::from_utf8_lossy(&buffer[..length]);
-    let facts = text.lines().find_map(|line| line.strip_prefix("X_MIREN="));
-    let facts: serde_json::Value = serde_json::from_str(facts.unwrap_or_default()).unwrap_or_default();
-    let address = facts["http"].as_str().and_then(|address| address.parse().ok());
-    address.unwrap_or_else(|| panic!("no address in {text:?}"))
-}
 
 /// One request that a sandbox has held, by the app's own clock, which is this machine's. A proxy counts it in flight for
 /// longer, never for less.

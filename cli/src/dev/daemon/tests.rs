@@ -51,6 +51,7 @@ fn daemon(dir: &Path, script: &str) -> (Daemon, Captured) {
         notify: dir.join("notify"),
         notifier: User::from_uid(nix::unistd::getuid()).unwrap().unwrap(),
         listener: None,
+        takes_over: None,
         cleans_up: false,
     };
     (Daemon::prepare(program, console.notes()).unwrap(), captured)
@@ -148,4 +149,62 @@ async fn a_dead_one_that_cleans_up_is_started_once_more_for_it() {
     socket.send_to(b"READY=1", notify).unwrap();
     assert_eq!(kept.await.unwrap(), Ended::Gently);
     assert_eq!(last_line(&log).as_deref(), Some("cleaned"));
+}
+
+/// Puts a script in the place of a program, whole at once.
+fn install(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let new = path.with_extension("new");
+    std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[tokio::test]
+async fn f14_a_program_that_changed_on_disk_takes_over_and_one_that_fails_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, calls) = (dir.path().join("program"), dir.path().join("calls"));
+    let lives = |name: &str| {
+        let log = calls.display();
+        format!(
+            "trap 'echo end of {name} >> {log}; exit 0' TERM; echo {name} $1 >> {log}; while :; do sleep 0.05; done"
+        )
+    };
+    install(&path, &lives("old"));
+    let (mut daemon, captured) = daemon(dir.path(), "");
+    daemon.program.path.clone_from(&path);
+    daemon.program.arguments.clear();
+    daemon.program.takes_over = Some("take-over");
+    daemon.binary = Some(Binary::watch(&path).unwrap());
+    let (sender, stop) = by_hand();
+    say_ready(&daemon, "{}");
+    daemon.start(stop.clone()).await.unwrap();
+    lines(&calls, 1).await;
+    let notify = daemon.program.notify.clone();
+    let kept = tokio::spawn(async move { daemon.keep(stop).await });
+
+    install(&path, "echo 'error: not today' >&2; exit 1");
+    captured
+        .shows("the new one does not serve: ended (exit status: 1): not today; the old one does")
+        .await;
+    install(&path, &lives("new"));
+    lines(&calls, 2).await;
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    socket.send_to(b"READY=1", notify).unwrap();
+    captured.shows("has changed on disk: the new one serves").await;
+    assert_eq!(
+        std::fs::read_to_string(&calls).unwrap(),
+        "old\nnew take-over\n",
+        "the old one goes when it likes"
+    );
+    sender.send_replace(StopLevel::Gently);
+    assert_eq!(kept.await.unwrap(), Ended::Gently);
+    let mut ends: Vec<String> = std::fs::read_to_string(&calls)
+        .unwrap()
+        .lines()
+        .skip(2)
+        .map(str::to_owned)
+        .collect();
+    ends.sort();
+    assert_eq!(ends, ["end of new", "end of old"], "neither is left");
 }

@@ -8,6 +8,7 @@ use super::upload::{Interrupted, To, Upload};
 use super::wire;
 use crate::lease::{Link, Permit};
 use crate::life::gate::Class;
+use crate::listen::Place;
 use crate::request::account::Account;
 use crate::request::attempt::Failure;
 use crate::request::forward::{self, Sender};
@@ -46,6 +47,7 @@ impl After {
 pub struct Attempt<'a> {
     pub parts: &'a Parts,
     pub rules: &'a Rules,
+    pub place: &'a Place,
     pub head: &'a Head,
     pub sender: Sender<'a>,
     pub permit: &'a Permit,
@@ -120,13 +122,14 @@ impl Attempt<'_> {
         let mut head = Vec::with_capacity(1024);
         forward::write_head(&mut head, self.head, &self.sender);
         link.conn().ask(self.first_byte, self.movable);
-        let (sent, stream) = (AtomicBool::new(false), client.stream);
+        let (sent, shown, stream) = (AtomicBool::new(false), AtomicBool::new(false), client.stream);
         let download = Download {
             attempt: self,
             link,
             client: stream,
             stall: client.stall,
             sent: &sent,
+            shown: &shown,
             repeatable: self.head.method.is_idempotent() && upload.is_whole(),
         };
         let to = To {
@@ -156,6 +159,9 @@ impl Attempt<'_> {
                 }
                 received = &mut receiving => return received,
                 () = wire::broken(stream) => return Err(Failure::ClientGone),
+                () = self.place.cut() => {
+                    return Err(Failure::Overtime { answered: shown.load(Ordering::Relaxed) });
+                }
             }
         }
     }

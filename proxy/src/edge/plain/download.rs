@@ -51,6 +51,8 @@ pub struct Download<'d> {
     pub stall: Duration,
     /// Whether the whole request was sent.
     pub sent: &'d AtomicBool,
+    /// Whether the client was shown something of the answer.
+    pub shown: &'d AtomicBool,
     /// Whether the request can be sent again, as long as nothing of an answer was shown.
     pub repeatable: bool,
 }
@@ -60,8 +62,6 @@ struct Progress {
     input: BytesMut,
     /// Of the client's answer, not written yet.
     head: Vec<u8>,
-    /// Whether the client was shown something of the answer.
-    shown: bool,
 }
 
 impl Download<'_> {
@@ -86,7 +86,6 @@ impl Download<'_> {
         let mut progress = Progress {
             input,
             head: Vec::with_capacity(1024),
-            shown: false,
         };
         answer.write_head(&mut progress.head, self.attempt.head, self.attempt.sender.id, keeps);
         self.pass(&answer, &mut progress, account).await?;
@@ -163,16 +162,16 @@ impl Download<'_> {
         let mut size = Vec::new();
         loop {
             let unreadable = Failure::Unreadable {
-                answered: progress.shown,
+                answered: self.is_shown(),
             };
             match decoder.next(&mut progress.input).map_err(|_| unreadable)? {
                 Piece::Data(count) => {
                     let data = &progress.input[..count];
                     if is_chunked {
                         write_size(&mut size, count);
-                        self.write(&[&progress.head, &size, data, b"\r\n"]).await?;
+                        self.show(&[&progress.head, &size, data, b"\r\n"]).await?;
                     } else {
-                        self.write(&[&progress.head, data]).await?;
+                        self.show(&[&progress.head, data]).await?;
                     }
                     account.bytes_out += count as u64;
                     progress.written();
@@ -183,7 +182,7 @@ impl Download<'_> {
                     if is_chunked {
                         write_last_chunk(&mut size, &decoder);
                     }
-                    self.write(&[&progress.head, &size]).await?;
+                    self.show(&[&progress.head, &size]).await?;
                     progress.written();
                     return Ok(());
                 }
@@ -199,7 +198,7 @@ impl Download<'_> {
         let there = wire::try_read(self.link.stream(), &mut progress.input, most);
         let read = match there {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.write(&[&progress.head]).await?;
+                self.show(&[&progress.head]).await?;
                 progress.written();
                 wire::read(self.link.stream(), &mut progress.input, most).await
             }
@@ -210,7 +209,7 @@ impl Download<'_> {
             // One that was cut has not come to its end.
             Ok(0) if !self.link.conn().is_over() && decoder.closed() => Ok(()),
             Ok(0) | Err(_) => Err(Failure::Broke {
-                answered: progress.shown,
+                answered: self.is_shown(),
             }),
         }
     }
@@ -224,8 +223,19 @@ impl Download<'_> {
         }
         let mut head = Vec::new();
         answer.write_head(&mut head, self.attempt.head, self.attempt.sender.id, true);
-        self.write(&[&head]).await?;
+        self.show(&[&head]).await?;
         Ok(Received::Switched { early })
+    }
+
+    fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Relaxed)
+    }
+
+    /// Writes something of the answer itself.
+    async fn show(&self, parts: &[&[u8]]) -> Result<(), Failure> {
+        // Before: a part of it may get through.
+        self.shown.store(true, Ordering::Relaxed);
+        self.write(parts).await
     }
 
     async fn write(&self, parts: &[&[u8]]) -> Result<(), Failure> {
@@ -238,6 +248,5 @@ impl Progress {
     /// What there was of the head is with the client.
     fn written(&mut self) {
         self.head.clear();
-        self.shown = true;
     }
 }

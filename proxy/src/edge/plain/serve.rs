@@ -146,6 +146,7 @@ impl Server<'_> {
             let attempt = Attempt {
                 parts: self.parts,
                 rules: self.rules,
+                place: request.place,
                 head: request.head,
                 sender: Sender {
                     address: client.peer,
@@ -192,7 +193,11 @@ impl Server<'_> {
             let said = client.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
             said.map_err(|_| Unadmitted::Gone)?;
         }
-        let held = upload.hold(client, request.head.bytes, request.place).await;
+        let held = tokio::select! {
+            biased;
+            held = upload.hold(client, request.head.bytes, request.place) => held,
+            () = request.place.cut() => return Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
+        };
         held.map_err(|unheld| match unheld {
             Unheld::Full => Unadmitted::Refused(Reason::QueueFull.into()),
             Unheld::Failed(Failure::ClientSlow { .. }) => Unadmitted::Refused(Reason::RequestTimeout.into()),
@@ -227,6 +232,7 @@ impl Server<'_> {
             biased;
             admitted = admission.wait(&request.tried, account) => admitted.map_err(Unadmitted::Refused),
             () = gone(client.stream, request.head.is_http_11) => Err(Unadmitted::Gone),
+            () = request.place.cut() => Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
         }
     }
 

@@ -125,7 +125,7 @@ async fn an_engine_is_told_the_peer_and_small_writes_are_sent_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Door::Open);
     let task = listen(vec![listener], House::uncounted(1), Arc::new(Tells(tell)), stopped).unwrap();
     let client = TcpStream::connect(address).await.unwrap();
     let told = tokio::task::spawn_blocking(move || told.recv_timeout(PATIENCE));

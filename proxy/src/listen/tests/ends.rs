@@ -78,7 +78,7 @@ async fn who_waits_in_the_queue_at_the_stop_is_served() {
     let address = listener.local_addr().unwrap();
     // Nobody accepts yet, and the stop comes before anybody does.
     let mut waits = Client(TcpStream::connect(address).await.unwrap());
-    let (stop, stopped) = watch::channel(true);
+    let (stop, stopped) = watch::channel(Door::Shut);
     let task = listen(
         vec![listener],
         House::uncounted(9),

@@ -85,6 +85,8 @@ async fn a_folder_that_cannot_be_written_to_has_the_newest_when_it_can() {
     let path = folder.path().join("data");
     let store = SnapshotStore::new(&path);
     let (unwritten, metrics) = (Unwritten::default(), Metrics::new().unwrap());
+    let own = Folder::new(folder.path());
+    own.own().await;
     unwritten.put(table(1), None);
     let tried = async {
         while metrics.snapshot_write_errors.get() < 3 {
@@ -97,7 +99,7 @@ async fn a_folder_that_cannot_be_written_to_has_the_newest_when_it_can() {
         }
     };
     tokio::select! {
-        () = keep(&unwritten, &store, &metrics) => unreachable!("it goes on"),
+        () = keep(&unwritten, &store, &own, &metrics) => unreachable!("it goes on"),
         tried = tokio::time::timeout(60 * LONGEST_PAUSE, tried) => tried.expect("it is written when it can be"),
     }
     assert_eq!(store.load().table.unwrap().generation(), 2);
