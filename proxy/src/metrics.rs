@@ -33,7 +33,7 @@ pub struct Metrics {
     pub upstream_reused: IntCounter,
     pub retries: IntCounter,
     pub stalls: Stalls,
-    pub answers_overdue: IntCounter,
+    pub cuts: Cuts,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
     pub acquires: IntCounter,
@@ -100,6 +100,30 @@ impl Stalls {
             rests: declare.counter(
                 "sandbox_rests_total",
                 "Times a sandbox got no further requests for a while since it answered nothing.",
+            )?,
+        })
+    }
+}
+
+/// Connections cut since the other side took too long.
+#[derive(Debug)]
+pub struct Cuts {
+    /// To sandboxes.
+    pub answers_overdue: IntCounter,
+    /// Of clients.
+    pub slow_readers: IntCounter,
+}
+
+impl Cuts {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            answers_overdue: declare.counter(
+                "answers_overdue_total",
+                "Connections cut since no answer began in time.",
+            )?,
+            slow_readers: declare.counter(
+                "slow_readers_total",
+                "Clients cut since they took their answers too slowly.",
             )?,
         })
     }
@@ -205,10 +229,7 @@ impl Metrics {
             upstream_reused: upstream.with_label_values(&["reused"]),
             retries: declare.counter("retries_total", "Attempts after the first one of a request.")?,
             stalls: Stalls::declare(&declare)?,
-            answers_overdue: declare.counter(
-                "answers_overdue_total",
-                "Connections cut since no answer began in time.",
-            )?,
+            cuts: Cuts::declare(&declare)?,
             leases: declare.gauge("leases", "Leases held.")?,
             leases_closed: declare.counter(
                 "leases_closed_total",

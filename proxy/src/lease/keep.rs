@@ -117,7 +117,7 @@ async fn look_at_all(shared: &Shared) {
             shared.look(lease);
             lease.sweep(now);
             let cut = lease.conns().cut_overdue(now);
-            shared.metrics.answers_overdue.inc_by(cut as u64);
+            shared.metrics.cuts.answers_overdue.inc_by(cut as u64);
         }
         shared.metrics.leases.set(held.len() as i64);
     }

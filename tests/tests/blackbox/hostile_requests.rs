@@ -8,6 +8,7 @@ use miren_blackbox::http::{self, Connection};
 use miren_blackbox::{AppFolder, Node, process, request_lines, wait_until};
 use nix::sys::signal::Signal;
 
+use crate::hostile_clients::Crowd;
 use crate::unusual_clients::{HOST, after, mirror};
 
 #[test]
@@ -171,5 +172,48 @@ fn f16_what_changes_something_is_asked_of_one_sandbox_however_silent_it_is() {
         http::get(node.http, SILENT, "/info").expect("it is answered").status,
         200
     );
+    node.stop();
+}
+
+/// Asks for much, has little room for it, and reads nothing; says when all have asked, and ends with its input.
+const READS_NOTHING: &str = r#"
+import resource, socket, sys
+port, host, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+held = []
+for number in range(count):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("127.0.0.1", port))
+    s.sendall(("GET /big?bytes=1000000000 HTTP/1.1\r\nHost: %s\r\n\r\n" % host).encode())
+    held.append(s)
+print(len(held), flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn f12_an_app_with_room_for_one_stays_reachable_beside_a_thousand_that_do_not_read() {
+    const CROWD: &str = "1000";
+    const ONE: &str = "generous.example.com";
+    let node = Node::start();
+    let app = AppFolder::rust("generous").and(
+        "[services.web.concurrency]\nmode = \"auto\"\nrequests_per_instance = 1\nmin_instances = 1\nmax_instances = 1",
+    );
+    node.deploy_at(&app, ONE);
+    let mut crowd = Crowd::run(READS_NOTHING, &[&node.http.port().to_string(), ONE, CROWD]);
+    assert_eq!(crowd.settled().to_string(), CROWD);
+    for _ in 0..20 {
+        let answer = wait_until("a place in the queue", Duration::from_secs(60), || {
+            // It is as long as the crowd.
+            match node.get(ONE, "/info") {
+                answer if answer.code() == "queue_full" => Err(answer.text()),
+                answer => Ok(answer),
+            }
+        });
+        assert_eq!((answer.status, answer.code()), (200, ""), "{}", answer.text());
+    }
+    assert!(node.proxy_metric("miren_proxy_slow_readers_total") > 0);
+    drop(crowd);
     node.stop();
 }
