@@ -37,6 +37,8 @@ pub enum ErrorCode {
     NoSuchVersion,
     /// Nothing became ready within the time the caller allowed.
     WaitTimeout,
+    /// The node lacks what a sandbox needs, which is no fault of the app; the message says what.
+    NodeFault,
     Internal,
     /// A code of a newer server.
     #[serde(other)]
@@ -53,7 +55,7 @@ impl ErrorCode {
             Self::Ambiguous | Self::Conflict | Self::Superseded => 409,
             Self::TooLarge => 413,
             Self::Starting | Self::Draining | Self::BootFailed | Self::Cooldown | Self::AtCapacity => 503,
-            Self::WaitTimeout => 503,
+            Self::WaitTimeout | Self::NodeFault => 503,
             Self::Internal | Self::Unknown => 500,
         }
     }
@@ -77,6 +79,7 @@ impl ErrorCode {
             Self::AtCapacity => "at_capacity",
             Self::NoSuchVersion => "no_such_version",
             Self::WaitTimeout => "wait_timeout",
+            Self::NodeFault => "node_fault",
             Self::Internal => "internal",
             Self::Unknown => "unknown",
         }

@@ -160,11 +160,18 @@ impl Pool {
                 }
                 () = tokio::time::sleep_until(patience), if !never.is_empty() => never = &[],
                 () = tokio::time::sleep_until(waiter.deadline) => {
-                    let reason = if self.has_open() { Reason::AtCapacity } else { Reason::WaitTimeout };
-                    return Waited::Refused(reason.into());
+                    return Waited::Refused(self.too_late());
                 }
             }
         }
+    }
+
+    /// What is said to those whose time is over.
+    fn too_late(&self) -> Refusal {
+        if self.has_open() {
+            return Reason::AtCapacity.into();
+        }
+        self.line.talk().fault.unwrap_or_else(|| Reason::WaitTimeout.into())
     }
 
     /// Enters the less loaded of two random leases with room; one that was tried only if there is no other, and none of
