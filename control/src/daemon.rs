@@ -153,7 +153,10 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         ("the API", api.serve(listener).await)
     }));
     let of_metrics = Arc::clone(control);
-    let metrics = async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) };
+    let metrics = async move {
+        server::serve_metrics(of_metrics, metrics).await;
+        ("the metrics", Ok(()))
+    };
     services.spawn(miren_log::supervised("the metrics", metrics));
     let background = Arc::clone(control).background();
     let background = async move {

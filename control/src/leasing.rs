@@ -26,6 +26,9 @@ use tokio::time::Instant;
 
 /// When a proxy that waited in vain may ask again, in seconds.
 const ASK_AGAIN: u64 = 1;
+/// A proxy that waits in vain because of the node is told so after that long: its requests wait on, and know why when their time is
+/// over. A fault of the node is tried again each second.
+const FAULT_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether time has freed a share: a proxy has been absent for long enough, or it is another's turn.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -71,7 +74,8 @@ impl Leasing {
             .ok_or_else(|| no_such_version(&request))?;
         self.desk.release(&request.proxy, &request.dropped);
         let wait = Duration::from_millis(request.wait_ms).min(ACQUIRE_WAIT_MAX);
-        let until = Instant::now() + wait;
+        let begun = Instant::now();
+        let mut until = begun + wait;
         let mut view = handle.view.clone();
         let mut changes = self.desk.changes();
         let mut gates = self.admission.changes();
@@ -115,6 +119,9 @@ impl Leasing {
                 return Err(self.crashed(pool, waited));
             }
             waited = true;
+            if pool.pool.node_fault.is_some() && !found.is_shared_out {
+                until = until.min(begun + FAULT_TOLD_AFTER);
+            }
             let next = next(&mut view, &mut changes, &mut gates, found.is_shared_out);
             match tokio::time::timeout_at(until, next).await {
                 Ok(true) => {}
@@ -324,10 +331,19 @@ fn no_such_version(request: &AcquireRequest) -> ApiError {
 
 fn waited_in_vain(pool: &PoolView, wait: Duration, is_shared_out: bool) -> ApiError {
     let (pool, fault) = (&pool.pool.id, &pool.pool.node_fault);
-    let message = match (is_shared_out, fault) {
-        (true, _) => format!("other proxies had every share of {pool} for {wait:?}"),
-        (false, None) => format!("no sandbox of {pool} is RUNNING after {wait:?}"),
-        (false, Some(fault)) => format!("the node cannot start a sandbox of {pool}: {fault}"),
+    let (code, message) = match (is_shared_out, fault) {
+        (true, _) => (
+            ErrorCode::WaitTimeout,
+            format!("other proxies had every share of {pool} for {wait:?}"),
+        ),
+        (false, None) => (
+            ErrorCode::WaitTimeout,
+            format!("no sandbox of {pool} is RUNNING after {wait:?}"),
+        ),
+        (false, Some(fault)) => (
+            ErrorCode::NodeFault,
+            format!("the node cannot start a sandbox of {pool}: {fault}"),
+        ),
     };
-    ApiError::new(ErrorCode::WaitTimeout, message).retry_after(ASK_AGAIN)
+    ApiError::new(code, message).retry_after(ASK_AGAIN)
 }

@@ -48,6 +48,7 @@ mod proxies;
 mod refusal;
 mod routes;
 mod sandboxes;
+mod scrapes;
 mod settings;
 mod upload;
 mod variables;

@@ -42,7 +42,7 @@ mod wanted;
 pub use entry::{Lease, Permit};
 pub use keep::Keeper;
 pub use link::{KeepLimits, Link};
-pub use pool::{Pool, Tried, Waited, Waiter};
+pub use pool::{Crowd, Pool, Tried, Waited, Waiter};
 pub use repeat::Ended;
 pub use store::LeaseStore;
 

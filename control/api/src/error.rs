@@ -39,6 +39,8 @@ pub enum ErrorCode {
     NoSuchVersion,
     /// Nothing became ready within the time the caller allowed.
     WaitTimeout,
+    /// The node lacks what a sandbox needs, which is no fault of the app; the message says what.
+    NodeFault,
     Internal,
     /// A code of a newer server.
     #[serde(other)]
@@ -54,7 +56,7 @@ impl ErrorCode {
             Self::NotFound | Self::NoSuchVersion => 404,
             Self::Ambiguous | Self::Conflict | Self::Superseded => 409,
             Self::TooLarge => 413,
-            Self::Starting | Self::Draining | Self::Cordoned | Self::WaitTimeout => 503,
+            Self::Starting | Self::Draining | Self::Cordoned | Self::WaitTimeout | Self::NodeFault => 503,
             Self::BootFailed | Self::Cooldown | Self::AtCapacity => 503,
             Self::Internal | Self::Unknown => 500,
         }
@@ -80,6 +82,7 @@ impl ErrorCode {
             Self::AtCapacity => "at_capacity",
             Self::NoSuchVersion => "no_such_version",
             Self::WaitTimeout => "wait_timeout",
+            Self::NodeFault => "node_fault",
             Self::Internal => "internal",
             Self::Unknown => "unknown",
         }

@@ -1,5 +1,6 @@
 //! Decides how metrics are served: on an address of their own, for anybody who can reach it.
 
+use super::scrapes;
 use crate::control::Control;
 use axum::Router;
 use axum::extract::State;
@@ -12,12 +13,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// Serves `/metrics` until the daemon ends.
-pub async fn serve(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
+pub async fn serve(control: Arc<Control>, listener: TcpListener) {
     let ending = control.ending.clone();
-    let app = Router::new().route("/metrics", get(text)).with_state(control);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(ending.cancelled_owned())
-        .await
+    let pages = Router::new().route("/metrics", get(text)).with_state(control);
+    scrapes::serve(listener, pages, ending).await;
 }
 
 async fn text(State(control): State<Arc<Control>>) -> impl IntoResponse {

@@ -33,6 +33,7 @@ mod previews_replaced;
 mod previews_routing;
 mod reserve;
 mod scale;
+mod scrapes;
 mod stage;
 mod steps;
 mod store;

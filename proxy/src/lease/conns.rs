@@ -169,6 +169,11 @@ impl ConnSet {
         requests.map(|(fd, _)| cut_one(*fd)).count()
     }
 
+    /// Whether [`ConnSet::cut`] was called.
+    pub fn is_cut(&self) -> bool {
+        self.open.lock().revoked
+    }
+
     /// Cuts the connections whose answer is overdue.
     pub fn cut_overdue(&self, now: Instant) -> usize {
         let open = self.open.lock();

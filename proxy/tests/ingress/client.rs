@@ -202,6 +202,11 @@ impl Client {
     }
 
     /// How much has come and was not asked for yet.
+    /// What was received and not looked at.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
     pub fn unread(&self) -> usize {
         self.unread.len()
     }

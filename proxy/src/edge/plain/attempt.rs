@@ -3,6 +3,8 @@
 use super::client::Client;
 use super::dial::dial;
 use super::download::{Download, Received};
+use super::rate::Limits;
+use super::taker::Taker;
 use super::tunnel::Tunnel;
 use super::upload::{Interrupted, To, Upload};
 use super::wire;
@@ -123,18 +125,19 @@ impl Attempt<'_> {
         forward::write_head(&mut head, self.head, &self.sender);
         link.conn().ask(self.first_byte, self.movable);
         let (sent, shown, stream) = (AtomicBool::new(false), AtomicBool::new(false), client.stream);
-        let download = Download {
+        let pool = self.permit.pool();
+        let mut download = Download {
             attempt: self,
             link,
-            client: stream,
-            stall: client.stall,
+            taker: Taker::new(stream, pool, Limits::of_answer(self.rules)),
             sent: &sent,
             shown: &shown,
             repeatable: self.head.method.is_idempotent() && upload.is_whole(),
         };
         let to = To {
             link,
-            pool: self.permit.pool(),
+            pool,
+            fields: &self.head.fields,
         };
         let mut sending = std::pin::pin!(upload.send(&head, &to, client));
         let mut receiving = std::pin::pin!(download.run(account));
