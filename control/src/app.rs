@@ -14,6 +14,7 @@ use crate::routing::Routing;
 use crate::store::Store;
 use miren_api::Identity;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
+use miren_api::lease::LeaseKey;
 use miren_api::routing::SandboxHint;
 use miren_sandbox::SandboxChange;
 use parking_lot::Mutex;
@@ -64,6 +65,11 @@ pub struct World {
 }
 
 impl World {
+    /// What a slot's word says now. Nothing is known here of those of other nodes.
+    pub fn is_running(&self, key: LeaseKey) -> bool {
+        key.node == self.nodes.own() && self.executor.is_running(key)
+    }
+
     /// What a proxy has to know before it believes a number.
     pub fn identity(&self) -> Identity {
         Identity {

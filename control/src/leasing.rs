@@ -136,7 +136,7 @@ fn grant(apps: &Apps, view: &AppView, pool: &PoolView, request: &AcquireRequest)
     let mut leases: BTreeMap<LeaseKey, Lease> = view
         .running(&pool.pool.id)
         .filter_map(lease)
-        .filter(|lease| apps.world.executor.is_running(lease.key))
+        .filter(|lease| apps.world.is_running(lease.key))
         .map(|lease| (lease.key, lease))
         .collect();
     let need = each(
@@ -179,6 +179,7 @@ fn each(of_pool: u32, sandboxes: usize) -> u32 {
 fn lease(sandbox: &Sandbox) -> Option<Lease> {
     Some(Lease {
         key: LeaseKey {
+            node: sandbox.node_id,
             slot: sandbox.slot?,
             generation: sandbox.generation?,
         },
@@ -223,7 +224,7 @@ pub fn renew(apps: &Apps, request: &RenewRequest) -> RenewResponse {
             capacity: *capacities.get(pool)?,
             need: held.in_flight.saturating_add(queued.get(pool).copied().unwrap_or(0)),
         };
-        apps.world.executor.is_running(ask.key).then_some(ask)
+        apps.world.is_running(ask.key).then_some(ask)
     };
     let asks: Vec<(HeldLease, Option<Ask>)> = held.iter().map(|held| (held.0, ask(held))).collect();
     let (renewed, lost) = desk.renew(&request.proxy, &asks);

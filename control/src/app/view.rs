@@ -200,6 +200,7 @@ fn sandbox(record: &SandboxRecord, node: &str) -> Sandbox {
         slot: record.facts.slot,
         generation: record.facts.generation,
         node: node.to_owned(),
+        node_id: record.node,
         created_at: record.created_at,
         running_at: record.running_at,
         ended_at: record.ended_at,

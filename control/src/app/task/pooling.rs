@@ -145,6 +145,7 @@ impl Task {
             service: pool.service.clone(),
             version: pool.newest()?.version.clone(),
             pool: pool.id.clone(),
+            node: self.world.nodes.own(),
             number,
             state: SandboxState::Pending,
             reason: None,
