@@ -19,6 +19,7 @@ use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::{Guarded, Store};
+use miren_api::id::NodeId;
 use miren_api::lease::RENEW_INTERVAL;
 use miren_api::routing::SandboxHint;
 use miren_gate::Gate;
@@ -156,7 +157,7 @@ impl Control {
         tokio::select! {
             () = world.desk.sweep() => {}
             () = watch_clock(&world.clock) => {}
-            () = pass_on(transitions, &world.hints) => {}
+            () = pass_on(transitions, &world.hints, world.nodes.own()) => {}
             () = self.collect_forever() => {}
             () = self.keep_node() => {}
             () = self.ending.cancelled() => {}
@@ -215,12 +216,13 @@ async fn watch_clock(clock: &Clock) {
 }
 
 /// Tells proxies which sandboxes left RUNNING, as hints.
-async fn pass_on(mut transitions: broadcast::Receiver<Transition>, hints: &broadcast::Sender<Hint>) {
+async fn pass_on(mut transitions: broadcast::Receiver<Transition>, hints: &broadcast::Sender<Hint>, node: NodeId) {
     loop {
         match transitions.recv().await {
             // DRAINING and later; what is made or released is nothing a proxy would look at.
             Ok(transition) if transition.state.refuses_connections() => {
                 let hint = SandboxHint {
+                    node,
                     slot: transition.slot,
                     generation: transition.generation,
                     state: transition.state.name().to_owned(),

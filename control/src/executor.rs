@@ -32,7 +32,7 @@ pub trait Executor: Send + Sync + 'static {
     /// Ends a sandbox at once.
     fn kill(&self, id: &SandboxId, reason: &str);
 
-    /// What the slot's word says now.
+    /// What the word of one of its own slots says now, whatever the node of the key.
     fn is_running(&self, key: LeaseKey) -> bool;
 
     /// Which slot table the words are in: no other one is ever called the same.

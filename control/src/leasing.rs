@@ -10,7 +10,7 @@ use crate::executor::Executor;
 use crate::lease::{Ask, Changes, Desk, Granted, Leased};
 use crate::routing::Routing;
 use miren_api::Identity;
-use miren_api::id::{AppName, PoolId, VersionId};
+use miren_api::id::{AppName, NodeId, PoolId, VersionId};
 use miren_api::lease::{
     ACQUIRE_WAIT_MAX, AcquireRequest, AcquireResponse, HeldLease, LEASE_TTL, Lease, LeaseKey, RenewRequest,
     RenewResponse,
@@ -41,6 +41,7 @@ pub struct Leasing {
     executor: Arc<dyn Executor>,
     clock: Clock,
     admission: Admission,
+    node: NodeId,
     epoch: u64,
 }
 
@@ -53,6 +54,7 @@ impl Leasing {
             executor: Arc::clone(&world.executor),
             clock: world.clock.clone(),
             admission: world.admission.clone(),
+            node: world.nodes.own(),
             epoch: world.store.epoch(),
         }
     }
@@ -64,6 +66,11 @@ impl Leasing {
             lineage: self.routing.now().lineage.to_string(),
             epoch: self.epoch,
         }
+    }
+
+    /// What a slot's word says now. Nothing is known here of those of other nodes.
+    fn is_running(&self, key: LeaseKey) -> bool {
+        key.node == self.node && self.executor.is_running(key)
     }
 
     /// Answers with leases, or with why there are none.
@@ -151,7 +158,7 @@ impl Leasing {
         let mut leases: BTreeMap<LeaseKey, Lease> = view
             .running(&pool.pool.id)
             .filter_map(lease)
-            .filter(|lease| self.executor.is_running(lease.key))
+            .filter(|lease| self.is_running(lease.key))
             .map(|lease| (lease.key, lease))
             .collect();
         let need = each(
@@ -220,7 +227,7 @@ impl Leasing {
                 capacity: *capacities.get(pool)?,
                 need: held.in_flight.saturating_add(queued.get(pool).copied().unwrap_or(0)),
             };
-            self.executor.is_running(ask.key).then_some(ask)
+            self.is_running(ask.key).then_some(ask)
         };
         let asks: Vec<(HeldLease, Option<Ask>)> = held.iter().map(|held| (held.0, ask(held))).collect();
         let (renewed, lost) = desk.renew(&request.proxy, &asks);
@@ -308,6 +315,7 @@ fn each(of_pool: u32, sandboxes: usize) -> u32 {
 fn lease(sandbox: &Sandbox) -> Option<Lease> {
     Some(Lease {
         key: LeaseKey {
+            node: sandbox.node_id,
             slot: sandbox.slot?,
             generation: sandbox.generation?,
         },

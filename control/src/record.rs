@@ -7,7 +7,7 @@ use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
 use miren_api::app_file::{Concurrency, Service};
 use miren_api::deploy::{Deploy, DeployRequest};
-use miren_api::id::{AppName, DeployId, Label, PoolId, SandboxId, VersionId};
+use miren_api::id::{AppName, DeployId, Label, NodeId, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{NodeFault, Route, SandboxState};
 use miren_image::Digest;
@@ -191,6 +191,9 @@ pub struct SandboxRecord {
     pub service: String,
     pub version: VersionId,
     pub pool: PoolId,
+    /// Where it runs; what an earlier release wrote says nothing, and means the one node there was.
+    #[serde(default)]
+    pub node: NodeId,
     /// `MIREN_INSTANCE_NUM`: the lowest that was free in its pool.
     pub number: u32,
     pub state: SandboxState,
@@ -208,9 +211,10 @@ pub struct SandboxRecord {
 }
 
 impl SandboxRecord {
-    /// Its slot and generation, once it has them.
+    /// Its node, slot and generation, once it has them.
     pub fn lease_key(&self) -> Option<LeaseKey> {
         Some(LeaseKey {
+            node: self.node,
             slot: self.facts.slot?,
             generation: self.facts.generation?,
         })

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
+use miren_api::id::NodeId;
 use miren_api::settings::Bytes;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -80,6 +81,7 @@ pub struct Server {
     policy: Policy,
     admission: Admission,
     node: String,
+    node_id: NodeId,
     ending: CancellationToken,
 }
 
@@ -104,6 +106,7 @@ impl Server {
             policy: world.policy.clone(),
             admission: world.admission.clone(),
             node: world.node.clone(),
+            node_id: world.nodes.own(),
             ending: control.ending.clone(),
             control,
         }

@@ -1,7 +1,11 @@
 //! The proxy's one question to the slot table: is this generation RUNNING now?
 
+use miren_api::id::NodeId;
 use miren_api::lease::LeaseKey;
 use miren_loader::{OpenError, ProxyEvents, SlotReader, SlotSource, State, TableId};
+
+/// Whose table it is: a proxy of another node has to be told first.
+const NODE: NodeId = NodeId::FIRST;
 
 /// The mapped slot table, and the hints that go with it. Opened before privileges are dropped.
 #[derive(Debug)]
@@ -29,15 +33,22 @@ impl Slots {
         self.reader.table()
     }
 
-    /// Whether a request may be sent to this generation: one load.
-    #[inline]
-    pub fn is_running(&self, key: LeaseKey) -> bool {
-        self.reader.is_running(key.slot, key.generation)
+    /// Names a generation of this table.
+    pub fn key(&self, slot: u32, generation: u64) -> LeaseKey {
+        let node = NODE;
+        LeaseKey { node, slot, generation }
     }
 
-    /// Where this generation is; `None` when the slot belongs to another one.
+    /// Whether a request may be sent to this generation: one load. A slot of another node is no slot of this table.
+    #[inline]
+    pub fn is_running(&self, key: LeaseKey) -> bool {
+        key.node == NODE && self.reader.is_running(key.slot, key.generation)
+    }
+
+    /// Where this generation is; `None` when the slot belongs to another one, or to another node.
     pub fn state(&self, key: LeaseKey) -> Option<State> {
-        self.reader.state(key.slot, key.generation)
+        let own = (key.node == NODE).then_some(key)?;
+        self.reader.state(own.slot, own.generation)
     }
 }
 

@@ -146,10 +146,12 @@ fn fields(status: &FastPathStatus) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miren_api::id::NodeId;
 
     #[test]
     fn a_change_is_one_line_with_the_kernels_time() {
         let change = SlotTransition {
+            node: NodeId::FIRST,
             slot: 3,
             generation: 7,
             state: "DEAD".into(),

@@ -1,7 +1,7 @@
 //! Leases: a proxy's time-limited right to send requests to one sandbox generation, and the demand it reports.
 
 use crate::app_file::{hedged, is_hedged};
-use crate::id::{PoolId, SandboxId, VersionId};
+use crate::id::{NodeId, PoolId, SandboxId, VersionId};
 use crate::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -15,9 +15,12 @@ pub const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest wait for a first RUNNING sandbox that one acquire may ask for.
 pub const ACQUIRE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// What a lease is about: one generation of one slot, never an address alone.
+/// What a lease is about: one generation of one slot of one node, never an address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct LeaseKey {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
 }
@@ -26,6 +29,7 @@ impl LeaseKey {
     /// As it is given back by a proxy that knows the answers up to `answer`.
     pub fn released(self, answer: u64) -> ReleasedLease {
         ReleasedLease {
+            node: self.node,
             slot: self.slot,
             generation: self.generation,
             answer,
@@ -102,6 +106,9 @@ pub struct AcquireResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldLease {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     /// Requests in flight under it.
@@ -115,6 +122,7 @@ pub struct HeldLease {
 impl HeldLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey {
+            node: self.node,
             slot: self.slot,
             generation: self.generation,
         }
@@ -142,6 +150,9 @@ pub struct PoolDemand {
 /// A lease that goes on, with the share it has from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RenewedLease {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     /// Concurrent requests this proxy may have in flight to it; what is above runs out. 0: none until it is told more.
@@ -151,6 +162,7 @@ pub struct RenewedLease {
 impl RenewedLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey {
+            node: self.node,
             slot: self.slot,
             generation: self.generation,
         }
@@ -160,6 +172,9 @@ impl RenewedLease {
 /// How long what is under way to a sandbox may go on that is being retired. What was let in is owed this time, and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClosingLease {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     /// Milliseconds from this answer on after which requests are ended: with 504 before their head, cut after it.
@@ -172,6 +187,7 @@ pub struct ClosingLease {
 impl ClosingLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey {
+            node: self.node,
             slot: self.slot,
             generation: self.generation,
         }
@@ -196,6 +212,9 @@ pub struct RenewResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasedLease {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     /// Highest number of an answer that granted it. One that is on its way granted it again: then it goes on.
@@ -205,6 +224,7 @@ pub struct ReleasedLease {
 impl ReleasedLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey {
+            node: self.node,
             slot: self.slot,
             generation: self.generation,
         }
@@ -218,3 +238,6 @@ pub struct ReleaseRequest {
     pub proxy: String,
     pub leases: Vec<ReleasedLease>,
 }
+
+#[cfg(test)]
+mod tests;

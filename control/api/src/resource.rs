@@ -4,7 +4,7 @@ mod disk;
 
 pub use disk::{DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
 
-use crate::id::{AppName, PoolId, SandboxId, VersionId};
+use crate::id::{AppName, NodeId, PoolId, SandboxId, VersionId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -232,7 +232,10 @@ pub struct Sandbox {
     pub pid: Option<u32>,
     pub slot: Option<u32>,
     pub generation: Option<u64>,
+    /// What its node is called.
     pub node: String,
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node_id: NodeId,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
     #[schema(value_type = Option<String>)]
@@ -332,6 +335,9 @@ pub struct ServerVersion {
 /// One change of a slot's word, with the kernel's own time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SlotTransition {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     pub state: String,

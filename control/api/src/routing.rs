@@ -1,6 +1,6 @@
 //! The routing snapshot: every route and the versions it resolves to, immutable and numbered; and what turns one into the next.
 
-use crate::id::{AppName, PoolId, VersionId};
+use crate::id::{AppName, NodeId, PoolId, VersionId};
 use crate::resource::Maintenance;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,9 @@ pub struct PoolChanged {
 /// Event `sandbox` of the proxy's stream: a hint that a slot's word changed. The word itself is the truth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SandboxHint {
+    /// Whose slot it is.
+    #[serde(default, skip_serializing_if = "NodeId::is_first")]
+    pub node: NodeId,
     pub slot: u32,
     pub generation: u64,
     /// One of the slot states, in upper case: `RUNNING`, `DRAINING`, …

@@ -9,6 +9,7 @@ use crate::clock::shifted;
 use jiff::Timestamp;
 use miren_api::deploy::Deploy;
 use miren_api::id::SandboxId;
+use miren_api::lease::LeaseKey;
 use miren_api::node::{Blocker, DrainStep, MOST_BLOCKERS, NodePhase, NodeStatus};
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_sandbox::Left;
@@ -211,7 +212,8 @@ fn of_sandbox(world: &World, progress: &Progress, sandbox: &Sandbox) -> Blocker 
 fn why_it_stays(world: &World, sandbox: &Sandbox) -> String {
     let whose = format!("{}/{}", sandbox.app, sandbox.service);
     let in_flight = sandbox.slot.zip(sandbox.generation).map_or(0, |(slot, generation)| {
-        world.desk.in_flight(miren_api::lease::LeaseKey { slot, generation })
+        let node = sandbox.node_id;
+        world.desk.in_flight(LeaseKey { node, slot, generation })
     });
     match sandbox.state {
         SandboxState::Pending => format!("{whose} is being started"),

@@ -33,6 +33,7 @@ impl Closings {
     pub fn left(&self, key: LeaseKey, now: Timestamp) -> Option<ClosingLease> {
         let until = self.0.get(&key)?;
         Some(ClosingLease {
+            node: key.node,
             slot: key.slot,
             generation: key.generation,
             requests_ms: millis(since(until.requests, now)),

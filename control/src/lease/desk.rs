@@ -223,6 +223,7 @@ impl Desk {
                 let ask = ask.filter(|_| is_known);
                 match ask.and_then(|ask| tables.leases.renew(proxy, *lease, ask, now)) {
                     Some(granted) => renewed.push(RenewedLease {
+                        node: key.node,
                         slot: key.slot,
                         generation: key.generation,
                         capacity: granted.share,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use jiff::Timestamp;
-use miren_api::id::{AppName, PoolId, SandboxId};
+use miren_api::id::{AppName, NodeId, PoolId, SandboxId};
 use miren_api::lease::{Demand, HeldLease, LeaseKey, RENEW_INTERVAL};
 use miren_sandbox::Budgets;
 use std::time::Duration;
@@ -11,8 +11,16 @@ use std::time::Duration;
 mod random;
 mod shares;
 
-const ONE: LeaseKey = LeaseKey { slot: 1, generation: 1 };
-const NEXT: LeaseKey = LeaseKey { slot: 1, generation: 2 };
+const ONE: LeaseKey = LeaseKey {
+    node: NodeId::FIRST,
+    slot: 1,
+    generation: 1,
+};
+const NEXT: LeaseKey = LeaseKey {
+    node: NodeId::FIRST,
+    slot: 1,
+    generation: 2,
+};
 
 const BUDGETS: Budgets = Budgets {
     requests: Duration::from_secs(30),
@@ -76,6 +84,7 @@ fn ask(key: LeaseKey, need: u32) -> Ask {
 
 fn held(key: LeaseKey, in_flight: u32, capacity: u32) -> HeldLease {
     HeldLease {
+        node: NodeId::FIRST,
         slot: key.slot,
         generation: key.generation,
         in_flight,

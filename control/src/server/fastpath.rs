@@ -91,13 +91,16 @@ fn event(server: &Server, transition: &Transition) -> Option<Event> {
 }
 
 fn describe(server: &Server, transition: &Transition) -> SlotTransition {
+    let node = server.node_id;
     let key = LeaseKey {
+        node,
         slot: transition.slot,
         generation: transition.generation,
     };
     let leased = server.desk.known(key);
     let was_seen = transition.state.is_ended() && transition.exit_code != EXIT_CODE_UNKNOWN;
     SlotTransition {
+        node,
         slot: transition.slot,
         generation: transition.generation,
         state: transition.state.name().to_owned(),

@@ -155,6 +155,7 @@ fn hint(about: About) -> Hint {
     match about {
         About::Pool(pool) => Hint::Pool(pool),
         About::Closing(key) => Hint::Sandbox(SandboxHint {
+            node: key.node,
             slot: key.slot,
             generation: key.generation,
             state: miren_loader::State::Draining.name().to_owned(),

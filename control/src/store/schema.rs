@@ -37,6 +37,8 @@ const MIGRATIONS: &[&str] = &[
     DROP TABLE changes;
     ALTER TABLE history RENAME TO changes;
     INSERT INTO counters VALUES ('compacted_n', 0);
+    -- There was one node.
+    UPDATE records SET body = json_set(body, '$.node', 'node-1') WHERE kind = 'sandbox';
 ",
 ];
 

@@ -79,6 +79,7 @@ async fn r6_a_lease_is_lost_with_its_sandbox_and_the_next_one_is_waited_for() {
     let renew = RenewRequest {
         proxy: "p1".into(),
         held: vec![HeldLease {
+            node: key.node,
             slot: key.slot,
             generation: key.generation,
             in_flight: 1,
@@ -212,6 +213,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
     let renew = RenewRequest {
         proxy: "p1".into(),
         held: vec![HeldLease {
+            node: key.node_id,
             slot: key.slot.unwrap(),
             generation: key.generation.unwrap(),
             in_flight: 1,

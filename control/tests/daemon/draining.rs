@@ -39,6 +39,7 @@ fn follow(stage: &Stage) -> Connected {
 
 fn renew(stage: &Stage, key: LeaseKey) -> RenewResponse {
     let held = HeldLease {
+        node: key.node,
         slot: key.slot,
         generation: key.generation,
         in_flight: 1,

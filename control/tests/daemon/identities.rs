@@ -129,6 +129,7 @@ async fn f10_stream_and_answers_say_whose_they_are() {
     let renewal = RenewRequest {
         proxy: "p1".into(),
         held: vec![HeldLease {
+            node: key.node,
             slot: key.slot,
             generation: key.generation,
             in_flight: 0,

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use miren_api::client::Event;
 use miren_api::deploy::DeployRequest;
-use miren_api::id::{AppName, VersionId};
+use miren_api::id::{AppName, NodeId, VersionId};
 use miren_api::lease::{
     AcquireRequest, AcquireResponse, Demand, HeldLease, LeaseKey, RENEW_INTERVAL, ReleaseRequest, RenewRequest,
     RenewResponse,
@@ -42,6 +42,7 @@ fn renewal(proxy: &str, key: LeaseKey, in_flight: u32, capacity: u32) -> RenewRe
     RenewRequest {
         proxy: proxy.into(),
         held: vec![HeldLease {
+            node: key.node,
             slot: key.slot,
             generation: key.generation,
             in_flight,
@@ -134,6 +135,7 @@ async fn node(capacity: u32) -> (Node, VersionId, LeaseKey) {
 
 fn key(sandbox: &Sandbox) -> LeaseKey {
     LeaseKey {
+        node: sandbox.node_id,
         slot: sandbox.slot.unwrap(),
         generation: sandbox.generation.unwrap(),
     }
@@ -339,4 +341,25 @@ async fn f16_a_proxy_is_told_which_services_are_asked_once_only() {
         let held: AcquireResponse = node.client.post("/v1/leases/acquire", &request).await.unwrap();
         assert_eq!(held.hedge, wanted, "{app}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_a_lease_on_a_slot_of_another_node_is_none_on_the_own_slot_of_that_number() {
+    let (control, version, _place) = paused().await;
+    let held = control.leasing().acquire(ask("first", &version, 1, 0)).await.unwrap();
+    let own = held.leases[0].key;
+    assert_eq!(own.node, control.world.nodes.own());
+    let node: NodeId = "node-2".parse().unwrap();
+    let other = LeaseKey { node, ..own };
+    let answer = control.leasing().renew(&renewal("first", other, 1, 10));
+    assert_eq!((answer.renewed, answer.lost), (Vec::new(), vec![other]));
+    let answer = control.leasing().renew(&renewal("first", own, 1, 10));
+    assert_eq!(
+        answer.renewed.iter().map(|lease| lease.key()).collect::<Vec<_>>(),
+        [own]
+    );
+    let mut dropped = ask("first", &version, 1, 0);
+    dropped.dropped = vec![other];
+    control.leasing().acquire(dropped).await.unwrap();
+    assert_eq!(control.world.desk.holders(own), 1, "what is dropped is another one");
 }

@@ -5,7 +5,7 @@ use crate::node::{Node, Place, web};
 use jiff::Timestamp;
 use miren_api::app_file::{self, Service};
 use miren_api::deploy::DeployStatus;
-use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
+use miren_api::id::{AppName, NodeId, PoolId, SandboxId, VersionId};
 use miren_api::resource::{Route, SandboxState};
 use miren_control::clock::Clock;
 use miren_control::ledger::Ledger;
@@ -106,6 +106,7 @@ fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: T
 
 fn sandbox(pool: &PoolRecord, version: &VersionId, number: u32, now: Timestamp) -> SandboxRecord {
     SandboxRecord {
+        node: NodeId::FIRST,
         id: SandboxId::from_text(format!("sb-{}-{number}", pool.id)),
         app: pool.app.clone(),
         service: pool.service.clone(),

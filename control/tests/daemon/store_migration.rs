@@ -1,6 +1,11 @@
 //! Stores of earlier releases: each becomes a current one, with its history, and a copy of it as it was is kept.
 
 use crate::store::put;
+use miren_api::id::NodeId;
+use miren_api::lease::LeaseKey;
+use miren_api::resource::SandboxState;
+use miren_control::ledger;
+use miren_control::record::SandboxRecord;
 use miren_control::store::{Change, Cursor, Expect, Key, Kind, Selection, Sqlite, Store, StoreError, copy_before};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -68,9 +73,10 @@ async fn m1_a_file_of_the_first_schema_becomes_a_current_one() {
 async fn f14_a_store_of_the_release_before_keeps_its_records_its_revisions_and_its_history() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
-    let (records, indexes) = (rows(&path, "records"), rows(&path, "indexes"));
+    let other = "records WHERE kind != 'sandbox'";
+    let (records, indexes) = (rows(&path, other), rows(&path, "indexes"));
     let store = Sqlite::open(&path).await.unwrap();
-    assert_eq!(rows(&path, "records"), records);
+    assert_eq!(rows(&path, other), records);
     assert_eq!(rows(&path, "indexes"), indexes);
     assert_eq!(store.epoch(), 2);
     assert_eq!(*store.revision().borrow(), KEPT[1]);
@@ -163,4 +169,32 @@ async fn f14_a_store_that_cannot_be_copied_is_not_migrated() {
     assert_eq!(schema(&path), 2);
     std::fs::remove_dir(&part).unwrap();
     Sqlite::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn f14_sandboxes_of_the_release_before_are_on_the_node_there_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = store_of_schema_2(folder.path());
+    let before: Vec<SandboxRecord> = bodies(&path);
+    let store = Sqlite::open(&path).await.unwrap();
+    let after: Vec<SandboxRecord> = ledger::list(&store, Selection::All).await.unwrap();
+    assert_eq!(after.len(), 4);
+    assert!(after.iter().all(|sandbox| sandbox.node == NodeId::FIRST));
+    assert_eq!(after, before, "what is not migrated, as in the history, means the same");
+    let running = after.iter().filter(|sandbox| sandbox.state == SandboxState::Running);
+    let keys: Vec<LeaseKey> = running.filter_map(SandboxRecord::lease_key).collect();
+    assert_eq!(keys.len(), 2);
+    let named = store.list(Kind::Sandbox, Selection::All).await.unwrap();
+    assert!(named.iter().all(|record| record.body.contains(r#""node":"node-1""#)));
+}
+
+fn bodies(path: &Path) -> Vec<SandboxRecord> {
+    let connection = Connection::open(path).unwrap();
+    let mut bodies = connection
+        .prepare("SELECT body FROM records WHERE kind = 'sandbox' ORDER BY id")
+        .unwrap();
+    let bodies = bodies.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    bodies
+        .map(|body| serde_json::from_str(&body.unwrap()).unwrap())
+        .collect()
 }

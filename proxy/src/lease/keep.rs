@@ -150,10 +150,7 @@ async fn move_stuck(leases: &Leases) {
 async fn listen(leases: &Leases, events: Option<ProxyEvents>) {
     let Some(mut events) = events else { return };
     while let Some(exit) = events.next().await {
-        leases.look(LeaseKey {
-            slot: exit.slot,
-            generation: exit.generation,
-        });
+        leases.look(leases.shared.slots.key(exit.slot, exit.generation));
     }
     tracing::warn!("the kernel's stream of exits ended; slot words are looked at every {LOOK_INTERVAL:?} instead");
 }

@@ -68,6 +68,7 @@ impl Leases {
         let mut held: BTreeMap<LeaseKey, HeldLease> = BTreeMap::new();
         for lease in self.shared.held().iter().filter(|lease| !lease.is_given_back()) {
             let one = held.entry(lease.key).or_insert(HeldLease {
+                node: lease.key.node,
                 slot: lease.key.slot,
                 generation: lease.key.generation,
                 in_flight: 0,

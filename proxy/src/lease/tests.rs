@@ -6,6 +6,7 @@ use super::store::{Kept, LeaseStore};
 use crate::request::refusal::Reason;
 use crate::slots::Slots;
 use miren_api::SandboxId;
+use miren_api::id::NodeId;
 use miren_api::lease::LeaseKey;
 use miren_loader::{FastPath, FastPathConfig, Mode, SlotSource, State};
 use std::net::SocketAddr;
@@ -52,7 +53,11 @@ impl Table {
         let endpoint: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let generation = self.control.begin(0, endpoint).unwrap();
         self.control.advance(0, generation, State::Running).unwrap();
-        let key = LeaseKey { slot: 0, generation };
+        let key = LeaseKey {
+            node: NodeId::FIRST,
+            slot: 0,
+            generation,
+        };
         let granted = miren_api::lease::Lease {
             key,
             sandbox: SandboxId::from_text("sb-1"),
@@ -61,6 +66,18 @@ impl Table {
         };
         Lease::alone(&granted)
     }
+}
+
+#[test]
+fn f14_a_slot_of_another_node_is_no_slot_of_the_table_that_is_mapped() {
+    let table = table();
+    let own = table.lease(2).key;
+    let node: NodeId = "node-2".parse().unwrap();
+    let other = LeaseKey { node, ..own };
+    let slots = &table.slots;
+    assert_eq!(slots.key(own.slot, own.generation), own);
+    assert_eq!((slots.is_running(own), slots.state(own)), (true, Some(State::Running)));
+    assert_eq!((slots.is_running(other), slots.state(other)), (false, None));
 }
 
 #[test]
@@ -181,7 +198,11 @@ fn a_call_that_comes_before_the_wait_is_not_lost() {
 
 fn kept() -> Vec<Kept> {
     let lease = miren_api::lease::Lease {
-        key: LeaseKey { slot: 3, generation: 4 },
+        key: LeaseKey {
+            node: NodeId::FIRST,
+            slot: 3,
+            generation: 4,
+        },
         sandbox: SandboxId::from_text("sb-1"),
         endpoint: "10.88.0.3:3000".parse().unwrap(),
         capacity: 5,

@@ -259,8 +259,11 @@ impl Follower {
                 }
             }
             "sandbox" => {
-                if let Ok(SandboxHint { slot, generation, .. }) = serde_json::from_str(&event.data) {
-                    self.leases.look(LeaseKey { slot, generation });
+                if let Ok(SandboxHint {
+                    node, slot, generation, ..
+                }) = serde_json::from_str(&event.data)
+                {
+                    self.leases.look(LeaseKey { node, slot, generation });
                 }
             }
             other => tracing::debug!(event = other, "control sent an event this proxy does not know"),

@@ -291,6 +291,7 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
         renewed: renewed
             .iter()
             .map(|held| RenewedLease {
+                node: held.node,
                 slot: held.slot,
                 generation: held.generation,
                 capacity: share(held),

@@ -25,6 +25,7 @@ fn retire(stage: &Stage, sandbox: Sandbox, (requests_ms, tunnels_ms): (u64, u64)
 fn tell(stage: &Stage, sandbox: Sandbox, (requests_ms, tunnels_ms): (u64, u64)) {
     let (slot, generation) = (sandbox.key.slot, sandbox.key.generation);
     let closing = ClosingLease {
+        node: sandbox.key.node,
         slot,
         generation,
         requests_ms,
@@ -36,6 +37,7 @@ fn tell(stage: &Stage, sandbox: Sandbox, (requests_ms, tunnels_ms): (u64, u64)) 
 
 fn hint(stage: &Stage, sandbox: Sandbox) {
     let hint = SandboxHint {
+        node: sandbox.key.node,
         slot: sandbox.key.slot,
         generation: sandbox.key.generation,
         state: "DRAINING".into(),

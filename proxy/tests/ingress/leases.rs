@@ -3,6 +3,7 @@
 use crate::app::{App, Nobody};
 use crate::client::{Client, ask, get, post};
 use crate::stage::{HOST, Stage, becomes, snapshot};
+use miren_api::id::NodeId;
 use miren_api::routing::SandboxHint;
 use miren_loader::State;
 use std::sync::atomic::Ordering;
@@ -105,6 +106,7 @@ async fn a_draining_sandbox_finishes_what_it_has_and_is_then_released() {
     stage.grant("shop-v1", &new, 10);
     stage.advance(sandbox, State::Draining);
     let hint = SandboxHint {
+        node: NodeId::FIRST,
         slot: sandbox.key.slot,
         generation: sandbox.key.generation,
         state: "DRAINING".into(),

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::client::{Client, PATIENCE, Response, ask, get};
 use crate::control::Control;
 use crate::proxy::Proxy;
+use miren_api::id::NodeId;
 use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
@@ -115,7 +116,11 @@ impl Stage {
         let generation = self.table.begin(slot, address).unwrap();
         self.table.advance(slot, generation, State::Running).unwrap();
         Sandbox {
-            key: LeaseKey { slot, generation },
+            key: LeaseKey {
+                node: NodeId::FIRST,
+                slot,
+                generation,
+            },
         }
     }
 

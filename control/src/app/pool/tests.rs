@@ -55,8 +55,7 @@ impl Stage {
 
     /// The sandbox with this number that has not ended.
     fn living(&mut self, number: &str) -> &mut SandboxRecord {
-        let number: u32 = number.parse().unwrap();
-        let mut all = self.sandboxes.iter_mut();
+        let (number, mut all): (u32, _) = (number.parse().unwrap(), self.sandboxes.iter_mut());
         all.find(|s| s.number == number && !s.state.is_terminal()).unwrap()
     }
 
@@ -139,6 +138,7 @@ impl Stage {
         match action {
             Action::Start { number } => {
                 self.sandboxes.push(SandboxRecord {
+                    node: Default::default(),
                     id: SandboxId::generate(),
                     app: self.pool.app.clone(),
                     service: "web".into(),

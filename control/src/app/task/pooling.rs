@@ -12,7 +12,7 @@ use crate::lease::Desk;
 use crate::record::{SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use miren_api::id::{PoolId, SandboxId};
+use miren_api::id::{NodeId, PoolId, SandboxId};
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
 use miren_sandbox::{Budgets, Facts};
@@ -31,6 +31,8 @@ pub(super) struct Runner {
     pub hints: broadcast::Sender<Hint>,
     pub owners: Owners,
     pub artifacts: PathBuf,
+    /// Where they run.
+    pub node: NodeId,
     /// Sandboxes that have been told to drain.
     pub draining: BTreeSet<SandboxId>,
 }
@@ -43,6 +45,7 @@ impl Runner {
             hints: world.hints.clone(),
             owners: Arc::clone(&world.owners),
             artifacts: world.artifacts.clone(),
+            node: world.nodes.own(),
             draining: BTreeSet::new(),
         }
     }
@@ -138,6 +141,7 @@ impl Pools<'_> {
             service: pool.service.clone(),
             version: pool.newest()?.version.clone(),
             pool: pool.id.clone(),
+            node: self.runner.node,
             number,
             state: SandboxState::Pending,
             reason: None,

@@ -72,6 +72,7 @@ impl SandboxRecord {
             slot: self.facts.slot,
             generation: self.facts.generation,
             node: node.to_owned(),
+            node_id: self.node,
             created_at: self.created_at,
             running_at: self.running_at,
             ended_at: self.ended_at,

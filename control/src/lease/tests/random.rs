@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::{at, held};
+use miren_api::id::NodeId;
 use miren_api::lease::LeaseKey;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -46,6 +47,7 @@ impl World {
     fn key(&mut self) -> LeaseKey {
         let slot = self.random.random_range(0..SLOTS);
         LeaseKey {
+            node: NodeId::FIRST,
             slot,
             generation: self.generations[slot as usize],
         }
@@ -107,7 +109,11 @@ impl World {
     fn check(&mut self) {
         for slot in 0..SLOTS {
             let generation = self.generations[slot as usize];
-            let taken = self.table.taken(LeaseKey { slot, generation });
+            let taken = self.table.taken(LeaseKey {
+                node: NodeId::FIRST,
+                slot,
+                generation,
+            });
             assert!(
                 taken <= self.capacity,
                 "{taken} of {}: {:#?}",
@@ -169,7 +175,11 @@ fn r6_shares_fit_into_the_sandbox_and_leases_end_with_it_whatever_happens() {
 fn telling_ends_with_everybody_at_their_part() {
     for seed in 0..RUNS {
         let mut random = StdRng::seed_from_u64(seed);
-        let key = LeaseKey { slot: 1, generation: 1 };
+        let key = LeaseKey {
+            node: NodeId::FIRST,
+            slot: 1,
+            generation: 1,
+        };
         let capacity = random.random_range(4..20);
         let needs: Vec<u32> = PROXIES.iter().map(|_| random.random_range(1..20)).collect();
         let mut table = LeaseTable::default();

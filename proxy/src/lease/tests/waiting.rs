@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::request::refusal::Reason;
 use crate::routing::{Served, Target};
 use futures_util::FutureExt;
+use miren_api::id::NodeId;
 use miren_api::lease::{AcquireResponse, Lease, LeaseKey};
 use miren_api::{AppName, PoolId, SandboxId, Server, VersionId};
 use miren_loader::State;
@@ -170,7 +171,11 @@ fn two_sandboxes(table: &Table) -> (Leases, [LeaseKey; 2]) {
     let keys = [0, 1].map(|slot| {
         let generation = table.control.begin(slot, "127.0.0.1:1".parse().unwrap()).unwrap();
         table.control.advance(slot, generation, State::Running).unwrap();
-        LeaseKey { slot, generation }
+        LeaseKey {
+            node: NodeId::FIRST,
+            slot,
+            generation,
+        }
     });
     let granted = keys.map(|key| Lease {
         key,
