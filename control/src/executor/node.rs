@@ -1,6 +1,7 @@
 //! Decides how the real node answers the seam: sandboxes by `miren-sandbox`, words by the fast path.
 
-use super::{Disks, Executor};
+use super::{ArtifactDigest, Disks, Executor, Known, Order};
+use crate::artifact;
 use crate::config::Config;
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{Exec, ExecError, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub struct Node {
     sandboxes: Sandboxes,
     fast_path: Arc<FastPath>,
     log_dir: PathBuf,
+    artifacts: PathBuf,
 }
 
 impl Node {
@@ -74,7 +76,13 @@ impl Node {
             sandboxes,
             fast_path,
             log_dir,
+            artifacts: config.artifact_dir(),
         })
+    }
+
+    /// Where an artifact is on this machine.
+    fn folder(&self, artifact: &ArtifactDigest) -> PathBuf {
+        artifact::folder(&self.artifacts, &artifact.0)
     }
 
     /// Removes everything made on this machine: network, cgroups, pins. For after [`Executor::drained`], when nothing
@@ -88,11 +96,12 @@ impl Node {
 #[async_trait]
 impl Executor for Node {
     async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
-        self.sandboxes.adopt(known).await
+        let here = |known: Known| known.located(|artifact| self.folder(&artifact));
+        self.sandboxes.adopt(known.into_iter().map(here).collect()).await
     }
 
-    fn start(&self, order: StartOrder) {
-        self.sandboxes.start(order);
+    fn start(&self, order: Order) {
+        self.sandboxes.start(order.located(|artifact| self.folder(&artifact)));
     }
 
     fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {

@@ -5,7 +5,6 @@ use super::extract::Parameters;
 use super::page::{Paging, page};
 use super::refusal::Refusal;
 use crate::app::spec;
-use crate::app::variables::Variables;
 use crate::ledger;
 use crate::record::VersionRecord;
 use axum::Json;
@@ -35,9 +34,7 @@ pub async fn list(
             format!("the record of version {active} is missing"),
         )
     })?;
-    let own = spec::load(&world.artifacts, &version.content, Variables::default())
-        .await?
-        .services;
+    let own = spec::load(&world.artifacts, &version.content).await?.services;
     let mut listed = version.variables.list(&own);
     listed.sort_by_key(place);
     Ok(Json(page(listed, place, &paging)))

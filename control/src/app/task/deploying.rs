@@ -348,6 +348,7 @@ impl Task {
         if let Some(record) = self.state.deploys.get_mut(&seq) {
             record.deploy.error.clone_from(&error);
             record.deploy.finished_at = Some(now);
+            record.close();
         }
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.acknowledged.remove(&seq);

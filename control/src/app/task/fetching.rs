@@ -3,10 +3,11 @@
 use super::Task;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
+use crate::app::spec;
 use crate::clock::shifted;
-use crate::images::{Fetched, NotFetched, Wanted};
+use crate::images::{FetchError, Fetched, NotFetched, Wanted};
 use crate::node_faults::Waits;
-use crate::record::Content;
+use crate::record::Source;
 use jiff::Timestamp;
 use miren_api::deploy::DeployStatus;
 use miren_api::resource::NodeFault;
@@ -88,30 +89,39 @@ impl Task {
         let Some(record) = self.state.deploys.get(&seq) else {
             return;
         };
-        let content = record.source().content;
+        let source = record.source();
         let key = record.id().to_string();
-        let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
+        let names: Vec<&str> = source.content.images.keys().map(String::as_str).collect();
         let message = format!("getting image {}", names.join(", "));
         // Of what is tried each second the first time is a step.
         if !self.fetches.faulty.contains_key(&seq) {
             self.note(seq, DeployStatus::Staging, message);
         }
-        self.begin_to_fetch(seq, content, &key);
+        self.begin_to_fetch(seq, source, &key);
     }
 
     /// Begins to fetch what a deploy or a preview names; what is to be read by people goes out under `key`.
-    pub(super) fn begin_to_fetch(&mut self, seq: u64, content: Content, key: &str) {
+    pub(super) fn begin_to_fetch(&mut self, seq: u64, source: Source, key: &str) {
         let output = self.world.outputs.open(key);
         let (world, events) = (Arc::clone(&self.world), self.events.clone());
         let app = self.state.app.name.clone();
         let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
-            let wanted = Wanted {
-                app: &app,
-                content: &content,
-                artifacts: &world.artifacts,
+            let fetched = async {
+                let settings = match source.settings {
+                    Some(settings) => settings,
+                    None => spec::load(&world.artifacts, &source.content)
+                        .await
+                        .map_err(|error| FetchError::Settings(error.message))?,
+                };
+                let wanted = Wanted {
+                    app: &app,
+                    content: &source.content,
+                    artifacts: &world.artifacts,
+                    build: settings.build,
+                };
+                world.images.fetch(wanted, &*world.executor, &tell).await
             };
-            let fetched = world.images.fetch(wanted, &*world.executor, &tell);
             // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
             let result = match miren_log::caught("the images of a deploy", fetched).await {
                 Ok(fetched) => fetched.map_err(NotFetched::from),

@@ -169,9 +169,7 @@ impl Task {
         };
         self.world.owners.lock().insert(id.clone(), sandbox.app.clone());
         self.world.metrics.starts.inc();
-        self.world
-            .executor
-            .start(spec::order(pool, sandbox, &self.world.artifacts));
+        self.world.executor.start(spec::order(pool, sandbox));
     }
 
     /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.

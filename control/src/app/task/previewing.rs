@@ -157,9 +157,9 @@ impl Task {
             .making
             .key(seq)
             .map_or_else(|| format!("preview-{seq}"), str::to_owned);
-        let content = self.making.source(seq).map(|source| source.content.clone());
-        if let Some(content) = content {
-            self.begin_to_fetch(seq, content, &key);
+        let source = self.making.source(seq).map(|source| source.clone());
+        if let Some(source) = source {
+            self.begin_to_fetch(seq, source, &key);
         }
     }
 

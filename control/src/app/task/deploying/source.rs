@@ -53,6 +53,7 @@ impl Task {
             }
         };
         let same = base.as_ref().and_then(|base| base.version.clone());
+        let settings = base.as_ref().and_then(|base| base.settings.clone());
         let (kept, content) = base.map(|base| (base.variables, base.content)).unzip();
         let brought = Content {
             artifact: request.artifact.clone().unwrap_or_default(),
@@ -63,8 +64,14 @@ impl Task {
             content: content.filter(|_| !brings_content).unwrap_or(brought),
             variables: kept.unwrap_or_default().with(request),
             version: same.filter(|_| request.version.is_some() && !changes_variables),
+            settings: settings.filter(|_| !brings_content),
         };
-        let services = self.what_runs(&source).await?.services;
+        let settings = match source.settings.take() {
+            Some(settings) => settings,
+            None => spec::load(&self.world.artifacts, &source.content).await?,
+        };
+        let services = spec::run(&settings, &source.variables).services;
+        source.settings = Some(settings);
         variables::check(request, &services)?;
         self.name_images(&mut source.content, &services).await?;
         Ok((source, services))
@@ -119,6 +126,7 @@ impl Task {
             variables: found.variables,
             // A preview stays one: what is deployed of it is another version (E10).
             version: found.preview.is_none().then_some(found.id),
+            settings: None,
         })
     }
 
@@ -130,9 +138,13 @@ impl Task {
         ApiError::new(ErrorCode::NotFound, message).remedy("deploy its folder first")
     }
 
-    /// What a source runs.
+    /// What a source runs: as its folder was read when it was accepted.
     pub(in crate::app::task) async fn what_runs(&self, source: &Source) -> Result<Run, ApiError> {
-        spec::load(&self.world.artifacts, &source.content, source.variables.clone()).await
+        let settings = match &source.settings {
+            Some(settings) => settings.clone(),
+            None => spec::load(&self.world.artifacts, &source.content).await?,
+        };
+        Ok(spec::run(&settings, &source.variables))
     }
 
     /// The version that a deploy installs: the one there was, for this task to write from now on, or a new one.
