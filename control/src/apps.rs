@@ -3,12 +3,13 @@
 use crate::app::keys::Keys;
 use crate::app::state::AppState;
 use crate::app::{AppHandle, AppView, Command, Event, Task, Unserved, World, spec};
+use crate::executor::Known;
 use crate::ledger::{Ledger, LoadError};
 use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use crate::store::Selection;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::{Known, SandboxChange};
+use miren_sandbox::SandboxChange;
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -315,7 +316,7 @@ fn known_sandboxes(world: &World, state: &AppState) -> Vec<Known> {
             let pool = state.pools.get(&sandbox.pool)?;
             world.owners.lock().insert(sandbox.id.clone(), sandbox.app.clone());
             Some(Known {
-                order: spec::order(pool, sandbox, &world.artifacts),
+                order: spec::order(pool, sandbox),
                 state: sandbox.state,
                 facts: sandbox.facts.clone(),
             })

@@ -66,6 +66,11 @@ pub struct Artifacts {
     wanted: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
+/// Where an artifact is unpacked, below the folder of all of them.
+pub fn folder(artifacts: &Path, digest: &str) -> PathBuf {
+    artifacts.join(digest.strip_prefix("sha256:").unwrap_or(digest))
+}
+
 impl Artifacts {
     /// Opens the folder of artifacts; removes what an earlier process left half unpacked.
     pub fn open(folder: &Path, bytes_max: u64) -> std::io::Result<Self> {

@@ -8,7 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::{Dropped, LogQuery};
-use miren_sandbox::{Budgets, Exec, ExecError, Known, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
+use miren_sandbox::{Budgets, Exec, ExecError, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
 use tokio::sync::broadcast;
 
 mod disks;
@@ -17,6 +17,15 @@ mod node;
 pub use disks::Disks;
 pub use node::{Node, OpenError};
 
+/// Names an uploaded folder by the digest of what is in it: each node knows where it has that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactDigest(pub String);
+
+/// One sandbox to be started, in words that mean the same on every node.
+pub type Order = StartOrder<ArtifactDigest>;
+/// A sandbox that is believed to exist, in the same words.
+pub type Known = miren_sandbox::Known<ArtifactDigest>;
+
 /// Runs sandboxes and tells what becomes of them on the channel it was made with.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
@@ -24,7 +33,7 @@ pub trait Executor: Send + Sync + 'static {
     async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange>;
 
     /// Starts a sandbox; returns at once.
-    fn start(&self, order: StartOrder);
+    fn start(&self, order: Order);
 
     /// No new requests; stopped when `idle` resolves, or when its budgets are over. Asked again, it may only end sooner.
     fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>);

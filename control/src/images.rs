@@ -1,9 +1,9 @@
 //! Decides how the images that a deploy names get to this machine: a few at a time, each with its progress.
 
-use crate::app::spec;
+use crate::artifact;
 use crate::executor::Executor;
 use crate::record::Content;
-use miren_api::app_file::dockerfile_of;
+use miren_api::app_file::{Build, dockerfile_of};
 use miren_api::id::AppName;
 use miren_api::resource::NodeFault;
 use miren_api::settings::Bytes;
@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 
 mod building;
 
-/// The names that a version gives its images, each with the digest that was found under it, once somebody has looked.
-pub type Pins = BTreeMap<String, Option<Digest>>;
+pub use crate::record::Pins;
+
 /// Images that are there, by the names a version gives them.
 pub type Fetched = BTreeMap<String, Image>;
 
@@ -40,12 +40,14 @@ pub struct Fetcher {
 }
 
 /// What a version is made of.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Wanted<'w> {
     pub app: &'w AppName,
     pub content: &'w Content,
     /// Has the folder that a Dockerfile is in.
     pub artifacts: &'w Path,
+    /// As its folder says.
+    pub build: Build,
 }
 
 /// Why a deploy does not get its image.
@@ -127,6 +129,7 @@ impl Fetcher {
             app,
             content,
             artifacts,
+            build,
         }: Wanted<'_>,
         executor: &dyn Executor,
         tell: &(dyn Fn(String) + Send + Sync),
@@ -137,11 +140,12 @@ impl Fetcher {
                 (_, Some(image)) => image,
                 (Some(dockerfile), None) if pinned.is_some() => return Err(FetchError::Unbuilt(dockerfile.to_owned())),
                 (Some(dockerfile), None) => {
-                    let folder = spec::folder(artifacts, &content.artifact);
+                    let folder = artifact::folder(artifacts, &content.artifact);
                     let wanted = building::Wanted {
                         app,
                         folder,
                         dockerfile,
+                        builder: build.builder,
                     };
                     self.build(wanted, executor, tell).await?
                 }

@@ -1,8 +1,5 @@
 //! Decides which facts are kept in the store: what is saved, never live machines.
 
-use crate::app::crash::CrashRecord;
-use crate::app::variables::Variables;
-use crate::images::Pins;
 use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
 use miren_api::app_file::{Concurrency, Service};
@@ -18,13 +15,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 mod asked;
+mod crash;
 mod node;
 mod preview;
 pub mod size;
+mod spec;
+mod variables;
 
 pub use asked::{Asked, AskedPreview};
+pub use crash::CrashRecord;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
+pub use spec::{Settings, Spec};
+pub use variables::Variables;
 
 /// Index of records by the app they belong to.
 pub const BY_APP: &str = "app";
@@ -98,6 +101,8 @@ pub struct VersionRecord {
     pub preview: Option<Preview>,
 }
 
+/// The names that a version gives its images, each with the digest that was found under it, once somebody has looked.
+pub type Pins = BTreeMap<String, Option<Digest>>;
 /// What a version runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
@@ -112,17 +117,21 @@ pub struct Content {
 }
 
 /// What a deploy installs; settled when it is accepted, whatever is deployed meanwhile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     #[serde(flatten)]
     pub content: Content,
     pub variables: Variables,
     /// The version it installs again; none: it makes a new one.
     pub version: Option<VersionId>,
+    /// What its folder says, as it was read when it was accepted. None once the deploy has ended, and in what an earlier release
+    /// accepted: then the folder is read where that is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
 }
 
 /// A deploy as the API shows it, and what is needed to go on with it after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeployRecord {
     pub deploy: Deploy,
     pub request: DeployRequest,
@@ -315,6 +324,7 @@ impl DeployRecord {
             },
             variables: Variables::default().with(&self.request),
             version: None,
+            settings: None,
         })
     }
 
@@ -330,6 +340,13 @@ impl DeployRecord {
         let mut source = self.source();
         source.content.images = images;
         self.source = Some(source);
+    }
+
+    /// Forgets what only a deploy under way needs.
+    pub fn close(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.settings = None;
+        }
     }
 
     pub fn id(&self) -> &DeployId {

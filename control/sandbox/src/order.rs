@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One sandbox to be started.
+/// One sandbox to be started. `Files` says which files of the app it gets: here, where they are on this machine.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StartOrder {
+pub struct StartOrder<Files = PathBuf> {
     pub id: SandboxId,
     pub app: AppName,
     pub service_name: String,
@@ -22,9 +22,25 @@ pub struct StartOrder {
     pub service: Service,
     pub root: Root,
     /// Unpacked artifact: what `/app` starts as. Never written to. None: only what the root has there.
-    pub app_files: Option<PathBuf>,
+    pub app_files: Option<Files>,
     /// The complete environment, `PORT` and `MIREN_*` included; `PATH` and `HOME` are set unless given.
     pub env: BTreeMap<String, String>,
+}
+
+impl<Files> StartOrder<Files> {
+    /// The same, its files said in other words.
+    pub fn located<To>(self, find: impl FnOnce(Files) -> To) -> StartOrder<To> {
+        StartOrder {
+            app_files: self.app_files.map(find),
+            id: self.id,
+            app: self.app,
+            service_name: self.service_name,
+            version: self.version,
+            service: self.service,
+            root: self.root,
+            env: self.env,
+        }
+    }
 }
 
 /// What a sandbox sees as `/`.
@@ -131,9 +147,20 @@ pub struct SandboxChange {
 
 /// A sandbox that control believes to exist when it starts.
 #[derive(Clone, Debug)]
-pub struct Known {
-    pub order: StartOrder,
+pub struct Known<Files = PathBuf> {
+    pub order: StartOrder<Files>,
     /// The last state that was announced.
     pub state: SandboxState,
     pub facts: Facts,
+}
+
+impl<Files> Known<Files> {
+    /// The same, its files said in other words.
+    pub fn located<To>(self, find: impl FnOnce(Files) -> To) -> Known<To> {
+        Known {
+            order: self.order.located(find),
+            state: self.state,
+            facts: self.facts,
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use crate::clock::{later, since};
 use jiff::Timestamp;
 use miren_sandbox::EndedBy;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+pub use crate::record::CrashRecord;
 
 #[cfg(test)]
 mod tests;
@@ -28,22 +29,6 @@ pub const COST_ALONE: Duration = Duration::from_secs(12);
 pub const COST_EARLY: Duration = Duration::from_secs(6);
 /// Cost of any other one beside a RUNNING one: somebody may well kill working sandboxes one after the other.
 pub const COST_BESIDE: Duration = Duration::from_secs(1);
-
-/// A pool's crashes in a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CrashRecord {
-    pub count: u32,
-    /// Early ends in a row.
-    pub early: u32,
-    /// When the last crash was noted: sandboxes made before it belong to the same episode.
-    pub last_at: Option<Timestamp>,
-    pub cooldown_until: Option<Timestamp>,
-    /// What the last one died of.
-    pub last_reason: Option<String>,
-    /// Until when replacements that followed no crash are paid for: each puts it off by its cost.
-    #[serde(default)]
-    pub paid_until: Option<Timestamp>,
-}
 
 /// A sandbox of a living pool that ended without being asked to.
 #[derive(Clone, Debug)]

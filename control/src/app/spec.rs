@@ -1,32 +1,24 @@
 //! Decides what a deployed folder runs: its services, their environment, and the hash that two equal specs share.
 
-use super::variables::Variables;
+use crate::artifact;
+use crate::executor::{ArtifactDigest, Order};
 use crate::images::Fetched;
-use crate::record::{Content, PoolRecord, SandboxRecord};
+use crate::record::{Content, PoolRecord, SandboxRecord, Settings, Variables};
 use miren_api::app_file::{
-    self, APP_FILE, AppFile, Base, Build, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
+    self, APP_FILE, AppFile, Base, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
 };
 use miren_api::{ApiError, ErrorCode};
 use miren_image::{Digest, Image, Protocol};
-use miren_sandbox::{Root, StartOrder};
-use serde::{Deserialize, Serialize};
+use miren_sandbox::Root;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+pub use crate::record::Spec;
 
 #[cfg(test)]
 mod tests;
-
-/// What the sandboxes of one service are made from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spec {
-    pub service: Service,
-    /// The folder at `/app`. Empty: there is none.
-    pub artifact: String,
-    /// What is under it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<Digest>,
-}
 
 /// What decides how a sandbox runs; ids of versions, sizes of pools and names of images do not.
 #[derive(Serialize)]
@@ -86,51 +78,55 @@ fn exposed(image: &Image) -> Option<u16> {
     tcp.map(|port| port.number).min()
 }
 
-/// What a folder's settings say runs.
+/// What runs: what a folder's settings say, with the variables that people set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     pub services: BTreeMap<String, Service>,
     pub previews: Previews,
 }
 
+/// What runs by these settings, with `variables` over those of its services.
+pub fn run(settings: &Settings, variables: &Variables) -> Run {
+    let mut services = settings.services.clone();
+    for (name, service) in &mut services {
+        variables.apply(name, &mut service.env);
+    }
+    let previews = settings.previews;
+    Run { services, previews }
+}
+
 /// As [`read`], of what a version runs and off the runtime's threads.
 ///
 /// # Errors
 /// `not_found` when the folder is not there any more, and those of [`read`].
-pub async fn load(artifacts: &Path, content: &Content, variables: Variables) -> Result<Run, ApiError> {
+pub async fn load(artifacts: &Path, content: &Content) -> Result<Settings, ApiError> {
     let image = content.image.clone();
-    let folder = (!content.artifact.is_empty()).then(|| folder(artifacts, &content.artifact));
+    let folder = (!content.artifact.is_empty()).then(|| artifact::folder(artifacts, &content.artifact));
     let reading = tokio::task::spawn_blocking(move || match folder {
-        None => read(None, image.as_deref(), &variables),
-        Some(folder) if folder.is_dir() => read(Some(&folder), image.as_deref(), &variables),
+        None => read(None, image.as_deref()),
+        Some(folder) if folder.is_dir() => read(Some(&folder), image.as_deref()),
         Some(_) => Err(ApiError::new(ErrorCode::NotFound, "its folder is not kept any more").remedy("deploy it again")),
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     reading.await.map_err(failed)?
 }
 
-/// What an unpacked folder runs, with `variables` over those of its services. `image` is in place of the one in its settings.
+/// What an unpacked folder says. `image` is in place of the one in its settings.
 ///
 /// # Errors
 /// `invalid_config` with every problem of its settings.
-pub fn read(folder: Option<&Path>, image: Option<&str>, variables: &Variables) -> Result<Run, ApiError> {
+pub fn read(folder: Option<&Path>, image: Option<&str>) -> Result<Settings, ApiError> {
     let AppFile {
-        mut services, previews, ..
+        services,
+        previews,
+        build,
+        ..
     } = settings(folder, image)?;
-    for (name, service) in &mut services {
-        variables.apply(name, &mut service.env);
-    }
-    Ok(Run { services, previews })
-}
-
-/// What is built of an unpacked folder, read off the runtime's threads.
-///
-/// # Errors
-/// As [`read`].
-pub async fn build(folder: PathBuf) -> Result<Build, ApiError> {
-    let reading = tokio::task::spawn_blocking(move || settings(Some(&folder), None));
-    let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
-    Ok(reading.await.map_err(failed)??.build)
+    Ok(Settings {
+        services,
+        previews,
+        build,
+    })
 }
 
 fn settings(folder: Option<&Path>, image: Option<&str>) -> Result<AppFile, ApiError> {
@@ -167,20 +163,15 @@ fn text(path: &Path) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Where an artifact is unpacked.
-pub fn folder(artifacts: &Path, digest: &str) -> PathBuf {
-    artifacts.join(digest.strip_prefix("sha256:").unwrap_or(digest))
-}
-
-/// The order that starts, or describes, one sandbox of a pool.
-pub fn order(pool: &PoolRecord, sandbox: &SandboxRecord, artifacts: &Path) -> StartOrder {
+/// The order that starts, or describes, one sandbox of a pool: nothing in it is a place on any machine.
+pub fn order(pool: &PoolRecord, sandbox: &SandboxRecord) -> Order {
     let mut env = pool.spec.env.clone();
     env.extend(pool.spec.port.map(|port| ("PORT".to_owned(), port.to_string())));
     env.insert("MIREN_APP".into(), pool.app.to_string());
     env.insert("MIREN_SERVICE".into(), pool.service.clone());
     env.insert("MIREN_VERSION".into(), sandbox.version.to_string());
     env.insert("MIREN_INSTANCE_NUM".into(), sandbox.number.to_string());
-    StartOrder {
+    Order {
         id: sandbox.id.clone(),
         app: pool.app.clone(),
         service_name: pool.service.clone(),
@@ -191,7 +182,7 @@ pub fn order(pool: &PoolRecord, sandbox: &SandboxRecord, artifacts: &Path) -> St
             (None, Base::Scratch) => Root::Scratch,
             (None, Base::Host | Base::Image(_)) => Root::Host,
         },
-        app_files: (!pool.artifact.is_empty()).then(|| folder(artifacts, &pool.artifact)),
+        app_files: (!pool.artifact.is_empty()).then(|| ArtifactDigest(pool.artifact.clone())),
         env,
     }
 }

@@ -3,39 +3,14 @@
 use miren_api::app_file::{Service, check_value, check_variable};
 use miren_api::deploy::{DeployRequest, Variable, VariableSource};
 use miren_api::{ApiError, ErrorCode};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+pub use crate::record::Variables;
 
 #[cfg(test)]
 mod tests;
 
-/// A change of variables: null takes one away.
-type Changes = BTreeMap<String, Option<String>>;
-
-/// Variables that were set with the deploys of a version, and are kept by later ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Variables {
-    /// For every service.
-    pub all: BTreeMap<String, String>,
-    /// For single services, over those for every one.
-    pub services: BTreeMap<String, BTreeMap<String, String>>,
-}
-
 impl Variables {
-    /// These with what a deploy changes.
-    pub fn with(&self, request: &DeployRequest) -> Self {
-        let mut changed = self.clone();
-        change(&mut changed.all, &request.env);
-        for (service, changes) in &request.service_env {
-            let of_service = changed.services.entry(service.clone()).or_default();
-            change(of_service, changes);
-            if of_service.is_empty() {
-                changed.services.remove(service);
-            }
-        }
-        changed
-    }
-
     /// Lays them over the variables of one service.
     pub fn apply(&self, service: &str, env: &mut BTreeMap<String, String>) {
         env.extend(self.all.clone());
@@ -78,15 +53,6 @@ impl Variables {
     fn sets(&self, service: &str, name: &str) -> bool {
         let of_service = self.services.get(service).is_some_and(|env| env.contains_key(name));
         of_service || self.all.contains_key(name)
-    }
-}
-
-fn change(variables: &mut BTreeMap<String, String>, changes: &Changes) {
-    for (name, value) in changes {
-        match value {
-            Some(value) => variables.insert(name.clone(), value.clone()),
-            None => variables.remove(name),
-        };
     }
 }
 

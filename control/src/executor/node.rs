@@ -1,6 +1,7 @@
 //! Decides how the real node answers the seam: sandboxes by `miren-sandbox`, words by the fast path.
 
-use super::{Disks, Executor};
+use super::{ArtifactDigest, Disks, Executor, Known, Order};
+use crate::artifact;
 use crate::config::Config;
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -12,9 +13,7 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
-use miren_sandbox::{
-    Budgets, Exec, ExecError, Known, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
-};
+use miren_sandbox::{Budgets, Exec, ExecError, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
@@ -35,6 +34,7 @@ pub struct Node {
     sandboxes: Sandboxes,
     fast_path: Arc<FastPath>,
     log_dir: PathBuf,
+    artifacts: PathBuf,
 }
 
 impl Node {
@@ -75,7 +75,13 @@ impl Node {
             sandboxes,
             fast_path,
             log_dir,
+            artifacts: config.artifact_dir(),
         })
+    }
+
+    /// Where an artifact is on this machine.
+    fn folder(&self, artifact: &ArtifactDigest) -> PathBuf {
+        artifact::folder(&self.artifacts, &artifact.0)
     }
 
     /// Removes everything made on this machine: network, cgroups, pins. For when [`Executor::left`] has
@@ -89,11 +95,12 @@ impl Node {
 #[async_trait]
 impl Executor for Node {
     async fn adopt(&self, known: Vec<Known>) -> Vec<SandboxChange> {
-        self.sandboxes.adopt(known).await
+        let here = |known: Known| known.located(|artifact| self.folder(&artifact));
+        self.sandboxes.adopt(known.into_iter().map(here).collect()).await
     }
 
-    fn start(&self, order: StartOrder) {
-        self.sandboxes.start(order);
+    fn start(&self, order: Order) {
+        self.sandboxes.start(order.located(|artifact| self.folder(&artifact)));
     }
 
     fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {

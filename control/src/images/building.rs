@@ -1,8 +1,8 @@
 //! Decides what a build is given of this node, and how its image gets into the store.
 
 use super::{FetchError, Fetcher};
-use crate::app::spec;
 use crate::executor::Executor;
+use miren_api::app_file::Builder;
 use miren_api::id::AppName;
 use miren_build::{Order, Outside};
 use miren_image::Image;
@@ -17,6 +17,8 @@ pub(super) struct Wanted<'w> {
     /// Unpacked.
     pub(super) folder: PathBuf,
     pub(super) dockerfile: &'w str,
+    /// None: the first that there is.
+    pub(super) builder: Option<Builder>,
 }
 
 impl Fetcher {
@@ -34,12 +36,11 @@ impl Fetcher {
             app,
             folder,
             dockerfile,
+            builder,
         }: Wanted<'_>,
         executor: &dyn Executor,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Image, FetchError> {
-        let settings = spec::build(folder.clone()).await;
-        let settings = settings.map_err(|error| FetchError::Settings(error.message))?;
         let outlet = executor.outlet().await.map_err(FetchError::Outlet)?;
         let outside = outlet.as_ref().map(|outlet| Outside {
             network: outlet.network.clone(),
@@ -50,7 +51,7 @@ impl Fetcher {
             app: app.as_str(),
             folder: &folder,
             dockerfile,
-            builder: settings.builder,
+            builder,
             outside: outside.as_ref(),
         };
         let archive = self.builds.build(order, tell).await?;

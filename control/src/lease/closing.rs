@@ -55,8 +55,13 @@ fn millis(left: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miren_api::id::NodeId;
 
-    const KEY: LeaseKey = LeaseKey { slot: 1, generation: 7 };
+    const KEY: LeaseKey = LeaseKey {
+        node: NodeId::FIRST,
+        slot: 1,
+        generation: 7,
+    };
 
     fn budgets(requests: u64, tunnels: u64) -> Budgets {
         Budgets {

@@ -1,7 +1,6 @@
 //! Decides what is kept of previews: what a version runs when it is asked for, and which version has a label until when.
 
-use super::{AskedPreview, Stored};
-use crate::app::spec::Spec;
+use super::{AskedPreview, Spec, Stored};
 use crate::store::Kind;
 use miren_api::id::{AppName, Label, VersionId};
 use miren_api::routing::EphemeralRoute;

@@ -4,8 +4,8 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
-use crate::app::variables::Variables;
 use crate::app::{Command, spec};
+use crate::artifact;
 use crate::record::{Asked, DeployRecord};
 use crate::routing::Routed;
 use axum::Json;
@@ -152,8 +152,8 @@ pub(super) async fn check_folder(server: &Server, artifact: &str, image: Option<
                 .field("artifact")
                 .remedy("upload the folder with POST /v1/artifacts and use the digest it answers"));
         }
-        let folder = spec::folder(artifacts.folder(), &digest);
-        spec::read(Some(&folder), image.as_deref(), &Variables::default()).map(drop)
+        let folder = artifact::folder(artifacts.folder(), &digest);
+        spec::read(Some(&folder), image.as_deref()).map(drop)
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     checked.await.map_err(failed)?

@@ -5,7 +5,6 @@ use super::extract::Parameters;
 use super::page::{Paging, page};
 use super::refusal::Refusal;
 use crate::app::spec;
-use crate::app::variables::Variables;
 use axum::Json;
 use axum::extract::{Path, State};
 use miren_api::deploy::Variable;
@@ -32,9 +31,8 @@ pub async fn list(
             format!("the record of version {active} is missing"),
         )
     })?;
-    let own = spec::load(server.artifacts.folder(), &version.content, Variables::default())
-        .await?
-        .services;
+    let settings = spec::load(server.artifacts.folder(), &version.content).await?;
+    let own = settings.services;
     let mut listed = version.variables.list(&own);
     listed.sort_by_key(place);
     Ok(Json(page(listed, place, &paging)))

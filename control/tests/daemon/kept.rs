@@ -6,7 +6,7 @@ use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::{Disk, DiskState};
 use miren_api::{ApiError, ErrorCode};
 use miren_control::executor::Disks;
-use miren_sandbox::StartOrder;
+use miren_control::executor::Order;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -24,7 +24,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn take(&self, order: &StartOrder) {
+    pub fn take(&self, order: &Order) {
         let mut disks = self.disks.lock().unwrap();
         for mount in &order.service.disks {
             let holders = disks.entry((order.app.clone(), mount.name.clone())).or_default();

@@ -10,10 +10,10 @@ use miren_api::id::{AppName, SandboxId};
 use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine, LogStream, NodeFault, SandboxState, SlotUse, TransitionCounts};
 use miren_control::clock::Clock;
-use miren_control::executor::{Disks, Executor};
+use miren_control::executor::{Disks, Executor, Known, Order};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Budgets, EndedBy, Exec, ExecError, Facts, Known, Left, Outlet, SandboxChange, StartOrder};
+use miren_sandbox::{Budgets, EndedBy, Exec, ExecError, Facts, Left, Outlet, SandboxChange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub use control::{control_of_runtime, control_on, images};
 
 #[derive(Clone)]
 struct Running {
-    order: StartOrder,
+    order: Order,
     state: SandboxState,
     facts: Facts,
 }
@@ -247,7 +247,7 @@ impl Machine {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn make(&self, order: StartOrder) -> SandboxId {
+    fn make(&self, order: Order) -> SandboxId {
         self.disks.take(&order);
         let mut tables = self.tables.lock().unwrap();
         tables.next_slot += 1;
@@ -290,7 +290,7 @@ impl Executor for Machine {
         known.into_iter().map(|known| self.found(known)).collect()
     }
 
-    fn start(&self, order: StartOrder) {
+    fn start(&self, order: Order) {
         let command = order.service.command.clone();
         let id = self.make(order);
         self.reach(&id, SandboxState::Pending, None);

@@ -1,5 +1,6 @@
 //! The daemon over its real API and its real stores, on a simulated machine.
 
+mod accepted;
 mod api;
 mod clocks;
 mod clockwork;

@@ -329,12 +329,13 @@ async fn f14_an_older_opener_is_fenced_off_and_writes_nothing_more() {
         let newer = place.open().await;
         let (own, current) = (older.epoch(), newer.epoch());
         assert!(current > own);
-        let refused = Err(StoreError::Fenced { current, own });
+        let fenced = StoreError::Fenced { current, own };
+        assert!(fenced.is_final());
+        let refused = Err(fenced);
         assert_eq!(older.commit(new(&["b"])).await, refused);
         // Also where nothing else would hold: whoever is fenced off is told that, and not of a conflict.
         assert_eq!(older.commit(new(&["a"])).await, refused);
         assert_eq!(older.get(&key("b")).await, Ok(None));
-        assert!(refused.unwrap_err().is_final());
         assert_eq!(newer.commit(new(&["b"])).await, Ok(2));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Base, limits};
 use crate::settings::Table;
+use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
 
 /// Built if the folder has one, unless `[build]` says otherwise; the first that is there.
@@ -10,7 +11,8 @@ pub const DOCKERFILES: [&str; 2] = ["Dockerfile.miren", "Dockerfile"];
 const BUILT: &str = "./";
 
 /// A program that makes images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Builder {
     Buildkit,
     Buildah,
@@ -29,7 +31,7 @@ impl Builder {
 }
 
 /// What is built of a folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// Path of a Dockerfile in the folder.
     pub dockerfile: Option<String>,

@@ -3,13 +3,14 @@
 use super::limits;
 use super::service::{Concurrency, FIXED_CAPACITY};
 use crate::settings::Table;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Most sandboxes of one service of a preview.
 pub const MOST_SANDBOXES: u32 = 100;
 
 /// How previews run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previews {
     pub max_instances: u32,
     pub scale_down_delay: Duration,

@@ -97,6 +97,11 @@ fn f14_what_is_about_the_first_node_is_said_as_the_release_before_says_it() {
     };
     both_ways(before, lease);
     both_ways(before::LeaseKey { slot, generation }, KEY);
+}
+
+#[test]
+fn f14_what_a_proxy_says_of_the_first_node_is_what_one_of_the_release_before_says() {
+    let (slot, generation) = (KEY.slot, KEY.generation);
     let held = HeldLease {
         node: NodeId::FIRST,
         slot,

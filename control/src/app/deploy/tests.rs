@@ -47,6 +47,7 @@ fn deploy(status: DeployStatus) -> DeployRecord {
         },
         variables: Variables::default(),
         version: None,
+        settings: None,
     };
     let mut record = DeployRecord::new(deploy, DeployRequest::default(), source);
     record.starting_at = Some(at(0));

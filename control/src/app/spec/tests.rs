@@ -83,7 +83,7 @@ fn b1_a_folder_with_a_mistake_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join(".miren")).unwrap();
     std::fs::write(folder.path().join(APP_FILE), "[services.web]\ncomand = \"x\"\n").unwrap();
-    let error = read(Some(folder.path()), None, &Variables::default()).unwrap_err();
+    let error = read(Some(folder.path()), None).unwrap_err();
     assert_eq!(error.code, ErrorCode::InvalidConfig);
     assert!(error.message.contains("app.toml:2"), "{error}");
 }
@@ -97,7 +97,7 @@ fn the_variables_people_set_win() {
         ..Variables::default()
     };
     assert_eq!(
-        read(Some(folder.path()), None, &variables).unwrap().services["web"].env["A"],
+        run(&read(Some(folder.path()), None).unwrap(), &variables).services["web"].env["A"],
         "2"
     );
 }
@@ -106,6 +106,6 @@ fn the_variables_people_set_win() {
 fn an_app_file_that_is_a_link_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc/hostname", folder.path().join(PROCFILE)).unwrap();
-    let error = read(Some(folder.path()), None, &Variables::default()).unwrap_err();
+    let error = read(Some(folder.path()), None).unwrap_err();
     assert!(error.message.contains("is not a file"), "{error}");
 }

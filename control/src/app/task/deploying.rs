@@ -228,6 +228,7 @@ impl Deploys<'_> {
         if let Some(record) = self.book.state.deploys.get_mut(&seq) {
             record.deploy.error.clone_from(&error);
             record.deploy.finished_at = Some(now);
+            record.close();
         }
         self.note(seq, status, error.unwrap_or_else(|| "done".into()));
         self.publishing.forget(seq);

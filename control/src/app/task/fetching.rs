@@ -4,10 +4,11 @@ use super::book::Book;
 use super::supply::Supply;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
+use crate::app::spec;
 use crate::clock::shifted;
-use crate::images::{Fetched, NotFetched, Pins, Wanted};
+use crate::images::{FetchError, Fetched, NotFetched, Wanted};
 use crate::node_faults::Waits;
-use crate::record::Content;
+use crate::record::{Pins, Source};
 use jiff::Timestamp;
 use miren_api::id::AppName;
 use miren_image::Image;
@@ -96,18 +97,27 @@ impl Supply {
 
     /// Begins to fetch what a deploy or a preview of `app` names; what is to be read by people goes out under `key`. An event
     /// tells how that ends.
-    pub fn fetch(&mut self, app: AppName, seq: u64, content: Content, key: &str) {
+    pub fn fetch(&mut self, app: AppName, seq: u64, source: Source, key: &str) {
         let (images, executor) = (Arc::clone(&self.images), Arc::clone(&self.executor));
         let (output, artifacts) = (self.outputs.open(key), self.artifacts.clone());
         let events = self.events.clone();
         let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
-            let wanted = Wanted {
-                app: &app,
-                content: &content,
-                artifacts: &artifacts,
+            let fetched = async {
+                let settings = match source.settings {
+                    Some(settings) => settings,
+                    None => spec::load(&artifacts, &source.content)
+                        .await
+                        .map_err(|error| FetchError::Settings(error.message))?,
+                };
+                let wanted = Wanted {
+                    app: &app,
+                    content: &source.content,
+                    artifacts: &artifacts,
+                    build: settings.build,
+                };
+                images.fetch(wanted, &*executor, &tell).await
             };
-            let fetched = images.fetch(wanted, &*executor, &tell);
             // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
             let result = match miren_log::caught("the images of a deploy", fetched).await {
                 Ok(fetched) => fetched.map_err(NotFetched::from),

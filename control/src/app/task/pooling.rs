@@ -17,7 +17,6 @@ use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
 use miren_sandbox::{Budgets, Facts};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -30,7 +29,6 @@ pub(super) struct Runner {
     pub desk: Desk,
     pub hints: broadcast::Sender<Hint>,
     pub owners: Owners,
-    pub artifacts: PathBuf,
     /// Where they run.
     pub node: NodeId,
     /// Sandboxes that have been told to drain.
@@ -44,7 +42,6 @@ impl Runner {
             desk: world.desk.clone(),
             hints: world.hints.clone(),
             owners: Arc::clone(&world.owners),
-            artifacts: world.artifacts.clone(),
             node: world.nodes.own(),
             draining: BTreeSet::new(),
         }
@@ -168,9 +165,7 @@ impl Pools<'_> {
         };
         self.runner.owners.lock().insert(id.clone(), sandbox.app.clone());
         self.book.metrics.starts.inc();
-        self.runner
-            .executor
-            .start(spec::order(pool, sandbox, &self.runner.artifacts));
+        self.runner.executor.start(spec::order(pool, sandbox));
     }
 
     /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.

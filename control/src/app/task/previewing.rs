@@ -191,9 +191,9 @@ impl Previews<'_> {
             .making
             .key(seq)
             .map_or_else(|| format!("preview-{seq}"), str::to_owned);
-        let content = self.making.source(seq).map(|source| source.content.clone());
-        if let Some(content) = content {
-            self.supply.fetch(self.book.name().clone(), seq, content, &key);
+        let source = self.making.source(seq).map(|source| source.clone());
+        if let Some(source) = source {
+            self.supply.fetch(self.book.name().clone(), seq, source, &key);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::executor::Executor;
 use crate::images::Fetcher;
 use crate::ledger::LoadError;
 use crate::output::Outputs;
-use crate::record::{Source, Stored, VersionRecord};
+use crate::record::{Content, Settings, Source, Stored, VersionRecord};
 use crate::store::{Key, Store};
 use miren_api::id::VersionId;
 use miren_api::{ApiError, ErrorCode};
@@ -45,9 +45,18 @@ impl Supply {
         }
     }
 
-    /// What a source runs.
+    /// What the folder of a version says.
+    pub async fn settings(&self, content: &Content) -> Result<Settings, ApiError> {
+        spec::load(&self.artifacts, content).await
+    }
+
+    /// What a source runs: as its folder was read when it was accepted.
     pub async fn what_runs(&self, source: &Source) -> Result<Run, ApiError> {
-        spec::load(&self.artifacts, &source.content, source.variables.clone()).await
+        let settings = match &source.settings {
+            Some(settings) => settings.clone(),
+            None => self.settings(&source.content).await?,
+        };
+        Ok(spec::run(&settings, &source.variables))
     }
 
     /// The version that a deploy installs: the one there was, for this task to write from now on, or a new one.

@@ -8,7 +8,7 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(owned).collect()
 }
 
-fn changes(pairs: &[(&str, Option<&str>)]) -> Changes {
+fn changes(pairs: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {
     let owned = |(name, value): &(&str, Option<&str>)| ((*name).to_owned(), value.map(str::to_owned));
     pairs.iter().map(owned).collect()
 }

@@ -3,7 +3,7 @@
 use crate::app::task::book::Book;
 use crate::app::task::publishing::Publishing;
 use crate::app::task::supply::Supply;
-use crate::app::variables;
+use crate::app::{spec, variables};
 use crate::images::Pins;
 use crate::ledger;
 use crate::record::{Content, Source, VersionRecord, size};
@@ -58,6 +58,7 @@ impl Sources<'_> {
             }
         };
         let same = base.as_ref().and_then(|base| base.version.clone());
+        let settings = base.as_ref().and_then(|base| base.settings.clone());
         let (kept, content) = base.map(|base| (base.variables, base.content)).unzip();
         let brought = Content {
             artifact: request.artifact.clone().unwrap_or_default(),
@@ -68,8 +69,14 @@ impl Sources<'_> {
             content: content.filter(|_| !brings_content).unwrap_or(brought),
             variables: kept.unwrap_or_default().with(request),
             version: same.filter(|_| request.version.is_some() && !changes_variables),
+            settings: settings.filter(|_| !brings_content),
         };
-        let services = self.supply.what_runs(&source).await?.services;
+        let settings = match source.settings.take() {
+            Some(settings) => settings,
+            None => self.supply.settings(&source.content).await?,
+        };
+        let services = spec::run(&settings, &source.variables).services;
+        source.settings = Some(settings);
         variables::check(request, &services)?;
         self.name_images(&mut source.content, &services).await?;
         Ok((source, services))
@@ -124,6 +131,7 @@ impl Sources<'_> {
             variables: found.variables,
             // A preview stays one: what is deployed of it is another version (E10).
             version: found.preview.is_none().then_some(found.id),
+            settings: None,
         })
     }
 

@@ -16,14 +16,14 @@ impl Deploys<'_> {
         let Some(record) = self.book.state.deploys.get(&seq) else {
             return;
         };
-        let (content, key) = (record.source().content, record.id().to_string());
-        let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
+        let (source, key) = (record.source(), record.id().to_string());
+        let names: Vec<&str> = source.content.images.keys().map(String::as_str).collect();
         let message = format!("getting image {}", names.join(", "));
         // Of what is tried each second the first time is a step.
         if !self.supply.fetches.has_been_faulty(seq) {
             self.note(seq, DeployStatus::Staging, message);
         }
-        self.supply.fetch(self.book.name().clone(), seq, content, &key);
+        self.supply.fetch(self.book.name().clone(), seq, source, &key);
     }
 
     /// Takes in what came of it. The digests are part of the deploy from here on, whatever becomes of the names.
