@@ -99,8 +99,8 @@ pub async fn admit(
     let _counted = entered
         .transpose()
         .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
-    let _held = work_of(request.method(), path).map(|work| control.apps.world.admission.admit(work));
-    let _held = _held.transpose()?;
+    let work = work_of(request.method(), path);
+    let _held = work.map(|work| control.apps.world.admission.admit(work)).transpose()?;
     Ok(next.run(request).await)
 }
 

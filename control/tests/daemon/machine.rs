@@ -385,6 +385,13 @@ impl Executor for Machine {
         &*self.disks
     }
 
+    async fn drained(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.alive().is_empty() {
+            let _ = changed.changed().await;
+        }
+    }
+
     async fn left(&self) -> Vec<Left> {
         let tables = self.tables.lock().unwrap();
         let living = tables.running.keys().map(|id| Left::new(id.as_str(), "it is there"));
