@@ -83,6 +83,9 @@ pub trait Executor: Send + Sync + 'static {
     /// The disks of the node.
     fn disks(&self) -> &dyn Disks;
 
+    /// Resolves when no sandbox is left, clean-ups included; addresses may rest still.
+    async fn drained(&self);
+
     /// What there is of sandboxes, living and ended ones, and of what they had of the machine: empty when nothing is.
     async fn left(&self) -> Vec<Left>;
 

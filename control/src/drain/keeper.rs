@@ -169,6 +169,7 @@ impl NodeDrain {
             progress: Progress::clone(&self.progress.borrow()),
             is_kept: true,
             cadence: Cadence::default(),
+            was_drained: false,
         };
         if keeper
             .progress
@@ -213,6 +214,8 @@ struct Keeper<'n> {
     /// Whether the drain goes on after a restart: not one for the end of the daemon.
     is_kept: bool,
     cadence: Cadence,
+    /// It was looked again because the last sandbox was gone.
+    was_drained: bool,
 }
 
 impl Keeper<'_> {
@@ -346,6 +349,7 @@ impl Keeper<'_> {
             Some((ask, reply)) = self.inbox.recv() => self.answer(ask, reply).await,
             Ok(()) = self.news.changed(), if is_under_way => tokio::time::sleep(PACE).await,
             () = idle(&node.world, step) => {}
+            () = node.world.executor.drained(), if step == Some(Step::CleanUps) && !self.was_drained => self.was_drained = true,
             () = until(wake, now) => {}
         }
     }

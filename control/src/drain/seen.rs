@@ -218,7 +218,8 @@ fn why_it_stays(world: &World, sandbox: &Sandbox) -> String {
     match sandbox.state {
         SandboxState::Pending => format!("{whose} is being started"),
         SandboxState::Running => format!("{whose} waits for its turn"),
-        SandboxState::Draining if in_flight > 0 => format!("{whose} has {in_flight} requests in flight"),
+        SandboxState::Draining if in_flight == 1 => format!("{whose} has 1 request in flight"),
+        SandboxState::Draining if in_flight > 1 => format!("{whose} has {in_flight} requests in flight"),
         SandboxState::Draining => format!("{whose} has been told to drain"),
         SandboxState::Stopping => format!("{whose} was sent SIGTERM and has not exited"),
         SandboxState::Stopped | SandboxState::Dead => format!("{whose} has ended"),

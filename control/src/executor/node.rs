@@ -183,6 +183,10 @@ impl Executor for Node {
         self.sandboxes.volumes()
     }
 
+    async fn drained(&self) {
+        self.sandboxes.drained().await;
+    }
+
     async fn left(&self) -> Vec<Left> {
         self.sandboxes.left().await
     }

@@ -3,7 +3,7 @@
 use super::Server;
 use super::refusal::Refusal;
 use crate::config::ProxyUser;
-use crate::control::{Asked, Phase};
+use crate::control::{Asked, Control, Phase};
 use crate::drain::Work;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
@@ -11,9 +11,15 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::serve::IncomingStream;
+use futures_util::StreamExt;
 use miren_api::{ApiError, ErrorCode};
+use miren_gate::Permit;
 use nix::unistd::{Uid, User};
+use std::time::Duration;
 use tokio::net::UnixListener;
+
+/// How long the rest of a body that is not taken may be in coming before its sender is cut off.
+const REST_OF_BODY: Duration = Duration::from_secs(30);
 
 /// The user at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug)]
@@ -90,18 +96,36 @@ pub async fn admit(
         let remedy = "run it as root, or as the user that control runs as";
         return Err(ApiError::new(ErrorCode::Forbidden, message).remedy(remedy).into());
     }
-    let control = &server.control;
+    match enter(&server.control, request.method(), path) {
+        Ok(_entered) => Ok(next.run(request).await),
+        Err(refusal) => {
+            // Whoever is cut off in the middle of a body cannot read why.
+            let _ = tokio::time::timeout(REST_OF_BODY, discard(request)).await;
+            Err(refusal)
+        }
+    }
+}
+
+/// What counts a request while it is answered: that it is one, and what it is to the node.
+type Entered = (Option<Permit<Asked>>, Option<Permit<Work>>);
+
+fn enter(control: &Control, method: &Method, path: &str) -> Result<Entered, Refusal> {
     let starting = *control.phase.borrow() == Phase::Starting;
-    if starting && changes_something(request.method()) {
+    if starting && changes_something(method) {
         return Err(not_now(ErrorCode::Starting, "control is still taking over what runs"));
     }
-    let entered = begins_something(request.method(), path).then(|| control.asked.enter(Asked::Change));
-    let _counted = entered
+    let asked = begins_something(method, path).then(|| control.asked.enter(Asked::Change));
+    let asked = asked
         .transpose()
         .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
-    let _held = work_of(request.method(), path).map(|work| server.admission.admit(work));
-    let _held = _held.transpose()?;
-    Ok(next.run(request).await)
+    let work = work_of(method, path).map(|work| control.world.admission.admit(work));
+    Ok((asked, work.transpose()?))
+}
+
+/// Reads a body to its end, or to where it breaks off, and keeps nothing of it.
+async fn discard(request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
 }
 
 fn changes_something(method: &Method) -> bool {

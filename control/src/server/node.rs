@@ -30,7 +30,7 @@ pub async fn events(State(server): State<Server>) -> Sse<impl Stream<Item = Resu
     let later = stream::unfold((server.clone(), changes), async |(server, mut changes)| {
         let changed = tokio::time::timeout(TELL_AGAIN, changes.changed()).await;
         // Nobody writes any more: control ends.
-        let _ = changed.unwrap_or(Ok(())).ok()?;
+        changed.unwrap_or(Ok(())).ok()?;
         Some((server.control.node.status(), (server, changes)))
     });
     let now = stream::iter([server.control.node.status()]);

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 
 mod control;
+mod unclean;
 
 pub use control::{control_of_runtime, control_on, images};
 
@@ -116,24 +117,6 @@ impl Machine {
         {
             self.reach(&id, SandboxState::Running, None);
         }
-    }
-
-    /// The clean-ups of sandboxes whose command is `command` hang from now on.
-    pub fn litter(&self, command: &str) {
-        self.tables.lock().unwrap().littering.insert(command.into());
-    }
-
-    /// Clean-ups work again, also those that hung.
-    pub fn clear_away(&self) {
-        let mut tables = self.tables.lock().unwrap();
-        tables.littering.clear();
-        tables.unclean.clear();
-    }
-
-    /// How often each sandbox was killed, and how often clean-ups were hurried.
-    pub fn forced(&self) -> (BTreeMap<SandboxId, usize>, usize) {
-        let tables = self.tables.lock().unwrap();
-        (tables.kills.clone(), tables.hurried)
     }
 
     /// A sandbox's init ends without being asked to: by this signal, or by itself.
@@ -389,6 +372,13 @@ impl Executor for Machine {
 
     fn disks(&self) -> &dyn Disks {
         &*self.disks
+    }
+
+    async fn drained(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.alive().is_empty() {
+            let _ = changed.changed().await;
+        }
     }
 
     async fn left(&self) -> Vec<Left> {

@@ -22,6 +22,7 @@ mod lost;
 mod machine;
 mod memory;
 mod node;
+mod node_cordon;
 mod node_drain;
 mod node_drain_forced;
 mod node_faults;

@@ -13,25 +13,25 @@ const IDLE: &str =
     "[services.web]\ncommand = \"./idle\"\n[services.web.concurrency]\nmode = \"auto\"\nscale_down_delay = \"0s\"\n";
 
 impl Node {
-    async fn status(&self) -> NodeStatus {
+    pub async fn status(&self) -> NodeStatus {
         self.client.get("/v1/node").await.unwrap()
     }
 
-    async fn order(&self, verb: &str) -> Result<NodeStatus, ClientError> {
+    pub async fn order(&self, verb: &str) -> Result<NodeStatus, ClientError> {
         self.client
             .post(&format!("/v1/node/{verb}"), &serde_json::Map::new())
             .await
     }
 
-    async fn drain(&self, request: DrainRequest) -> Result<NodeStatus, ClientError> {
+    pub async fn drain(&self, request: DrainRequest) -> Result<NodeStatus, ClientError> {
         self.client.post("/v1/node/drain", &request).await
     }
 
-    async fn begin_to_drain(&self) -> NodeStatus {
+    pub async fn begin_to_drain(&self) -> NodeStatus {
         self.drain(outage()).await.unwrap()
     }
 
-    async fn reaches(&self, phase: NodePhase) -> NodeStatus {
+    pub async fn reaches(&self, phase: NodePhase) -> NodeStatus {
         eventually("the node reaches a phase", async || match self.status().await {
             status if status.phase == phase => Ok(status),
             status => Err(format!("{status:?}")),
@@ -39,7 +39,7 @@ impl Node {
         .await
     }
 
-    async fn waits_for(&self, step: DrainStep) -> NodeStatus {
+    pub async fn waits_for(&self, step: DrainStep) -> NodeStatus {
         eventually("the drain waits", async || match self.status().await {
             status if status.waits_for == Some(step) => Ok(status),
             status => Err(format!("{status:?}")),
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// What runs of an app once there are `count`, and this one is not among them.
-    async fn replaced(&self, app: &str, count: usize, gone: &SandboxId) -> Vec<SandboxId> {
+    pub async fn replaced(&self, app: &str, count: usize, gone: &SandboxId) -> Vec<SandboxId> {
         eventually("a sandbox is replaced", async || {
             let running = self.machine().of_app(app, SandboxState::Running);
             match running.len() == count && !running.contains(gone) {
@@ -59,7 +59,7 @@ impl Node {
         .await
     }
 
-    async fn try_deploy(&self, app: &str, artifact: &str, key: &str) -> Result<Deploy, ClientError> {
+    pub async fn try_deploy(&self, app: &str, artifact: &str, key: &str) -> Result<Deploy, ClientError> {
         let request = DeployRequest {
             artifact: Some(artifact.to_owned()),
             ..DeployRequest::default()
@@ -67,7 +67,7 @@ impl Node {
         self.client.deploy(app, &request, key).await
     }
 
-    async fn acquire(&self, version: &VersionId, wait_ms: u64) -> Result<AcquireResponse, ClientError> {
+    pub async fn acquire(&self, version: &VersionId, wait_ms: u64) -> Result<AcquireResponse, ClientError> {
         acquire(&self.client, version, wait_ms).await
     }
 }
@@ -234,75 +234,6 @@ async fn d4_a_drain_of_the_only_node_and_a_force_without_one_are_asked_for_in_wo
     node.drain(DrainRequest::default()).await.unwrap();
     node.drain(force).await.unwrap();
     node.reaches(NodePhase::Empty).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn d1_a_cordoned_node_keeps_what_it_runs_and_takes_nothing_new_over_a_restart_too() {
-    let node = Node::start().await;
-    let shop = node.succeed("shop", &fixed("./shop", 2)).await;
-    let idle = node.succeed("idle", &web("./idle")).await.version.unwrap();
-    let artifact = node.upload(&web("./next")).await.digest;
-    assert_eq!(node.order("cordon").await.unwrap().phase, NodePhase::Cordoned);
-    let place = node.kill();
-    let node = Node::on(place).await;
-    let status = node.status().await;
-    assert_eq!(
-        (status.phase, status.cordoned, status.gate),
-        (NodePhase::Cordoned, true, NodeGate::Open)
-    );
-    for (app, key) in [("other", "a"), ("shop", "b")] {
-        let refused = refusal(node.try_deploy(app, &artifact, key).await);
-        assert_eq!(
-            (refused.code, &*refused.remedy),
-            (ErrorCode::Cordoned, "miren node uncordon"),
-            "{refused:?}"
-        );
-    }
-    let crashed = node.running("shop", 2).await[0].clone();
-    node.machine().crash(&crashed, Some(9));
-    let running = node.replaced("shop", 2, &crashed).await;
-    assert_eq!(
-        node.acquire(&idle, 10_000).await.unwrap().leases.len(),
-        1,
-        "an app that is there wakes up"
-    );
-    let path = format!("/v1/sandboxes/{}/stop", running[0]);
-    node.client
-        .post::<serde_json::Value>(&path, &serde_json::Map::new())
-        .await
-        .unwrap();
-    let shown: Deploy = node.client.get(&format!("/v1/deploys/{}", shop.id)).await.unwrap();
-    assert_eq!(shown.status, DeployStatus::Succeeded);
-
-    assert_eq!(node.order("uncordon").await.unwrap().phase, NodePhase::Active);
-    let deploy = node.try_deploy("shop", &artifact, "b").await.unwrap();
-    assert_eq!(node.ended(&deploy).await.status, DeployStatus::Succeeded);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn d1_cordoned_a_hundred_times_no_deploy_fails_that_was_let_in_and_no_lease_is_refused() {
-    let node = Node::start().await;
-    let shop = node.succeed("shop", &fixed("./shop", 2)).await.version.unwrap();
-    let artifact = node.upload(&web("./next")).await.digest;
-    let mut let_in = Vec::new();
-    for round in 0..100 {
-        node.order(if round % 2 == 0 { "cordon" } else { "uncordon" })
-            .await
-            .unwrap();
-        match node.try_deploy("blog", &artifact, &format!("key-{round}")).await {
-            Ok(deploy) if round % 2 == 1 => let_in.push(deploy),
-            Err(ClientError::Refused(error)) if round % 2 == 0 => assert_eq!(error.code, ErrorCode::Cordoned),
-            other => panic!("round {round}: {other:?}"),
-        }
-        assert_eq!(node.acquire(&shop, 0).await.unwrap().leases.len(), 2, "round {round}");
-    }
-    for deploy in let_in {
-        let ended = node.ended(&deploy).await;
-        assert!(
-            matches!(ended.status, DeployStatus::Succeeded | DeployStatus::Superseded),
-            "{ended:?}"
-        );
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -102,6 +102,7 @@ impl Keeper<'_> {
         self.progress.drain = Some(drain);
         self.progress.errors.clear();
         self.cadence = Default::default();
+        self.was_drained = false;
         self.tell();
     }
 
