@@ -1,8 +1,8 @@
 //! Which folder is an app's, what its settings say, and which app a command is about.
 
 use crate::archive::{ArchiveError, Listing};
-use crate::args::AppOptions;
 use crate::failure::Failure;
+use crate::options::AppOptions;
 use miren_api::AppName;
 use miren_api::app_file::{self, APP_FILE, AppFile, FILE_MAX, PROCFILE};
 use miren_api::settings::{Problem, Problems};

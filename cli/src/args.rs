@@ -1,13 +1,8 @@
-//! The command line's grammar: global options and one entry per verb.
+//! The command line's grammar: global options, then a verb.
 
-use crate::dev::DevOptions;
-use crate::verb;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use miren_api::Server;
-use std::path::PathBuf;
-
-/// Where miren-control listens unless told otherwise.
-const DEFAULT_SERVER: &str = "unix:/run/miren/control.sock";
+use crate::options::Global;
+use crate::verb::Verb;
+use clap::Parser;
 
 /// Deploys and looks after apps on one machine.
 #[derive(Debug, Parser)]
@@ -19,108 +14,12 @@ pub struct Arguments {
     pub verb: Verb,
 }
 
-/// Options that every verb takes.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// Where miren-control listens
-    #[arg(long, global = true, env = "MIREN_SERVER", value_name = "URL", default_value = DEFAULT_SERVER,
-          value_parser = Server::parse)]
-    pub server: Server,
-    /// Say more on stderr
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// When to colour; NO_COLOR in the environment means never
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub color: ColorChoice,
-    /// How results are printed: for people, or for scripts with times in RFC 3339
-    #[arg(long, global = true, value_enum, ignore_case = true, default_value = "table")]
-    pub format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    Table,
-    Json,
-}
-
-/// Which app a verb is about.
-#[derive(Clone, Debug, Default, Args)]
-pub struct AppOptions {
-    /// The app; otherwise the name in the folder's .miren/app.toml
-    #[arg(short, long, env = "MIREN_APP", value_name = "NAME")]
-    pub app: Option<String>,
-    /// The app's folder
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Run everything in the foreground, with defaults, in one folder
-    Dev(DevOptions),
-    /// Make the folder's app a new version, and move its traffic there; or list, show, cancel deploys
-    Deploy(verb::deploy::DeployCommand),
-    /// Move an app's traffic back to an earlier version
-    Rollback(verb::rollback::RollbackOptions),
-    /// Environment variables: set, get, list, delete
-    #[command(subcommand)]
-    Env(verb::env::EnvVerb),
-    /// Apps: list, status, versions, validate, delete
-    #[command(subcommand)]
-    App(verb::app::AppVerb),
-    /// Previews: list, show, extend, delete; "miren deploy --ephemeral" makes one
-    #[command(subcommand)]
-    Ephemeral(verb::ephemeral::EphemeralVerb),
-    /// Routes: which host leads to which app, whether it is up, how long it may take
-    #[command(subcommand)]
-    Route(verb::route::RouteVerb),
-    /// Pools: the sandboxes of one app and service
-    #[command(subcommand)]
-    Pool(verb::pool::PoolVerb),
-    /// Sandboxes: list, show, stop, run a command in one
-    #[command(subcommand)]
-    Sandbox(verb::sandbox::SandboxVerb),
-    /// Disks: list, show, grow, snapshot, delete
-    #[command(subcommand)]
-    Disk(verb::disk::DiskVerb),
-    /// What an app wrote to its outputs
-    Logs(verb::logs::LogsOptions),
-    /// The kernel side: status, and changes as they happen
-    #[command(subcommand, name = "fastpath")]
-    FastPath(verb::fastpath::FastPathVerb),
-    /// Versions of this program and of the server
-    Version,
-    /// Print a completion script
-    Completions {
-        /// For which shell
-        #[arg(value_enum)]
-        shell: clap_complete::Shell,
-    },
-}
-
-impl Verb {
-    /// Whether it asks the server that `--server` names for anything.
-    pub fn asks(&self) -> bool {
-        match self {
-            Self::Dev(_) | Self::Completions { .. } => false,
-            Self::App(verb) => verb.asks(),
-            _ => true,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Format;
     use clap::CommandFactory;
+    use miren_api::Server;
 
     #[test]
     fn the_grammar_is_consistent() {

@@ -1,7 +1,7 @@
 //! Where output goes: results to stdout in the chosen format, everything else to stderr, colour only where it is seen.
 
-use crate::args::{ColorChoice, Format, Global};
 use crate::failure::{Exit, Failure};
+use crate::options::{ColorChoice, Format, Global};
 use crate::shown;
 use crate::table::Table;
 use serde::Serialize;

@@ -1,5 +1,7 @@
 //! The command line of Miren: each verb reads its arguments, asks the control API, and prints one result.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod ago;
 pub mod app_folder;
 pub mod archive;
@@ -7,6 +9,7 @@ pub mod args;
 pub mod console;
 pub mod dev;
 pub mod failure;
+pub mod options;
 pub mod paths;
 pub mod preview;
 pub mod prompt;
@@ -17,10 +20,12 @@ pub mod usage;
 pub mod variable;
 pub mod verb;
 
-use args::{Arguments, Verb};
+use args::Arguments;
+use clap::CommandFactory;
 use console::Console;
 use failure::{Exit, Failure};
 use miren_api::{Client, Server};
+use verb::Verb;
 
 /// What every verb works with: where to print, and whom to ask.
 pub struct Context<'c> {
@@ -49,7 +54,7 @@ pub async fn run(arguments: Arguments, console: &mut Console) -> Result<Exit, Fa
         verb => tokio::select! {
             // In this order, so that a verb with something of its own to say about Ctrl-C can.
             biased;
-            outcome = verb::run(verb, &mut context) => outcome,
+            outcome = verb::run(verb, Arguments::command, &mut context) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
         },
     }

@@ -28,8 +28,8 @@ pub fn ttl(text: String) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Format;
     use crate::failure::Exit;
+    use crate::options::Format;
 
     fn console() -> Console {
         Console::plain(Box::new(std::io::sink()), Box::new(std::io::sink()), Format::Table)

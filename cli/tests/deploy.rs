@@ -8,6 +8,8 @@ mod earlier;
 mod env;
 #[path = "deploy/ephemeral.rs"]
 mod ephemeral;
+#[path = "deploy/node.rs"]
+mod node;
 #[path = "deploy/preview.rs"]
 mod preview;
 #[path = "deploy/routes.rs"]
@@ -18,8 +20,9 @@ mod server;
 mod validate;
 
 use clap::Parser;
-use miren_cli::args::{Arguments, Format};
+use miren_cli::args::Arguments;
 use miren_cli::console::Console;
+use miren_cli::options::Format;
 use serde_json::{Value, json};
 use server::{Captured, Fake, app, fake, miren, serve};
 use std::collections::BTreeSet;

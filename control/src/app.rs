@@ -1,20 +1,21 @@
 //! Decides how the rest of control talks to one app: commands in, a picture out; its task does the rest, alone.
 
 use crate::clock::Clock;
+use crate::drain::Admission;
 use crate::executor::Executor;
 use crate::fatal::Fatal;
 use crate::images::{Fetched, Fetcher, NotFetched};
 use crate::lease::Desk;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
 use crate::store::Store;
-use miren_api::Identity;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::routing::SandboxHint;
-use miren_sandbox::SandboxChange;
+use miren_sandbox::{Budgets, SandboxChange};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub use command::Command;
 pub use task::{PreviewOrder, Task, Unserved};
 pub use view::AppView;
 
-/// Everything an app's task needs of the world.
+/// Everything there is around the apps. Each of its users takes what it needs when it is made.
 pub struct World {
     pub store: Arc<dyn Store>,
     pub fatal: Fatal,
@@ -49,27 +50,18 @@ pub struct World {
     pub desk: Desk,
     pub clock: Clock,
     pub metrics: Metrics,
-    pub node_faults: NodeFaults,
+    pub node_faults: Arc<NodeFaults>,
     /// Told to proxies; lossy, so never the only way to learn something.
     pub hints: broadcast::Sender<Hint>,
     /// Which app a sandbox's news are for.
     pub owners: Owners,
     pub artifacts: PathBuf,
-    pub images: Fetcher,
-    pub outputs: Outputs,
+    pub images: Arc<Fetcher>,
+    pub outputs: Arc<Outputs>,
     pub node: String,
+    pub nodes: Nodes,
+    pub admission: Admission,
     pub policy: Policy,
-}
-
-impl World {
-    /// What a proxy has to know before it believes a number.
-    pub fn identity(&self) -> Identity {
-        Identity {
-            slot_table: self.executor.slot_table(),
-            lineage: self.routing.now().lineage.to_string(),
-            epoch: self.store.epoch(),
-        }
-    }
 }
 
 /// Which app each living sandbox belongs to.
@@ -98,6 +90,24 @@ pub enum Event {
         seq: u64,
         result: Result<Fetched, NotFetched>,
     },
+    /// What a sandbox wrote last because of which a deploy fails.
+    LastWords {
+        seq: u64,
+        lines: Vec<String>,
+    },
+    /// No route leads to the app any more, and every live proxy knows.
+    Withdrawn,
+    /// What was built of the app and its disks are gone.
+    Cleared,
+    /// The node drains and starts no sandbox any more: nothing is planned until it takes work again. No drain takes longer than
+    /// this.
+    NodeDrains(Budgets),
+    /// What was let in before the node drained, and has not switched traffic, is given up.
+    CalledOff,
+    /// The node takes work again.
+    NodeOpens,
+    /// This sandbox drains, for the given reason.
+    Drain(SandboxId, &'static str),
 }
 
 /// The way to an app's task. Cheap to clone.

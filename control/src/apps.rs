@@ -26,7 +26,7 @@ type Handles = BTreeMap<AppName, AppHandle>;
 
 /// Every app's task.
 pub struct Apps {
-    pub world: Arc<World>,
+    world: Arc<World>,
     handles: RwLock<Handles>,
     tasks: TaskTracker,
     /// No task is made any more.
@@ -98,7 +98,7 @@ impl Apps {
 
     fn spawn(self: &Arc<Self>, handles: &mut Handles, state: AppState, ledger: Ledger, exists: bool) -> AppHandle {
         let name = state.app.name.clone();
-        let (task, inbox, handle) = Task::new(Arc::clone(&self.world), state, ledger, exists);
+        let (task, inbox, handle) = Task::new(&self.world, state, ledger, exists);
         handles.insert(name.clone(), handle.clone());
         let apps = Arc::clone(self);
         let label = format!("app {name}");
@@ -234,15 +234,18 @@ impl Apps {
         self.find(&AppName::from_text(app))
     }
 
-    /// Drains every sandbox of the node; no drain takes longer than `at_most`. Returns when all have been told.
-    pub async fn stop_all(&self, at_most: Duration) {
-        self.closing.cancel();
-        let handles: Vec<AppHandle> = self.handles.read().values().cloned().collect();
-        for handle in handles {
-            let (reply, told) = oneshot::channel();
-            if handle.commands.send(Command::StopAll { at_most, reply }).await.is_ok() {
-                let _ = told.await;
-            }
+    /// Tells the task of every app. One that is busy hears of it later; nobody waits for it.
+    pub fn tell_all(&self, event: impl Fn() -> Event) {
+        for handle in self.handles.read().values() {
+            // A task that has ended has nothing to do with it.
+            let _ = handle.events.send(event());
+        }
+    }
+
+    /// Lets the app of a sandbox drain it; one that has ended is nobody's.
+    pub fn drain(&self, sandbox: SandboxId, reason: &'static str) {
+        if let Some(handle) = self.owner(&sandbox).and_then(|app| self.find(&app)) {
+            let _ = handle.events.send(Event::Drain(sandbox, reason));
         }
     }
 

@@ -1,10 +1,10 @@
 //! Decides which folders and images are kept: those of pools, of deploys under way and of versions.
 
-use crate::app::World;
 use crate::artifact::Artifacts;
+use crate::images::Fetcher;
 use crate::ledger::{self, LoadError};
 use crate::record::{Content, DeployRecord, PoolRecord, VersionRecord};
-use crate::store::Selection;
+use crate::store::{Selection, Store};
 use miren_image::{Digest, ImageError};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -38,9 +38,14 @@ impl Needed {
 }
 
 /// Removes what nothing needs any more. `grace`: how old a folder must be that no record names.
-pub async fn collect(world: &World, artifacts: &Artifacts, grace: Duration) -> Result<(), CollectError> {
-    let needed = needed(world).await?;
-    let images = world.images.store.collect(&needed.images).await?;
+pub async fn collect(
+    store: &dyn Store,
+    images: &Fetcher,
+    artifacts: &Artifacts,
+    grace: Duration,
+) -> Result<(), CollectError> {
+    let needed = needed(store).await?;
+    let images = images.store.collect(&needed.images).await?;
     let (artifacts, keep) = (artifacts.clone(), needed.artifacts);
     let removing = tokio::task::spawn_blocking(move || artifacts.remove_except(&keep, grace)).await;
     let folders = removing.map_err(std::io::Error::other).and_then(|removed| removed);
@@ -53,8 +58,7 @@ pub async fn collect(world: &World, artifacts: &Artifacts, grace: Duration) -> R
 }
 
 /// In the order in which a name is handed on, from deploys to versions to pools: so none is missed on its way.
-async fn needed(world: &World) -> Result<Needed, LoadError> {
-    let store = &*world.store;
+async fn needed(store: &dyn Store) -> Result<Needed, LoadError> {
     let mut needed = Needed::default();
     let deploys: Vec<DeployRecord> = ledger::list(store, Selection::All).await?;
     for deploy in deploys.iter().filter(|record| !record.deploy.status.is_final()) {

@@ -1,10 +1,11 @@
 //! Decides what an operator can set in `control.toml`, and what holds when nothing is set.
 
-use crate::policy::Policy;
+use crate::policy::{DrainPolicy, Policy};
 use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_image::{Limits, Registries};
 use miren_loader::Mode;
+use miren_sandbox::Budgets;
 use miren_sandbox::RuntimeConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -42,9 +43,18 @@ pub enum StoreKind {
     Sqlite,
 }
 
-/// Times of stopping the node. Those of a retired sandbox are its service's own.
+/// Whether the node is drained when the daemon is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStopDrain {
+    Keep,
+    /// As `miren node drain` does it; the next daemon takes work.
+    Node,
+}
+
+/// Times of draining the node. Those of a retired sandbox are its service's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
+    pub on_stop: OnStopDrain,
     pub request_timeout: Duration,
     pub tunnel_timeout: Duration,
     pub stop_grace: Duration,
@@ -174,7 +184,7 @@ pub fn reference() -> Vec<KeyDoc> {
 }
 
 fn declare(root: &mut Table<'_, '_, '_>) -> Config {
-    Config {
+    let mut config = Config {
         name: root.parsed("name", "miren", "Name of this node: a DNS label.", |text| {
             check_label(text)
                 .map(|()| text.to_owned())
@@ -211,7 +221,16 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         metrics: root.table("metrics", |metrics| {
             metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
         }),
-    }
+    };
+    config.policy.drain = DrainPolicy {
+        at_most: Budgets {
+            requests: config.drain.request_timeout,
+            tunnels: config.drain.tunnel_timeout,
+            grace: config.drain.stop_grace,
+        },
+        node_timeout: config.drain.node_timeout,
+    };
+    config
 }
 
 fn runtime(table: &mut Table<'_, '_, '_>) -> RuntimeConfig {
@@ -343,25 +362,31 @@ fn fast_path(fast_path: &mut Table<'_, '_, '_>) -> FastPathSettings {
 
 fn drain(drain: &mut Table<'_, '_, '_>) -> Drain {
     Drain {
+        on_stop: drain.choice(
+            "on_stop",
+            "keep",
+            "On SIGTERM: `node` drains the node as `miren node drain` does, `keep` leaves that to `on_stop`.",
+            &[("keep", OnStopDrain::Keep), ("node", OnStopDrain::Node)],
+        ),
         request_timeout: drain.duration(
             "request_timeout",
             "30s",
-            "When the node stops: how long requests in flight may go on.",
+            "When the node drains: how long requests in flight may go on.",
         ),
         tunnel_timeout: drain.duration(
             "tunnel_timeout",
             "30s",
-            "When the node stops: how long WebSockets and other tunnels may go on.",
+            "When the node drains: how long WebSockets and other tunnels may go on.",
         ),
         stop_grace: drain.duration(
             "stop_grace",
             "10s",
-            "When the node stops: what a sandbox gets at most between SIGTERM and SIGKILL.",
+            "When the node drains because it stops: what a sandbox gets at most between SIGTERM and SIGKILL.",
         ),
         node_timeout: drain.duration(
             "node_timeout",
             "0s",
-            "When the node stops: the limit for all of it, after which whatever is left is forced to end; 0s waits for ever.",
+            "When the node drains: the limit for all of it, after which whatever is left is forced to end; 0s waits for ever.",
         ),
     }
 }

@@ -5,13 +5,16 @@ use crate::apps::Apps;
 use crate::artifact::Artifacts;
 use crate::clock::{Clock, later, since};
 use crate::collector::{self, UPLOAD_GRACE};
+use crate::drain::{Admission, NodeDrain};
 use crate::executor::Executor;
 use crate::fatal::Fatal;
 use crate::images::Fetcher;
 use crate::lease::Desk;
+use crate::leasing::Leasing;
 use crate::ledger::LoadError;
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
+use crate::nodes::Nodes;
 use crate::output::Outputs;
 use crate::policy::Policy;
 use crate::routing::Routing;
@@ -74,8 +77,10 @@ pub struct Parts {
 
 /// The daemon without its sockets.
 pub struct Control {
+    pub world: Arc<World>,
     pub apps: Arc<Apps>,
     pub artifacts: Artifacts,
+    pub node: NodeDrain,
     pub phase: watch::Sender<Phase>,
     /// Closed when nothing new is taken: whatever was let in before is counted by it.
     pub asked: Gate<Asked>,
@@ -90,25 +95,30 @@ impl Control {
         let (fatal, metrics) = (Fatal::default(), Metrics::new());
         let store: Arc<dyn Store> = Arc::new(Guarded::new(parts.store, fatal.clone()));
         let cluster_host = parts.policy.urls.cluster_host.as_deref();
+        let nodes = Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?;
         let world = Arc::new(World {
-            outputs: Outputs::new(parts.clock.now()),
+            outputs: Arc::new(Outputs::new(parts.clock.now())),
             routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
+            admission: Admission::new(store.epoch(), nodes.follow()),
+            nodes,
             store,
             fatal,
             executor: parts.executor,
             desk: Desk::new(parts.clock.clone()),
             clock: parts.clock,
-            node_faults: NodeFaults::new(metrics.clone()),
+            node_faults: Arc::new(NodeFaults::new(metrics.clone())),
             metrics,
             hints,
             owners: Arc::default(),
             artifacts: parts.artifacts.folder().to_owned(),
-            images: parts.images,
+            images: Arc::new(parts.images),
             node: parts.node,
             policy: parts.policy,
         });
-        let (apps, known) = Apps::load(world).await?;
+        let (apps, known) = Apps::load(Arc::clone(&world)).await?;
         let control = Self {
+            node: NodeDrain::load(Arc::clone(&world), Arc::clone(&apps)),
+            world,
             apps,
             artifacts: parts.artifacts,
             phase: watch::Sender::new(Phase::Starting),
@@ -118,9 +128,14 @@ impl Control {
         Ok((Arc::new(control), known))
     }
 
+    /// What proxies are granted leases by.
+    pub fn leasing(&self) -> Leasing {
+        Leasing::new(&self.world, Arc::clone(&self.apps))
+    }
+
     /// Lets the runtime take over what runs, then lets the planners begin. `changes` is what the runtime reports on.
     pub async fn activate(&self, known: Vec<Known>, changes: mpsc::UnboundedReceiver<SandboxChange>) {
-        let world = &self.apps.world;
+        let world = &self.world;
         let count = known.len();
         let adopted = world.executor.adopt(known).await;
         if count > 0 {
@@ -136,22 +151,30 @@ impl Control {
 
     /// Work that goes on for as long as the daemon does.
     pub async fn background(self: Arc<Self>) {
-        let world = Arc::clone(&self.apps.world);
+        let world = Arc::clone(&self.world);
         let transitions = world.executor.transitions();
         tokio::select! {
             () = world.desk.sweep() => {}
             () = watch_clock(&world.clock) => {}
             () = pass_on(transitions, &world.hints) => {}
             () = self.collect_forever() => {}
+            () = self.keep_node() => {}
             () = self.ending.cancelled() => {}
         }
+    }
+
+    /// Answers for the node, once everything that runs is known.
+    async fn keep_node(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase != Phase::Starting).await;
+        self.node.run().await;
     }
 
     /// Removes what nothing needs: first when everything that runs is known, then now and again.
     async fn collect_forever(&self) {
         let mut phase = self.phase.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Active).await;
-        let clock = &self.apps.world.clock;
+        let clock = &self.world.clock;
         let (mut told, mut set) = (clock.reading().offset, None);
         loop {
             self.apps.collect();
@@ -164,7 +187,8 @@ impl Control {
             // Uploads are as old as the wall clock says: one that was set makes young ones look old.
             let in_doubt = set.is_some_and(|set| since(clock.steady(), set) < UPLOAD_GRACE);
             let grace = if in_doubt { Duration::MAX } else { UPLOAD_GRACE };
-            if let Err(error) = collector::collect(&self.apps.world, &self.artifacts, grace).await {
+            if let Err(error) = collector::collect(&*self.world.store, &self.world.images, &self.artifacts, grace).await
+            {
                 tracing::warn!(%error, "collecting folders and images failed; trying again");
             }
             tokio::time::sleep(COLLECT_EVERY).await;

@@ -2,8 +2,9 @@
 
 use crate::artifact::Artifacts;
 use crate::clock::Clock;
-use crate::config::{Config, OnStop};
+use crate::config::{Config, OnStop, OnStopDrain};
 use crate::control::{Control, Parts};
+use crate::drain::Stopped;
 use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
 use crate::reserve::Reserves;
@@ -21,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// What the forced end of a node drain may take.
-const FORCED: Duration = Duration::from_secs(30);
+/// What a sandbox that uses its budgets up gets on top of them before it is killed.
+const SLACK: Duration = Duration::from_secs(5);
 
 type Services = JoinSet<(&'static str, std::io::Result<()>)>;
 
@@ -64,7 +65,7 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     };
     let (control, known) = Control::load(parts).await?;
     let (mut services, metrics) = serve(&config, &control).await?;
-    let tending = reserves.clone().tend_for_ever(control.apps.world.metrics.clone());
+    let tending = reserves.clone().tend_for_ever(control.world.metrics.clone());
     services.spawn(miren_log::supervised("the reserves", async move {
         tending.await;
         ("the reserves", Ok(()))
@@ -76,11 +77,17 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
         // Nobody asked for an end: what runs is left to the next daemon, as after any crash.
         ended = services.join_next() => return Err(unexpected(ended)),
         // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
-        why = control.apps.world.fatal.ended() => bail!(why),
+        why = control.world.fatal.ended() => bail!(why),
     };
-    stop(&config, &control).await;
+    let stopped = tokio::select! {
+        biased;
+        stopped = stop(&config, &control) => stopped,
+        // It is named, and the exit code tells of it: that an end was expected hides no failure.
+        ended = services.join_next() => return Err(unexpected(ended)),
+    };
     services.shutdown().await;
     drop((control, services));
+    stopped?;
     if config.on_stop == OnStop::Remove {
         remove(&config, &node).await?;
         reserves.remove_run();
@@ -136,17 +143,20 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         .await
         .with_context(|| format!("serving metrics on {} (metrics.listen)", config.metrics))?;
     let address = metrics.local_addr()?;
-    let api = Server {
-        control: Arc::clone(control),
-        peers: Peers::new(&config.api.proxy_user),
-        body_limit: config.api.body_limit,
-    };
+    let api = Server::new(
+        Arc::clone(control),
+        Peers::new(&config.api.proxy_user),
+        config.api.body_limit,
+    );
     let mut services = Services::new();
     services.spawn(miren_log::supervised("the API", async move {
         ("the API", api.serve(listener).await)
     }));
     let of_metrics = Arc::clone(control);
-    let metrics = async move { ("the metrics", server::serve_metrics(of_metrics, metrics).await) };
+    let metrics = async move {
+        server::serve_metrics(of_metrics, metrics).await;
+        ("the metrics", Ok(()))
+    };
     services.spawn(miren_log::supervised("the metrics", metrics));
     let background = Arc::clone(control).background();
     let background = async move {
@@ -181,57 +191,37 @@ fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::t
     }
 }
 
-/// Takes nothing new; with `on_stop = "remove"` drains every sandbox; saves what is under way.
-async fn stop(config: &Config, control: &Control) {
+/// Takes nothing new; drains the node if the settings say so; saves what is under way.
+///
+/// # Errors
+/// What is left of a node that was to be drained.
+async fn stop(config: &Config, control: &Control) -> anyhow::Result<()> {
     control.quiesce();
-    if config.on_stop == OnStop::Remove {
-        drain_node(config, control).await;
-    }
+    let drained = drain(config, control).await;
+    control.node.down();
     control.apps.close().await;
     control.ending.cancel();
     let _ = std::fs::remove_file(config.socket());
+    drained
 }
 
-/// Drains every sandbox. One that outlives its own budgets is killed; clean-ups are waited for as long as
-/// `drain.node_timeout` says, then for one last [`FORCED`].
-async fn drain_node(config: &Config, control: &Control) {
+/// With `drain.on_stop = "node"` as `miren node drain` does it. With `on_stop = "remove"` nothing is waited for but sandboxes, and
+/// these no longer than their own budgets: deploys under way are for the next daemon.
+async fn drain(config: &Config, control: &Control) -> anyhow::Result<()> {
     let drain = &config.drain;
-    let at_most = drain.request_timeout.max(drain.tunnel_timeout);
-    let graceful = at_most + drain.stop_grace;
-    let (limit, forced) = match drain.node_timeout {
-        Duration::ZERO => (graceful, None),
-        timeout => (timeout.min(graceful), Some(timeout.saturating_sub(graceful) + FORCED)),
+    let budgets = config.policy.drain.at_most.total() + SLACK;
+    let stopping = match (drain.on_stop, config.on_stop, drain.node_timeout) {
+        (OnStopDrain::Keep, OnStop::Keep, _) => return Ok(()),
+        (OnStopDrain::Node, _, limit) => control.node.stop(limit, true),
+        (OnStopDrain::Keep, OnStop::Remove, Duration::ZERO) => control.node.stop(budgets, false),
+        (OnStopDrain::Keep, OnStop::Remove, limit) => control.node.stop(limit.min(budgets), false),
     };
-    if tokio::time::timeout(limit, control.apps.stop_all(at_most))
-        .await
-        .is_err()
-    {
-        tracing::error!("some apps did not answer within {limit:?}");
-    }
-    let drained = control.apps.world.executor.drained();
-    let mut drained = std::pin::pin!(drained);
-    if tokio::time::timeout(limit, &mut drained).await.is_ok() {
-        return;
-    }
-    kill_all(control, limit);
-    match forced {
-        None => drained.await,
-        Some(forced) => {
-            if tokio::time::timeout(forced, drained).await.is_err() {
-                tracing::error!(
-                    "clean-ups of sandboxes are still unfinished after {forced:?}; the next start goes on with them"
-                );
-            }
-        }
-    }
-}
-
-fn kill_all(control: &Control, limit: Duration) {
-    for view in control.apps.views() {
-        for sandbox in view.sandboxes.iter().filter(|sandbox| !sandbox.state.is_terminal()) {
-            tracing::warn!(sandbox = %sandbox.id, "still there after {limit:?}: killed");
-            control.apps.world.executor.kill(&sandbox.id, "the node stopped");
-        }
+    match stopping.await.context("draining the node")? {
+        Stopped::Empty => Ok(()),
+        Stopped::Left(what) => bail!(
+            "draining the node: this is left, and the next start goes on with it: {}",
+            what.join("; ")
+        ),
     }
 }
 

@@ -3,11 +3,13 @@
 use crate::record::{Stored, UndecodableRecord, decode};
 use crate::store::{Content, Expect, Key, Record, Revision, Selection, Store, StoreError, Write};
 use miren_api::{ApiError, ErrorCode};
+use split::{Split, split};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use verdict::Verdict;
 
+mod split;
 mod verdict;
 
 /// How soon it is looked again what became of a write, when that could not be read.
@@ -100,35 +102,33 @@ impl Ledger {
         self.batch.clear();
     }
 
-    /// Commits everything noted, all or nothing. After an error nothing was written, and the notes are still there for another
-    /// try: a write whose answer was lost is looked for until it is known what became of it.
+    /// Commits everything noted: all or nothing, unless that is more than one transaction takes; then in several, in an order in
+    /// which each may be the last. After an error nothing of what is still noted was written, and it can be tried again: a write
+    /// whose answer was lost is looked for until it is known what became of it.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a record is somebody else's: not this ledger, which is its only writer, has written it.
+    /// [`StoreError::TooLarge`] when one record is more than a transaction takes; everything else is written.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
-        if self.batch.is_empty() {
-            return Ok(());
+        let noted = self.batch.iter().map(|(key, content)| self.write(key, content));
+        let Split { transactions, refused } = split(noted.collect());
+        for writes in transactions {
+            match self.store.commit(writes.clone()).await {
+                Ok(revision) => self.written(&writes, Some(revision)),
+                Err(error) if error.leaves_doubt() => self.settle(&writes, error).await?,
+                Err(error) => return Err(error),
+            }
         }
-        let writes: Vec<Write> = self
-            .batch
-            .iter()
-            .map(|(key, content)| self.write(key, content))
-            .collect();
-        let count = writes.len() as u64;
-        match self.store.commit(writes.clone()).await {
-            Ok(last) => self.written((last + 1 - count..).map(Some)),
-            Err(error) if error.leaves_doubt() => return self.settle(&writes, error).await,
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
-    /// Takes over what the store has of everything noted, in order.
-    fn written(&mut self, revisions: impl IntoIterator<Item = Option<Revision>>) {
-        for ((key, content), revision) in std::mem::take(&mut self.batch).into_iter().zip(revisions) {
-            match revision.filter(|_| content.is_some()) {
-                Some(revision) => self.revisions.insert(key, revision),
-                None => self.revisions.remove(&key),
+    /// Takes over what the store has of one transaction. Without a revision it only deleted.
+    fn written(&mut self, writes: &[Write], revision: Option<Revision>) {
+        for write in writes {
+            self.batch.remove(&write.key);
+            match revision.filter(|_| write.content.is_some()) {
+                Some(revision) => self.revisions.insert(write.key.clone(), revision),
+                None => self.revisions.remove(&write.key),
             };
         }
     }
@@ -146,8 +146,8 @@ impl Ledger {
                 }
             };
             return match verdict::of(writes, &found) {
-                Verdict::Written => {
-                    self.written(found.iter().map(|record| record.as_ref().map(|record| record.revision)));
+                Verdict::Written(revision) => {
+                    self.written(writes, revision);
                     Ok(())
                 }
                 Verdict::Untouched => Err(StoreError::Failed {

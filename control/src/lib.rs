@@ -1,5 +1,7 @@
 //! `miren-control`: the daemon that keeps the wanted sandboxes of every app running and tells proxies where they are.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod app;
 pub mod apps;
 pub mod artifact;
@@ -8,6 +10,7 @@ pub mod collector;
 pub mod config;
 pub mod control;
 mod daemon;
+pub mod drain;
 pub mod executor;
 pub mod fatal;
 pub mod images;
@@ -16,8 +19,10 @@ pub mod leasing;
 pub mod ledger;
 pub mod metrics;
 pub mod node_faults;
+pub mod nodes;
 pub mod output;
 pub mod policy;
+pub mod reads;
 pub mod record;
 pub mod reserve;
 pub mod routing;

@@ -1,5 +1,6 @@
 //! Decides what control counts: every metric of the daemon, with its help text.
 
+use miren_api::node::{NodePhase, NodeStatus};
 use miren_api::resource::NodeFault;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -30,6 +31,7 @@ pub struct Metrics {
     pub refused_connects: IntGauge,
     pub reset_packets: IntGauge,
     pub dropped_events: IntGauge,
+    pub node: NodeGauges,
     pub own: OwnFaults,
     pub network: NetworkGauges,
 }
@@ -64,6 +66,65 @@ impl OwnFaults {
         let raise = |counter: &IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
         raise(&self.log_lines_dropped, miren_log::dropped());
         raise(&self.panics, miren_log::panics());
+    }
+}
+
+/// What is known of the node: whether it takes work, and how far its drain is.
+#[derive(Clone)]
+pub struct NodeGauges {
+    phase: IntGaugeVec,
+    cordoned: IntGauge,
+    admitted: IntGauge,
+    starts: IntGauge,
+    requests: IntGauge,
+    clean_ups: IntGauge,
+    blockers: IntGauge,
+    deadline: IntGauge,
+}
+
+impl NodeGauges {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            phase: make.gauges("miren_node_phase", "1 for the phase the node is in, 0 for each other one.", "phase"),
+            cordoned: make.gauge("miren_node_cordoned", "1 when nothing new is placed on the node."),
+            admitted: make.gauge(
+                "miren_node_admitted",
+                "Deploys, previews, uploads and changes that were let in and are not over: a drain waits for them first.",
+            ),
+            starts: make.gauge("miren_node_starts", "Sandboxes that are being started: a drain waits for them then."),
+            requests: make.gauge("miren_node_requests", "Requests in flight to sandboxes, as proxies last told, tunnels included."),
+            clean_ups: make.gauge(
+                "miren_node_clean_ups",
+                "Ended sandboxes and outlets of which something is left, when a drain last looked.",
+            ),
+            blockers: make.gauge("miren_node_blockers", "What a drain of the node waits for now; `miren node status` names them."),
+            deadline: make.gauge(
+                "miren_node_drain_deadline_seconds",
+                "When what is left is forced to end, or that is over, in seconds since 1970; 0: never, or no drain.",
+            ),
+        }
+    }
+
+    fn set_phase(&self, now: NodePhase) {
+        for phase in NodePhase::ALL {
+            self.phase
+                .with_label_values(&[phase.as_str()])
+                .set(i64::from(phase == now));
+        }
+    }
+
+    /// Takes them from what is told about the node.
+    pub fn set(&self, status: &NodeStatus) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.set_phase(status.phase);
+        self.cordoned.set(i64::from(status.cordoned));
+        self.admitted.set(number(status.admitted));
+        self.starts.set(number(status.starts));
+        self.requests.set(number(status.requests));
+        self.clean_ups.set(number(status.clean_ups));
+        self.blockers
+            .set(number(status.blockers.len() as u64 + status.more_blockers));
+        self.deadline.set(status.deadline.map_or(0, |at| at.as_second()));
     }
 }
 
@@ -160,6 +221,7 @@ impl Metrics {
                 "Segments that the packet hook answered with RST.",
             ),
             dropped_events: make.gauge("miren_dropped_slot_events", "Slot events that found their ring full."),
+            node: NodeGauges::new(&make),
             own: OwnFaults::new(&make),
             network: NetworkGauges::new(&make),
             registry: registry.clone(),
@@ -183,6 +245,7 @@ impl Metrics {
             self.node_faults.with_label_values(&[fault.as_str()]).set(0);
         }
         self.reserve.with_label_values(&["data"]).set(0);
+        self.node.set_phase(NodePhase::Active);
         for by in ["kernel", "control"] {
             self.transitions.with_label_values(&[by]).set(0);
         }

@@ -2,6 +2,7 @@
 
 use crate::routing::{DEFAULT_HOST, Table};
 use miren_api::id::{AppName, Label};
+use miren_sandbox::Budgets;
 use std::time::Duration;
 
 /// Everything that apps' tasks go by.
@@ -10,6 +11,16 @@ pub struct Policy {
     pub urls: Urls,
     pub previews: PreviewPolicy,
     pub retention: Retention,
+    pub drain: DrainPolicy,
+}
+
+/// Times of a drain of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainPolicy {
+    /// What a sandbox gets at most, whatever its service says.
+    pub at_most: Budgets,
+    /// After which what is left is forced to end; zero: never.
+    pub node_timeout: Duration,
 }
 
 /// How clients outside reach the ingress.
@@ -37,6 +48,19 @@ pub struct PreviewPolicy {
 pub struct Retention {
     pub versions: usize,
     pub age: Duration,
+}
+
+impl Default for DrainPolicy {
+    fn default() -> Self {
+        Self {
+            at_most: Budgets {
+                requests: Duration::from_secs(30),
+                tunnels: Duration::from_secs(30),
+                grace: Duration::from_secs(10),
+            },
+            node_timeout: Duration::ZERO,
+        }
+    }
 }
 
 impl Default for Urls {

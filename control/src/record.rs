@@ -14,12 +14,16 @@ use miren_image::Digest;
 use miren_sandbox::Facts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 mod asked;
+mod node;
 mod preview;
+pub mod size;
 
 pub use asked::{Asked, AskedPreview};
+pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
 
 /// Index of records by the app they belong to.
@@ -31,7 +35,7 @@ pub const BY_POOL: &str = "pool";
 pub trait Stored: Serialize + DeserializeOwned {
     const KIND: Kind;
 
-    fn id(&self) -> &str;
+    fn id(&self) -> Cow<'_, str>;
 
     /// Names and values it is found by.
     fn indexes(&self) -> Vec<(&'static str, String)> {
@@ -250,8 +254,9 @@ macro_rules! stored {
         impl Stored for $record {
             const KIND: Kind = Kind::$kind;
 
-            fn id(&self) -> &str {
-                self.$($field).+.as_ref()
+            fn id(&self) -> Cow<'_, str> {
+                let id: &str = self.$($field).+.as_ref();
+                id.into()
             }
 
             fn indexes(&self) -> Vec<(&'static str, String)> {
@@ -271,16 +276,16 @@ stored!(ActiveRecord, Active, app);
 impl Stored for RouteRecord {
     const KIND: Kind = Kind::Route;
 
-    fn id(&self) -> &str {
-        &self.0.host
+    fn id(&self) -> Cow<'_, str> {
+        self.0.host.as_str().into()
     }
 }
 
 impl Stored for SnapshotRecord {
     const KIND: Kind = Kind::Snapshot;
 
-    fn id(&self) -> &str {
-        SNAPSHOT_ID
+    fn id(&self) -> Cow<'_, str> {
+        SNAPSHOT_ID.into()
     }
 }
 

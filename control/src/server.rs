@@ -1,6 +1,19 @@
 //! Decides which requests control answers, and for whom: the API on its Unix socket.
 
+use crate::app::Hint;
+use crate::apps::Apps;
+use crate::artifact::Artifacts;
+use crate::clock::Clock;
 use crate::control::Control;
+use crate::drain::Admission;
+use crate::executor::Executor;
+use crate::images::Fetcher;
+use crate::lease::Desk;
+use crate::leasing::Leasing;
+use crate::output::Outputs;
+use crate::policy::Policy;
+use crate::reads::Reads;
+use crate::routing::Routing;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
@@ -11,6 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 mod apps;
 mod artifacts;
@@ -24,6 +39,7 @@ mod gate;
 mod health;
 mod logs;
 mod metrics;
+mod node;
 mod openapi;
 mod page;
 mod pools;
@@ -32,6 +48,7 @@ mod proxies;
 mod refusal;
 mod routes;
 mod sandboxes;
+mod scrapes;
 mod settings;
 mod upload;
 mod variables;
@@ -46,12 +63,52 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// What every request can use.
 #[derive(Clone)]
 pub struct Server {
-    pub control: Arc<Control>,
-    pub peers: Peers,
-    pub body_limit: Bytes,
+    control: Arc<Control>,
+    peers: Peers,
+    body_limit: Bytes,
+    apps: Arc<Apps>,
+    leasing: Leasing,
+    reads: Reads,
+    artifacts: Artifacts,
+    routing: Routing,
+    executor: Arc<dyn Executor>,
+    desk: Desk,
+    clock: Clock,
+    images: Arc<Fetcher>,
+    outputs: Arc<Outputs>,
+    hints: broadcast::Sender<Hint>,
+    policy: Policy,
+    admission: Admission,
+    node: String,
+    ending: CancellationToken,
 }
 
 impl Server {
+    /// The API of `control`. `body_limit`: longest body that is JSON.
+    pub fn new(control: Arc<Control>, peers: Peers, body_limit: Bytes) -> Self {
+        let world = &control.world;
+        Self {
+            peers,
+            body_limit,
+            apps: Arc::clone(&control.apps),
+            leasing: control.leasing(),
+            reads: Reads::new(Arc::clone(&world.store)),
+            artifacts: control.artifacts.clone(),
+            routing: world.routing.clone(),
+            executor: Arc::clone(&world.executor),
+            desk: world.desk.clone(),
+            clock: world.clock.clone(),
+            images: Arc::clone(&world.images),
+            outputs: Arc::clone(&world.outputs),
+            hints: world.hints.clone(),
+            policy: world.policy.clone(),
+            admission: world.admission.clone(),
+            node: world.node.clone(),
+            ending: control.ending.clone(),
+            control,
+        }
+    }
+
     /// Every endpoint.
     pub fn router(&self) -> Router {
         let body_limit = usize::try_from(self.body_limit.0).unwrap_or(usize::MAX);
@@ -74,7 +131,7 @@ impl Server {
 
     /// Serves until the daemon ends. Streams end at once, other requests within five seconds.
     pub async fn serve(self, listener: UnixListener) -> std::io::Result<()> {
-        let ending = self.control.ending.clone();
+        let ending = self.ending.clone();
         let app = self.router().into_make_service_with_connect_info::<gate::Peer>();
         let graceful = axum::serve(listener, app).with_graceful_shutdown(ending.clone().cancelled_owned());
         let overdue = async {
@@ -134,6 +191,12 @@ fn resources() -> Router<Server> {
         .route("/v1/disks/{app}/{name}/snapshot", post(disks::snapshot))
         .route("/v1/sandboxes/{id}/exec", post(exec::run))
         .route("/v1/logs", get(logs::stream))
+        .route("/v1/node", get(node::show))
+        .route("/v1/node/events", get(node::events))
+        .route("/v1/node/cordon", post(node::cordon))
+        .route("/v1/node/uncordon", post(node::uncordon))
+        .route("/v1/node/drain", post(node::drain))
+        .route("/v1/node/undrain", post(node::undrain))
         .route("/v1/fastpath", get(fastpath::show))
         .route("/v1/fastpath/events", get(fastpath::events))
 }

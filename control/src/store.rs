@@ -2,22 +2,50 @@
 
 use async_trait::async_trait;
 use std::fmt;
-use std::path::PathBuf;
 use tokio::sync::watch;
 
+mod copy;
+mod error;
 mod guarded;
+mod limits;
 mod lock;
 mod schema;
 mod sqlite;
 mod watching;
 
+pub use copy::before as copy_before;
+pub use error::StoreError;
 pub use guarded::Guarded;
+pub use limits::{BYTES_MAX, WRITES_MAX, check, size};
 pub use lock::{Lock, LockError};
 pub use sqlite::{History, Sqlite};
 pub use watching::Watch;
 
-/// Counts writes. Each written record gets its own, greater than every one before.
+/// Counts transactions. All that one writes has its revision, greater than every one before.
 pub type Revision = u64;
+
+/// A place in the history: the `n`-th write of a transaction, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cursor {
+    pub revision: Revision,
+    pub n: u32,
+}
+
+impl Cursor {
+    /// Before everything.
+    pub const START: Self = Self { revision: 0, n: 0 };
+
+    /// Behind all of a transaction.
+    pub const fn after(revision: Revision) -> Self {
+        Self { revision, n: u32::MAX }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "write {} of revision {}", self.n, self.revision)
+    }
+}
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,10 +62,12 @@ pub enum Kind {
     Label,
     /// The routing snapshot.
     Snapshot,
+    /// A machine that runs sandboxes.
+    Node,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::App,
         Self::Version,
         Self::Deploy,
@@ -47,6 +77,7 @@ impl Kind {
         Self::Active,
         Self::Label,
         Self::Snapshot,
+        Self::Node,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -60,6 +91,7 @@ impl Kind {
             Self::Active => "active",
             Self::Label => "label",
             Self::Snapshot => "snapshot",
+            Self::Node => "node",
         }
     }
 
@@ -135,52 +167,10 @@ pub enum Selection {
 /// One write, as the history keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    pub revision: Revision,
+    pub at: Cursor,
     pub key: Key,
     /// None: the record was deleted.
     pub body: Option<String>,
-}
-
-/// Why the store did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// A precondition did not hold; nothing was written.
-    #[error("{key} was changed by someone else")]
-    Conflict { key: Key },
-    /// The history does not reach back that far: read everything again, then watch from there.
-    #[error("changes up to revision {oldest} are no longer kept")]
-    Compacted { oldest: Revision },
-    /// Another daemon has taken over this store.
-    #[error("another miren-control has taken over the store (epoch {current}, this one has {own})")]
-    Fenced { current: u64, own: u64 },
-    /// The store was written by a newer release.
-    #[error("{path} has schema {found}; this release knows up to {known}: start the release that wrote it, or restore a copy made before the upgrade", path = .path.display())]
-    NewerSchema { path: PathBuf, found: i64, known: i64 },
-    /// The file is not a store of ours, or damaged.
-    #[error("{path} cannot be read as a store: {why}; restore a copy, or move it away to begin with an empty one", path = .path.display())]
-    Undecodable { path: PathBuf, why: String },
-    /// Reading failed, or writing did and nothing was written.
-    #[error("{doing}: {why}")]
-    Failed { doing: &'static str, why: String },
-    /// The answer to a write was lost: only reading tells whether it was made.
-    #[error("{doing}: {why}; whether it was done is not known")]
-    Unknown { doing: &'static str, why: String },
-    /// Nobody serves the store any more.
-    #[error("{doing}: the thread of the store has ended")]
-    Closed { doing: &'static str },
-}
-
-impl StoreError {
-    /// Whether the store takes nothing of this process any more.
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Fenced { .. } | Self::Closed { .. })
-    }
-
-    /// Whether only reading tells what became of the write that it answers: one that was made and not answered makes the next
-    /// one of the same record a conflict.
-    pub fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Conflict { .. })
-    }
 }
 
 /// Records with revisions. Every method is atomic; lists are ordered by id.
@@ -190,16 +180,19 @@ pub trait Store: Send + Sync + 'static {
 
     async fn list(&self, kind: Kind, which: Selection) -> Result<Vec<Record>, StoreError>;
 
-    /// Writes all or nothing. The i-th write gets the i-th revision before the returned one's end: `n` writes that
-    /// return `r` have the revisions `r-n+1 ..= r`. At least one write.
+    /// Writes all or nothing, in one revision, which it returns. What each write expects is compared before any is made. At
+    /// least one write, none of a record that another one is of, and no more than [`check`] lets through.
+    ///
+    /// # Errors
+    /// Each of [`StoreError`] but [`StoreError::Compacted`]; after all of them but [`StoreError::Unknown`] nothing was written.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 
-    /// At most `limit` changes with a revision greater than `after`, in order. What is kept of them is bounded in number and in
-    /// bytes.
+    /// At most `limit` changes after a place, in order: it may be in the middle of a transaction, and they may end in the middle of
+    /// one. What is kept of them is bounded in number and in bytes, and forgotten a transaction at a time.
     ///
     /// # Errors
     /// [`StoreError::Compacted`] when some of them are no longer kept.
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError>;
+    async fn changes(&self, after: Cursor, limit: usize) -> Result<Vec<Change>, StoreError>;
 
     /// Counts the daemons that have opened this store, this one included. One that was put back counts on from its copy.
     fn epoch(&self) -> u64;

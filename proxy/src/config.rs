@@ -71,7 +71,7 @@ pub struct Timeouts {
 pub struct Limits {
     /// A request's head: request line and headers.
     pub header_bytes: Bytes,
-    /// Least bytes a second of a request's body, on average after the first seconds; 0 is no limit.
+    /// Least bytes a second of a body, of a request or an answer, on average after the first seconds; 0 is no limit.
     pub body_rate: Bytes,
     /// Requests that wait for room, per version and service.
     pub waiting_requests: usize,
@@ -231,7 +231,8 @@ fn limits(table: &mut Table<'_, '_, '_>) -> Limits {
         body_rate: table.bytes(
             "body_rate",
             "1KiB",
-            "Least bytes a second of a request body, on average after 10 seconds; a slower client is answered with 408. 0 is no limit.",
+            "Least bytes a second of a body, of a request or an answer, on average after 10 seconds of waiting for its client; a slower one is answered \
+             with 408, or its answer is cut. 0 is no limit.",
         ),
         waiting_requests: count(table.integer(
             "waiting_requests",

@@ -1,5 +1,7 @@
 //! The ingress of miren: takes HTTP from clients and sends it to sandboxes that are RUNNING, and to no other.
 
+#![deny(clippy::unwrap_used)]
+
 mod binding;
 pub mod config;
 mod control;

@@ -18,8 +18,9 @@ pub mod sockets;
 #[cfg(test)]
 mod tests;
 
-pub use house::{Cut, House};
+pub use house::House;
 pub use park::{Next, Place};
+pub use seldom::Seldom;
 
 /// A client connection that was accepted and has its place. Small writes on it are sent at once (`TCP_NODELAY`).
 ///

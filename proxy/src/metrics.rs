@@ -34,7 +34,7 @@ pub struct Metrics {
     pub upstream_reused: IntCounter,
     pub retries: IntCounter,
     pub stalls: Stalls,
-    pub answers_overdue: IntCounter,
+    pub cuts: Cuts,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
     pub acquires: IntCounter,
@@ -142,6 +142,36 @@ impl Stalls {
     }
 }
 
+/// Connections cut since the other side took too long.
+#[derive(Debug)]
+pub struct Cuts {
+    /// To sandboxes.
+    pub answers_overdue: IntCounter,
+    /// To retired sandboxes.
+    pub drains: IntCounter,
+    /// Of clients.
+    pub slow_readers: IntCounter,
+}
+
+impl Cuts {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            answers_overdue: declare.counter(
+                "answers_overdue_total",
+                "Connections cut since no answer began in time.",
+            )?,
+            drains: declare.counter(
+                "drain_cuts_total",
+                "Connections to retired sandboxes cut since the time of their requests was over.",
+            )?,
+            slow_readers: declare.counter(
+                "slow_readers_total",
+                "Clients cut since they took their answers too slowly.",
+            )?,
+        })
+    }
+}
+
 /// What was done where there was no room for a connection.
 #[derive(Debug)]
 pub struct Crowds {
@@ -238,10 +268,7 @@ impl Metrics {
             upstream_reused: upstream.with_label_values(&["reused"]),
             retries: declare.counter("retries_total", "Attempts after the first one of a request.")?,
             stalls: Stalls::declare(&declare)?,
-            answers_overdue: declare.counter(
-                "answers_overdue_total",
-                "Connections cut since no answer began in time.",
-            )?,
+            cuts: Cuts::declare(&declare)?,
             leases: declare.gauge("leases", "Leases held.")?,
             leases_closed: declare.counter(
                 "leases_closed_total",

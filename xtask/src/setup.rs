@@ -21,14 +21,6 @@ const PACKAGES: &[Package] = &[
         reason: "C parts of SQLite, ring and zstd",
     },
     Package {
-        name: "cmake",
-        reason: "zlib-ng, which the proxy engine links",
-    },
-    Package {
-        name: "make",
-        reason: "zlib-ng, which the proxy engine links",
-    },
-    Package {
         name: "pkg-config",
         reason: "finds libseccomp",
     },
@@ -71,6 +63,10 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "btrfs-progs",
         reason: "disks with btrfs",
+    },
+    Package {
+        name: "systemd",
+        reason: "checks the units that come with the daemons",
     },
     Package {
         name: "apache2-utils",

@@ -4,6 +4,7 @@ mod files;
 mod homes;
 mod imports;
 mod promises;
+pub mod units;
 
 use crate::command::{output, root};
 use crate::docs;
@@ -23,9 +24,14 @@ pub fn run_sources() -> Result<()> {
     let mut found = files::check(&sources);
     found.extend(imports::check(&sources)?);
     found.extend(homes::check(&sources));
-    let promises = root().join(promises::DOCUMENT);
-    let text = std::fs::read_to_string(&promises).with_context(|| promises.display().to_string())?;
-    found.extend(promises::check(&sources, &text));
+    for (document, heading) in promises::DOCUMENTS {
+        let text = std::fs::read_to_string(root().join(document)).with_context(|| (*document).to_owned())?;
+        let from = text
+            .find(heading)
+            .with_context(|| format!("{document} has no {heading:?}"))?;
+        found.extend(promises::check(&sources, document, &text[from..]));
+    }
+    found.extend(units::check()?);
     report("tidy", &found)?;
     println!("tidy: {} source files follow the rules", sources.rust.len());
     Ok(())
@@ -47,6 +53,15 @@ fn report(what: &str, found: &[String]) -> Result<()> {
     } else {
         bail!("{} problems", found.len())
     }
+}
+
+fn is_test(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
+/// The code that is built into binaries: unit tests stand at the end of a file.
+fn without_unit_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
 
 /// The files under version control, or about to be, with their text.

@@ -1,9 +1,9 @@
 //! What a stranger's text looks like.
 
 use super::*;
-use crate::args::Format;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::options::Format;
 use crate::table::Table;
 use std::sync::{Arc, Mutex};
 

@@ -1,7 +1,7 @@
 //! `miren app`: what is deployed or could be, how it is doing, and its end.
 
-use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
+use crate::options::AppOptions;
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths, prompt};
 use clap::{Args, Subcommand};

@@ -2,8 +2,8 @@
 
 use crate::app_folder::{self, AppFolder};
 use crate::archive::Listing;
-use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
+use crate::options::AppOptions;
 use crate::{Context, upload, variable};
 use clap::{Args, Subcommand};
 use miren_api::app_file::Service;

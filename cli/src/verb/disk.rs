@@ -1,8 +1,8 @@
 //! `miren disk`: what outlives the sandboxes of an app, how large it is, who has it, and its end.
 
 use crate::app_folder;
-use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
+use crate::options::AppOptions;
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, paths, prompt};
 use clap::{Args, Subcommand};

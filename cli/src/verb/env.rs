@@ -1,8 +1,8 @@
 //! `miren env`: the environment variables of an app. Any number of changes is one new version, deployed as any other.
 
 use super::deploy::outcome::{self, Watch};
-use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
+use crate::options::AppOptions;
 use crate::table::Table;
 use crate::{Context, app_folder, paths, prompt, variable};
 use assignment::Assignment;

@@ -1,7 +1,7 @@
 //! `miren ephemeral`: the previews of an app, how long they live, and their end.
 
-use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
+use crate::options::AppOptions;
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths, preview, prompt};
 use clap::{Args, Subcommand};

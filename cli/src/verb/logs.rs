@@ -1,7 +1,7 @@
 //! `miren logs`: what an app's sandboxes wrote, so far or as it goes on.
 
-use crate::args::AppOptions;
 use crate::failure::{Doing, Failure};
+use crate::options::AppOptions;
 use crate::{Context, app_folder, paths, shown};
 use clap::Args;
 use futures_util::{Stream, StreamExt};

@@ -1,8 +1,8 @@
 //! `miren rollback`: an earlier version takes the traffic again, followed as any deploy.
 
 use super::deploy::outcome::{self, Watch};
-use crate::args::AppOptions;
 use crate::failure::{Doing, Exit, Failure};
+use crate::options::AppOptions;
 use crate::{Context, app_folder};
 use clap::Args;
 use miren_api::VersionId;

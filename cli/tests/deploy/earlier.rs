@@ -1,7 +1,7 @@
 //! What was deployed before: listed, shown, cancelled, and serving again.
 
 use super::server::{app, fake, miren, serve};
-use miren_cli::args::Format;
+use miren_cli::options::Format;
 use serde_json::{Value, json};
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `miren env`: any number of variables is one request, and what is shown of them.
 
 use super::server::{Fake, Outcome, app, fake, miren, serve};
-use miren_cli::args::Format;
+use miren_cli::options::Format;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;

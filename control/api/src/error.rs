@@ -27,6 +27,8 @@ pub enum ErrorCode {
     Starting,
     /// The node takes no new work.
     Draining,
+    /// The node takes no new placements; what it runs goes on.
+    Cordoned,
     /// No sandbox became ready; the message says why the last one failed.
     BootFailed,
     /// The pool waits after repeated crashes.
@@ -37,6 +39,8 @@ pub enum ErrorCode {
     NoSuchVersion,
     /// Nothing became ready within the time the caller allowed.
     WaitTimeout,
+    /// The node lacks what a sandbox needs, which is no fault of the app; the message says what.
+    NodeFault,
     Internal,
     /// A code of a newer server.
     #[serde(other)]
@@ -52,8 +56,8 @@ impl ErrorCode {
             Self::NotFound | Self::NoSuchVersion => 404,
             Self::Ambiguous | Self::Conflict | Self::Superseded => 409,
             Self::TooLarge => 413,
-            Self::Starting | Self::Draining | Self::BootFailed | Self::Cooldown | Self::AtCapacity => 503,
-            Self::WaitTimeout => 503,
+            Self::Starting | Self::Draining | Self::Cordoned | Self::WaitTimeout | Self::NodeFault => 503,
+            Self::BootFailed | Self::Cooldown | Self::AtCapacity => 503,
             Self::Internal | Self::Unknown => 500,
         }
     }
@@ -72,11 +76,13 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::Starting => "starting",
             Self::Draining => "draining",
+            Self::Cordoned => "cordoned",
             Self::BootFailed => "boot_failed",
             Self::Cooldown => "cooldown",
             Self::AtCapacity => "at_capacity",
             Self::NoSuchVersion => "no_such_version",
             Self::WaitTimeout => "wait_timeout",
+            Self::NodeFault => "node_fault",
             Self::Internal => "internal",
             Self::Unknown => "unknown",
         }

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
 
+mod node;
+
+pub use node::{NodeId, NodeIdError};
+
 /// Letters and digits of generated ids: no vowels that spell words, no look-alikes.
 const ALPHABET: &[u8; 32] = b"0123456789bcdfghjkmnpqrstvwxyz24";
 /// Generated part of an id: 10 characters, about 50 bits.

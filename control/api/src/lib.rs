@@ -1,5 +1,7 @@
 //! The contract between `miren-control`, `miren-proxy` and the CLI: ids, resources, errors, settings files, and the typed client.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod app_file;
 pub mod client;
 pub mod deploy;
@@ -10,6 +12,7 @@ pub mod host;
 pub mod id;
 pub mod identity;
 pub mod lease;
+pub mod node;
 pub mod reference;
 pub mod resource;
 pub mod routing;

@@ -3,6 +3,8 @@
 //! A build runs what a tenant wrote. buildah and all it starts are in a root and in namespaces of their own, with users
 //! that are nobody on the host, and end with them; buildkit and docker isolate their builds themselves.
 
+#![deny(clippy::unwrap_used)]
+
 mod archive;
 mod base;
 mod buildah;

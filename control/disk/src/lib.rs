@@ -3,6 +3,8 @@
 //! All calls block: call them where blocking is allowed. What exists is never made anew or formatted, whatever reading
 //! it says; an error of a read stops the call and says what cannot be read.
 
+#![deny(clippy::unwrap_used)]
+
 mod directory;
 mod disk;
 mod disks;

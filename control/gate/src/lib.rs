@@ -6,6 +6,8 @@
 //!
 //! Nothing here takes a lock, but to sleep and to wake those who sleep.
 
+#![deny(clippy::unwrap_used)]
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::pin;

@@ -3,6 +3,8 @@
 //! A store is one folder of root's. [`Images`] is all there is to its outside; the folders that
 //! [`Images::lower_dirs`] names are the lower directories of an overlay mount.
 
+#![deny(clippy::unwrap_used)]
+
 mod archive;
 mod auths;
 mod config;

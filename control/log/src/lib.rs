@@ -1,7 +1,10 @@
 //! Decides how a daemon speaks and how its tasks die: no line can stop work, and no task ends without being named.
 
+#![deny(clippy::unwrap_used)]
+
 mod death;
 mod stderr;
+pub mod supervisor;
 mod task;
 mod writer;
 

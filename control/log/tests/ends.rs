@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn daemon(how: &str) -> Command {
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_miren-log-testdaemon"));
@@ -86,4 +88,40 @@ fn f4b_a_reader_of_the_log_that_is_stuck_holds_nothing_up() {
     let mut log = String::new();
     reader.read_to_string(&mut log).unwrap();
     assert!(log.contains("begun"), "{log}");
+}
+
+#[test]
+fn l7_a_supervisor_hears_that_a_daemon_serves_lives_and_how_long_its_end_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut watched = daemon("watched")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "20000")
+        .env_remove("WATCHDOG_PID")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut told = [0; 1024];
+        let length = socket.recv(&mut told).expect("nothing was told");
+        String::from_utf8_lossy(&told[..length]).into_owned()
+    };
+    let serves = hear();
+    assert!(
+        serves.contains("READY=1") && serves.contains("X_MIREN={\"it\":1}"),
+        "{serves}"
+    );
+    for _ in 0..3 {
+        assert_eq!(hear().trim(), "WATCHDOG=1");
+    }
+    drop(watched.stdin.take());
+    let mut rest = Vec::new();
+    while !rest.iter().any(|told: &String| told.contains("EXTEND_TIMEOUT_USEC=")) {
+        rest.push(hear());
+    }
+    assert!(rest.iter().any(|told| told.contains("STOPPING=1")), "{rest:?}");
+    watched.kill().unwrap();
+    watched.wait().unwrap();
 }

@@ -91,7 +91,7 @@ pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(mount_points(&fs::read_to_string("/proc/self/mountinfo")?)
         .filter(|point| point.starts_with(dir))
         .collect())

@@ -2,6 +2,8 @@
 //!
 //! A crate of its own because libcontainer, containerd-client and rtnetlink are compiled and linked here and nowhere else.
 
+#![deny(clippy::unwrap_used)]
+
 mod adopt;
 mod blame;
 mod bundle;
@@ -14,6 +16,7 @@ mod exit;
 mod files;
 mod helper;
 mod image;
+mod left;
 mod lifecycle;
 pub mod logs;
 mod network;
@@ -31,8 +34,9 @@ pub use blame::{node_fault_of_io, node_fault_of_pull};
 pub use config::{HealthChecks, LogLimits, LogRate, NodeConfig, RuntimeConfig};
 pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;
+pub use left::Left;
 pub use network::{Connections, Destination, DestinationError, Egress, RulesStatus, Subnet, SubnetError, Tracking};
-pub use order::{EndedBy, Facts, Known, Root, SandboxChange, StartOrder};
+pub use order::{Budgets, EndedBy, Facts, Known, Root, SandboxChange, StartOrder};
 pub use outlet::Outlet;
 pub use registry::CleanUp;
 pub use sandboxes::{OpenError, Sandboxes};

@@ -25,6 +25,8 @@ pub(crate) struct Registry {
     /// Whom to wake when the word of a slot has changed.
     slots: Mutex<HashMap<u32, Arc<Notify>>>,
     count: watch::Sender<usize>,
+    /// Wakes clean-ups that wait for their next try.
+    hurried: Notify,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ impl Registry {
             sandboxes: Mutex::default(),
             slots: Mutex::default(),
             count: watch::Sender::new(0),
+            hurried: Notify::new(),
         }
     }
 
@@ -108,6 +111,16 @@ impl Registry {
             .values()
             .filter_map(|entry| entry.clean_up.clone())
             .collect()
+    }
+
+    /// Lets clean-ups that have failed be tried again now.
+    pub(crate) fn hurry(&self) {
+        self.hurried.notify_waiters();
+    }
+
+    /// Resolves at the next [`Registry::hurry`].
+    pub(crate) async fn hurried(&self) {
+        self.hurried.notified().await;
     }
 
     /// Resolves when there is no sandbox.

@@ -7,11 +7,12 @@ use crate::config::{NodeConfig, RuntimeConfig};
 use crate::containerd::Containerd;
 use crate::embedded::Embedded;
 use crate::exec::{self, Exec, ExecError};
+use crate::left::{self, Left};
 use crate::lifecycle::{Command, Sandbox};
 use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
-use crate::order::{Known, SandboxChange, StartOrder};
+use crate::order::{Budgets, Known, SandboxChange, StartOrder};
 use crate::outlet::{Outlet, Uses};
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
@@ -23,7 +24,6 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The sandboxes of one node. Cheap to clone; when the last clone is dropped everything that watches sandboxes ends,
@@ -133,15 +133,14 @@ impl Sandboxes {
         }
     }
 
-    /// Retires a sandbox: RUNNING → DRAINING until `idle` resolves or `deadline` has passed, then STOPPING: SIGTERM, the
-    /// service's `shutdown_timeout`, SIGKILL, then STOPPED with `reason`. A PENDING one skips DRAINING.
+    /// Retires a sandbox: RUNNING → DRAINING until `idle` resolves, or both deadlines of `budgets` and the time proxies have to say so
+    /// have passed; then STOPPING: SIGTERM, the grace, SIGKILL; then STOPPED with `reason`. A PENDING one skips DRAINING.
     /// Asking again may only shorten it; an id that is unknown or has ended is no error.
-    pub fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+    pub fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
         let reason = reason.to_owned();
-        let deadline = Instant::now() + deadline;
         self.node()
             .registry
-            .command(id, Command::Drain { reason, deadline, idle });
+            .command(id, Command::Drain { reason, budgets, idle });
     }
 
     /// Ends a sandbox at once with SIGKILL, whatever it is doing. It becomes STOPPED with `reason`.
@@ -185,6 +184,17 @@ impl Sandboxes {
     /// Clean-ups that failed and are being tried again.
     pub fn cleaning_up(&self) -> Vec<CleanUp> {
         self.node().registry.clean_ups()
+    }
+
+    /// Tries failed clean-ups again now, not only when their next turn comes.
+    pub fn hurry(&self) {
+        self.node().registry.hurry();
+    }
+
+    /// What there is on this machine of sandboxes, living and ended ones, and of outlets; ended ones are there until their
+    /// addresses have rested.
+    pub async fn left(&self) -> Vec<Left> {
+        left::find(self.node()).await
     }
 
     /// Resolves when no sandbox is left, clean-ups included.

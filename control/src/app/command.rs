@@ -59,11 +59,6 @@ pub enum Command {
         keep_disks: bool,
         reply: oneshot::Sender<Result<App, ApiError>>,
     },
-    /// Drain every sandbox and start none: the node stops. No drain takes longer than this.
-    StopAll {
-        at_most: Duration,
-        reply: oneshot::Sender<()>,
-    },
     /// Demand of a pool has changed.
     Replan,
     /// Look whether anything is over, and remove the versions that are not kept.
@@ -92,7 +87,6 @@ impl Command {
             Self::Open { reply, .. } => reply.is_closed(),
             Self::StopSandbox { reply, .. } => reply.is_closed(),
             Self::Delete { reply, .. } => reply.is_closed(),
-            Self::StopAll { reply, .. } => reply.is_closed(),
             Self::Replan | Self::Collect | Self::Close => true,
         }
     }
@@ -111,9 +105,6 @@ impl Command {
             Self::Open { reply, .. } => drop(reply.send(Err(error))),
             Self::StopSandbox { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } => drop(reply.send(Err(error))),
-            Self::StopAll { reply, .. } => {
-                let _ = reply.send(());
-            }
             Self::Replan | Self::Collect | Self::Close => {}
         }
     }

@@ -44,6 +44,8 @@ pub struct Wanted {
     pub demand: Demand,
     /// A deploy waits for it: it has at least one sandbox, whatever the demand.
     pub deploying: bool,
+    /// The node drains: what is asked of the pool from now on makes it no larger than this.
+    pub at_most: Option<u32>,
     /// Whether its disks are its own now.
     pub turn: Turn,
     /// The node could not start its last one: when it may be tried again. One shows whether the fault is over.
@@ -166,7 +168,9 @@ fn size(pool: &PoolRecord, wanted: Wanted, now: Timestamp) -> Plan {
     else {
         return plan;
     };
-    let needed = needed(&concurrency, wanted).max(floor);
+    let needed = needed(&concurrency, wanted)
+        .min(wanted.at_most.unwrap_or(u32::MAX))
+        .max(floor);
     plan.desired = needed;
     let ceiling = max.max(floor);
     if needed < pool.desired.min(ceiling) {

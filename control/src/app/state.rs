@@ -1,10 +1,12 @@
 //! Decides what one app's task knows: its records in memory, its sandboxes found by their pool through an index.
 
 use crate::app::keys::Keys;
+use crate::app::view::ShownSandboxes;
 use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use miren_api::id::{Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The live part of one app. Finished deploys and versions are only in the store.
 #[derive(Clone, Debug)]
@@ -18,6 +20,9 @@ pub struct AppState {
     pub keys: Keys,
     sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     by_pool: HashMap<PoolId, BTreeSet<SandboxId>>,
+    shown: Arc<ShownSandboxes>,
+    /// Those that are another than they are shown.
+    changed: BTreeSet<SandboxId>,
 }
 
 impl AppState {
@@ -30,17 +35,21 @@ impl AppState {
             keys: Keys::default(),
             sandboxes: BTreeMap::new(),
             by_pool: HashMap::new(),
+            shown: Arc::default(),
+            changed: BTreeSet::new(),
         }
     }
 
     pub fn insert(&mut self, sandbox: SandboxRecord) {
         let of_pool = self.by_pool.entry(sandbox.pool.clone()).or_default();
         of_pool.insert(sandbox.id.clone());
+        self.changed.insert(sandbox.id.clone());
         self.sandboxes.insert(sandbox.id.clone(), sandbox);
     }
 
     pub fn remove(&mut self, id: &SandboxId) -> Option<SandboxRecord> {
         let sandbox = self.sandboxes.remove(id)?;
+        self.changed.insert(id.clone());
         if let Some(of_pool) = self.by_pool.get_mut(&sandbox.pool) {
             of_pool.remove(id);
             if of_pool.is_empty() {
@@ -55,10 +64,13 @@ impl AppState {
     }
 
     pub fn sandbox_mut(&mut self, id: &SandboxId) -> Option<&mut SandboxRecord> {
-        self.sandboxes.get_mut(id)
+        let sandbox = self.sandboxes.get_mut(id)?;
+        self.changed.insert(id.clone());
+        Some(sandbox)
     }
 
     pub fn sandboxes_mut(&mut self) -> impl Iterator<Item = &mut SandboxRecord> {
+        self.changed.extend(self.sandboxes.keys().cloned());
         self.sandboxes.values_mut()
     }
 
@@ -67,15 +79,27 @@ impl AppState {
     }
 
     /// The sandboxes of a pool, ended ones included.
-    pub fn members(&self, pool: &PoolId) -> Vec<&SandboxRecord> {
+    pub fn members(&self, pool: &PoolId) -> impl Iterator<Item = &SandboxRecord> {
         let ids = self.by_pool.get(pool).into_iter().flatten();
-        ids.filter_map(|id| self.sandboxes.get(id)).collect()
+        ids.filter_map(|id| self.sandboxes.get(id))
+    }
+
+    /// All of them as others see them on `node`. Only those that have changed are looked at.
+    pub fn shown(&mut self, node: &str) -> Arc<ShownSandboxes> {
+        let changed = std::mem::take(&mut self.changed);
+        if !changed.is_empty() {
+            let shown = Arc::make_mut(&mut self.shown);
+            for id in changed {
+                shown.set(&id, self.sandboxes.get(&id).map(|record| record.shown(node)));
+            }
+        }
+        Arc::clone(&self.shown)
     }
 
     /// How many sandboxes of a pool are RUNNING.
     pub fn ready(&self, pool: &PoolId) -> u32 {
-        let members = self.members(pool);
-        let running = members.iter().filter(|sandbox| sandbox.state == SandboxState::Running);
+        let running = |sandbox: &&SandboxRecord| sandbox.state == SandboxState::Running;
+        let running = self.members(pool).filter(running);
         u32::try_from(running.count()).unwrap_or(u32::MAX)
     }
 
@@ -122,13 +146,7 @@ impl AppState {
     /// Sandboxes that no version wants and that still serve or are about to.
     pub fn unwanted(&self) -> usize {
         let retiring = self.pools.values().filter(|pool| pool.is_retiring());
-        retiring
-            .map(|pool| {
-                self.members(&pool.id)
-                    .into_iter()
-                    .filter(|sandbox| sandbox.counts())
-                    .count()
-            })
-            .sum()
+        let counted = |pool: &PoolRecord| self.members(&pool.id).filter(|sandbox| sandbox.counts()).count();
+        retiring.map(counted).sum()
     }
 }

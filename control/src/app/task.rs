@@ -1,69 +1,64 @@
 //! Decides in which order an app's affairs are settled: one thing is taken in, then everything is planned, saved and done.
 
 use super::pool::earliest;
-use super::retention;
-use super::stamps::Stamps;
 use super::state::AppState;
-use super::view::AppView;
 use super::{AppHandle, Command, Event, World};
 use crate::clock::{later, since};
-use crate::ledger::{Ledger, somebody_else_wrote};
-use crate::record::{AppRecord, Stored};
-use crate::store::StoreError;
-use deleting::Waiting;
-use fetching::Fetches;
-use jiff::{SignedDuration, Timestamp};
-use miren_api::ApiError;
-use miren_api::id::{AppName, SandboxId};
+use crate::ledger::Ledger;
+use crate::policy::{PreviewPolicy, Retention};
+use crate::record::AppRecord;
+use book::Book;
+use deleting::{Deletion, Leaving, Next, Waiting};
+use deploying::Deploys;
+use jiff::Timestamp;
+use miren_api::deploy::DeployStatus;
+use miren_api::id::AppName;
 use miren_api::resource::App;
-use previewing::Making;
-use std::collections::BTreeSet;
+use miren_api::{ApiError, ErrorCode};
+use pooling::{Pools, Runner};
+use previewing::{Making, Previews};
+use publishing::Publishing;
+use retaining::Retaining;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use supply::Supply;
+use tokio::sync::{mpsc, oneshot};
 
+mod book;
 mod deleting;
 mod deploying;
 mod fetching;
+mod forgetting;
+mod held;
+mod last_words;
 mod observing;
 mod pooling;
 mod previewing;
+mod publishing;
 mod retaining;
+mod supply;
+mod wanting;
 
 pub use previewing::PreviewOrder;
 
 /// Commands waiting for a task; more make their senders wait.
 const QUEUE: usize = 64;
-/// How long a record of an ended sandbox is kept.
-const KEEP_ENDED: Duration = Duration::from_secs(3600);
-/// How many of them are kept for that long: of one pool, and of the app.
-const MOST_ENDED: (usize, usize) = (50, 500);
+/// Why something ends that was under way when the drain of the node was forced.
+const CALLED_OFF: &str = "the drain of the node was forced before this had switched traffic";
 /// How soon a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
-/// One app: the only writer of its records, and the only one that starts or drains its sandboxes.
+/// One app: the only writer of its records, and the only one that starts or drains its sandboxes. It waits for nothing but its
+/// store: whatever takes longer goes on beside it, and tells it by an event.
 pub struct Task {
-    world: Arc<World>,
-    state: AppState,
-    ledger: Ledger,
-    view: watch::Sender<Arc<AppView>>,
-    /// To itself, for what it waits for outside.
-    events: mpsc::UnboundedSender<Event>,
-    /// Whether the store has it.
-    exists: bool,
-    /// Deploys whose snapshot every live proxy serves.
-    acknowledged: BTreeSet<u64>,
-    /// Sandboxes that have been told to drain.
-    draining: BTreeSet<SandboxId>,
-    /// The node stops: no drain takes longer than this.
-    stopping: Option<Duration>,
-    deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
-    /// What the next app of this name is asked for.
-    waiting: Waiting,
-    fetches: Fetches,
+    book: Book,
+    supply: Supply,
+    publishing: Publishing,
+    runner: Runner,
     making: Making,
-    /// How far it believes the wall clock to be ahead: what all times in its records are told by.
-    offset: SignedDuration,
+    leaving: Leaving,
+    previews: PreviewPolicy,
+    retention: Retention,
 }
 
 /// What a task receives.
@@ -92,12 +87,10 @@ impl Unserved {
 
 impl Task {
     /// A task for an app with the records it was found with. `exists` says whether the store has it.
-    pub fn new(world: Arc<World>, state: AppState, ledger: Ledger, exists: bool) -> (Self, Inbox, AppHandle) {
+    pub fn new(world: &World, state: AppState, ledger: Ledger, exists: bool) -> (Self, Inbox, AppHandle) {
         let (commands, command_inbox) = mpsc::channel(QUEUE);
         let (events, event_inbox) = mpsc::unbounded_channel();
-        let offset = world.clock.reading().offset;
-        let first = AppView::of(&state, exists, &world, world.clock.told(offset));
-        let (view, seen) = watch::channel(Arc::new(first));
+        let (book, seen) = Book::new(world, state, ledger, exists);
         let handle = AppHandle {
             commands,
             events: events.clone(),
@@ -108,20 +101,14 @@ impl Task {
             events: event_inbox,
         };
         let task = Self {
-            world,
-            state,
-            ledger,
-            view,
-            events,
-            exists,
-            acknowledged: BTreeSet::new(),
-            draining: BTreeSet::new(),
-            stopping: None,
-            deletions: Vec::new(),
-            waiting: Waiting::default(),
-            fetches: Fetches::default(),
+            book,
+            supply: Supply::new(world, events.clone()),
+            publishing: Publishing::new(world, events),
+            runner: Runner::new(world),
             making: Making::default(),
-            offset,
+            leaving: Leaving::default(),
+            previews: world.policy.previews.clone(),
+            retention: world.policy.retention.clone(),
         };
         (task, inbox, handle)
     }
@@ -138,11 +125,48 @@ impl Task {
         (AppState::new(app), Ledger::new(Arc::clone(&world.store)))
     }
 
+    fn deploys(&mut self) -> Deploys<'_> {
+        Deploys {
+            book: &mut self.book,
+            supply: &mut self.supply,
+            publishing: &mut self.publishing,
+            making: &self.making,
+            desk: &self.runner.desk,
+        }
+    }
+
+    fn previews(&mut self) -> Previews<'_> {
+        Previews {
+            book: &mut self.book,
+            supply: &mut self.supply,
+            publishing: &mut self.publishing,
+            making: &mut self.making,
+            per_app: self.previews.per_app,
+        }
+    }
+
+    fn pools(&mut self) -> Pools<'_> {
+        Pools {
+            book: &mut self.book,
+            runner: &mut self.runner,
+            making: &self.making,
+        }
+    }
+
+    fn deletion(&mut self) -> Deletion<'_> {
+        Deletion {
+            book: &mut self.book,
+            supply: &self.supply,
+            publishing: &self.publishing,
+            leaving: &mut self.leaving,
+        }
+    }
+
     /// Runs until the app is deleted or [`Command::Close`] comes. Plans nothing before it has been told what was adopted.
     pub async fn run(mut self, mut inbox: Inbox) -> Unserved {
         self.until_ended(&mut inbox).await;
         Unserved {
-            waiting: self.waiting,
+            waiting: self.leaving.waiting,
             inbox,
         }
     }
@@ -150,29 +174,27 @@ impl Task {
     async fn until_ended(&mut self, inbox: &mut Inbox) {
         match inbox.events.recv().await {
             Some(Event::Adopted(changes, waits)) => {
-                self.take_over(changes);
+                self.pools().take_over(changes);
                 drop(waits);
-                self.recover().await;
+                self.pools().recover();
+                self.deploys().recover();
+                self.previews().recover();
             }
             Some(_) | None => {
-                tracing::error!(app = %self.state.app.name, "the task was told something before what was adopted");
+                tracing::error!(app = %self.book.name(), "the task was told something before what was adopted");
                 return;
             }
         }
-        let mut readings = self.world.clock.readings();
-        self.tell_times_by(readings.borrow_and_update().offset);
+        let mut readings = self.book.clock.readings();
+        let reading = *readings.borrow_and_update();
+        self.tell_times_by(reading.offset);
         loop {
-            let mut wake = self.step().await;
-            self.publish();
-            self.answer_deletions();
-            if self.is_gone() {
-                if self.remove().await {
-                    self.publish();
-                    return;
-                }
-                wake = earliest(wake, Some(later(self.now(), WRITE_AGAIN)));
-            }
-            wake = earliest(wake, self.give_up_waiting());
+            let wake = match self.step().await {
+                Next::Wait(until) => earliest(until, self.deletion().give_up_waiting()),
+                Next::Gone => return self.book.publish(),
+            };
+            self.book.publish();
+            self.deletion().answer_deletions();
             tokio::select! {
                 biased;
                 Some(event) = inbox.events.recv() => {
@@ -184,187 +206,187 @@ impl Task {
                 }
                 command = inbox.commands.recv() => match command {
                     None | Some(Command::Close) => {
-                        self.commit().await;
+                        self.book.commit().await;
                         return;
                     }
                     Some(command) => self.obey(command).await,
                 },
                 () = self.sleep_until(wake) => {}
                 // Set, or the machine slept: then what was waited for may be over.
-                Ok(()) = readings.changed() => self.tell_times_by(readings.borrow_and_update().offset),
+                Ok(()) = readings.changed() => {
+                    let reading = *readings.borrow_and_update();
+                    self.tell_times_by(reading.offset);
+                }
             }
         }
-    }
-
-    /// What all times in its records are told by: no step of the wall clock comes between two of them.
-    fn now(&self) -> Timestamp {
-        self.world.clock.told(self.offset)
     }
 
     /// Sleeps until `at`; for ever when there is no such moment.
     async fn sleep_until(&self, at: Option<Timestamp>) {
         match at {
-            Some(at) => tokio::time::sleep(since(at, self.now())).await,
+            Some(at) => tokio::time::sleep(since(at, self.book.now())).await,
             None => std::future::pending().await,
         }
     }
 
-    /// The wall clock was set: what was measured goes on from where it is.
-    fn tell_times_by(&mut self, offset: SignedDuration) {
-        let by = offset - self.offset;
-        self.offset = offset;
-        self.state.shift(by);
+    fn tell_times_by(&mut self, offset: jiff::SignedDuration) {
+        let by = self.book.tell_times_by(offset);
         self.making.shift(by);
     }
 
     fn take_in(&mut self, event: Event) {
         match event {
-            Event::Sandbox(change) => self.observe(change, true),
-            Event::Acknowledged(seq) => {
-                self.acknowledged.insert(seq);
+            Event::Sandbox(change) => self.pools().observe(change, true),
+            Event::Acknowledged(seq) => self.publishing.acknowledged(seq),
+            Event::Unrouted(version) => self.previews().unrouted(version),
+            Event::Fetched { seq, result } if self.book.state.deploys.contains_key(&seq) => {
+                self.deploys().fetched(seq, result);
             }
-            Event::Unrouted(version) => self.unrouted(version),
-            Event::Fetched { seq, result } => self.fetched(seq, result),
-            Event::Adopted(changes, _) => changes.into_iter().for_each(|change| self.observe(change, false)),
+            Event::Fetched { seq, result } if self.making.source(seq).is_some() => {
+                self.previews().fetched(seq, result);
+            }
+            // It has ended meanwhile.
+            Event::Fetched { .. } => {}
+            Event::LastWords { seq, lines } => self.supply.last_words.set(seq, lines),
+            Event::Withdrawn => self.leaving.withdrawn(),
+            Event::Cleared => self.leaving.cleared(),
+            Event::NodeDrains(at_most) => {
+                self.book.stopping = Some(at_most);
+                self.pools().hurry();
+            }
+            Event::NodeOpens => self.book.stopping = None,
+            Event::CalledOff => self.call_off(),
+            Event::Drain(id, reason) => self.pools().drain(&id, reason),
+            Event::Adopted(changes, _) => {
+                let mut pools = self.pools();
+                changes.into_iter().for_each(|change| pools.observe(change, false));
+            }
         }
     }
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Deploy { .. } | Command::Preview { .. } if self.state.app.deleting => self.wait_for_end(command),
+            Command::Deploy { .. } | Command::Preview { .. } if self.book.state.app.deleting => {
+                self.deletion().wait_for_end(command);
+            }
             Command::Deploy { request, key, reply } => {
-                let _ = reply.send(self.accept(request, key).await);
+                let _ = reply.send(self.deploys().accept(request, key).await);
             }
             Command::Earlier { asked, reply } => {
-                let _ = reply.send(self.earlier(&asked).await);
+                let _ = reply.send(self.deploys().earlier(&asked).await);
             }
             Command::Cancel { id, reply } => {
-                let _ = reply.send(self.cancel(&id).await);
+                let _ = reply.send(self.deploys().cancel(&id).await);
             }
             Command::StopSandbox { id, reply } => {
-                let _ = reply.send(self.stop_sandbox(&id));
+                let _ = reply.send(self.pools().stop_sandbox(&id));
             }
-            Command::Preview { order, reply } => self.preview(*order, reply).await,
+            Command::Preview { order, reply } => self.previews().order(*order, reply).await,
             Command::Extend { label, ttl, reply } => {
-                let _ = reply.send(self.extend(&label, ttl).await);
+                let _ = reply.send(self.previews().extend(&label, ttl).await);
             }
             Command::Unlabel { label, reply } => {
-                let _ = reply.send(self.unlabel(&label).await);
+                let _ = reply.send(self.previews().unlabel(&label).await);
             }
             Command::Open {
                 version,
                 service,
                 reply,
             } => {
-                let _ = reply.send(self.open(&version, &service).await);
+                let _ = reply.send(self.previews().open(&version, &service).await);
             }
             Command::Collect => self.collect().await,
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
-            Command::StopAll { at_most, reply } => {
-                self.stopping = Some(at_most);
-                let _ = reply.send(());
-            }
             Command::Replan | Command::Close => {}
         }
     }
 
-    /// Plans and executes until nothing is left to do now; returns when to look again.
-    async fn step(&mut self) -> Option<Timestamp> {
-        let now = self.now();
+    /// Removes versions, deploys and labels that are not kept.
+    async fn collect(&mut self) {
+        if !self.book.exists || self.book.state.app.deleting {
+            return;
+        }
+        self.previews().forget_labels().await;
+        let mut retaining = Retaining {
+            book: &mut self.book,
+            publishing: &self.publishing,
+            policy: &self.retention,
+        };
+        retaining.collect().await;
+    }
+
+    /// Begins to delete the app: nothing of it that is under way goes on.
+    async fn delete(&mut self, keep_disks: bool, reply: oneshot::Sender<Result<App, ApiError>>) {
+        if !self.book.exists {
+            let why = format!("there is no app {}", self.book.name());
+            return drop(reply.send(Err(ApiError::new(ErrorCode::NotFound, why))));
+        }
+        let app = &mut self.book.state.app;
+        app.deleting = true;
+        app.keep_disks |= keep_disks;
+        self.book.ledger.put(&self.book.state.app);
+        let in_flight: Vec<u64> = self.book.state.deploys.keys().copied().collect();
+        for seq in in_flight {
+            self.deploys()
+                .end(seq, DeployStatus::Failed, Some("the app was deleted".into()));
+        }
+        for seq in self.making.seqs() {
+            self.previews()
+                .fail(seq, ApiError::new(ErrorCode::Conflict, "the app was deleted"));
+        }
+        self.leaving.answer(reply);
+    }
+
+    /// Ends what has not switched traffic. What has switched goes on where it is once the node takes work again, or in the next
+    /// daemon: nothing is waited for any more.
+    fn call_off(&mut self) {
+        let deploys = self.book.state.deploys.values();
+        let early = deploys.filter(|record| record.generation.is_none());
+        for seq in early.map(|record| record.deploy.seq).collect::<Vec<_>>() {
+            self.deploys()
+                .end(seq, DeployStatus::Failed, Some(CALLED_OFF.to_owned()));
+        }
+        for seq in self.making.seqs() {
+            self.previews()
+                .fail(seq, ApiError::new(ErrorCode::Draining, CALLED_OFF));
+        }
+        self.book.held.call_off();
+    }
+
+    /// Plans and executes until nothing is left to do now; what comes next of the app.
+    async fn step(&mut self) -> Next {
+        let now = self.book.now();
         let mut wake = None;
-        if self.stopping.is_none() {
-            let seqs: Vec<u64> = self.state.deploys.keys().copied().collect();
+        if self.book.state.app.deleting {
+            // That it goes is saved first: then a restart goes on with it.
+            if !self.book.commit().await {
+                return Next::Wait(Some(later(now, WRITE_AGAIN)));
+            }
+            match self.deletion().advance().await {
+                Next::Wait(until) => wake = until,
+                Next::Gone => return Next::Gone,
+            }
+        }
+        if self.book.stopping.is_none() {
+            let seqs: Vec<u64> = self.book.state.deploys.keys().copied().collect();
             for seq in seqs {
-                wake = earliest(wake, self.advance(seq).await);
+                wake = earliest(wake, self.deploys().advance(seq).await);
             }
             for seq in self.making.seqs() {
-                wake = earliest(wake, self.advance_preview(seq).await);
+                wake = earliest(wake, self.previews().advance(seq).await);
             }
         }
-        let pools: Vec<_> = self.state.pools.keys().cloned().collect();
+        let pools: Vec<_> = self.book.state.pools.keys().cloned().collect();
         for pool in pools {
-            wake = earliest(wake, self.settle(&pool).await);
+            wake = earliest(wake, self.pools().settle(&pool).await);
         }
-        wake = earliest(wake, self.forget_ended(now));
-        if self.stopping.is_none() && !self.state.app.deleting {
-            wake = earliest(wake, self.keep_previews().await);
+        wake = earliest(wake, self.pools().forget_ended(now));
+        if self.book.stopping.is_none() && !self.book.state.app.deleting {
+            wake = earliest(wake, self.previews().keep().await);
         }
-        match self.commit().await {
-            true => wake,
-            false => earliest(wake, Some(later(now, WRITE_AGAIN))),
+        match self.book.commit().await {
+            true => Next::Wait(wake),
+            false => Next::Wait(earliest(wake, Some(later(now, WRITE_AGAIN)))),
         }
-    }
-
-    /// Saves everything noted. False: it failed, was reported, and is kept for the next time.
-    async fn commit(&mut self) -> bool {
-        match self.save().await {
-            Ok(()) => true,
-            Err(error) => {
-                self.world.metrics.store_errors.inc();
-                tracing::error!(app = %self.state.app.name, %error, "saving records failed; trying again");
-                false
-            }
-        }
-    }
-
-    /// Saves everything noted. A record of the app that somebody else has written ends the process: what its task knows is not
-    /// what is stored.
-    async fn save(&mut self) -> Result<(), StoreError> {
-        let saved = self.ledger.flush().await;
-        if let Err(StoreError::Conflict { key }) = &saved {
-            self.world.fatal.end(somebody_else_wrote(key));
-        }
-        saved
-    }
-
-    /// Forgets sandboxes that ended long ago or before many others, and retired pools that have none left.
-    fn forget_ended(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut wake = None;
-        let ended = self
-            .state
-            .sandboxes()
-            .filter_map(|sandbox| Some((sandbox, sandbox.ended_at?)));
-        let ended = ended.map(|(sandbox, at)| (&sandbox.pool, at, &sandbox.id));
-        let mut old: Vec<SandboxId> = retention::surplus(ended, MOST_ENDED).into_iter().cloned().collect();
-        for sandbox in self.state.sandboxes() {
-            match sandbox.ended_at {
-                Some(ended) if since(now, ended) >= KEEP_ENDED => old.push(sandbox.id.clone()),
-                Some(ended) => wake = earliest(wake, Some(later(ended, KEEP_ENDED))),
-                None => {}
-            }
-        }
-        for id in old {
-            if let Some(sandbox) = self.state.remove(&id) {
-                self.ledger.delete(sandbox.key());
-            }
-        }
-        let retired = self.state.pools.values().filter(|pool| pool.is_retiring());
-        let empty: Vec<_> = retired
-            .filter(|pool| {
-                self.state
-                    .members(&pool.id)
-                    .iter()
-                    .all(|sandbox| sandbox.state.is_terminal())
-            })
-            .map(|pool| pool.id.clone())
-            .collect();
-        for id in empty {
-            self.world.node_faults.clear(&id);
-            if let Some(pool) = self.state.pools.remove(&id) {
-                self.ledger.delete(pool.key());
-            }
-        }
-        wake
-    }
-
-    fn publish(&self) {
-        let next = AppView::of(&self.state, self.exists, &self.world, self.now());
-        self.view.send_if_modified(|view| {
-            let is_new = **view != next;
-            if is_new {
-                *view = Arc::new(next);
-            }
-            is_new
-        });
     }
 }

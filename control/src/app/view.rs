@@ -1,12 +1,11 @@
 //! Decides what others see of an app: an immutable picture that its task replaces after each step.
 
-use crate::app::World;
 use crate::app::pool;
 use crate::app::state::AppState;
 use crate::clock::later;
 use crate::node_faults::NodeFaults;
 use crate::policy::Urls;
-use crate::record::{PoolRecord, SandboxRecord, VersionRecord};
+use crate::record::{PoolRecord, VersionRecord};
 use crate::routing::Table;
 use jiff::Timestamp;
 use miren_api::app_file::WEB;
@@ -15,6 +14,11 @@ use miren_api::id::{AppName, Label, PoolId, VersionId};
 use miren_api::resource::{App, Health, Pool, PoolState, Route, Sandbox, SandboxState};
 use miren_api::routing::EphemeralRoute;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod sandboxes;
+
+pub use sandboxes::ShownSandboxes;
 
 /// One app as it was after its task's last step.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +28,7 @@ pub struct AppView {
     pub exists: bool,
     pub deleting: bool,
     pub pools: BTreeMap<PoolId, PoolView>,
-    pub sandboxes: Vec<Sandbox>,
+    pub sandboxes: Arc<ShownSandboxes>,
     pub previews: BTreeMap<VersionId, PreviewView>,
     pub in_flight: Vec<miren_api::deploy::Deploy>,
 }
@@ -50,7 +54,10 @@ pub struct PoolView {
 }
 
 impl AppView {
-    pub fn of(state: &AppState, exists: bool, world: &World, now: Timestamp) -> Self {
+    /// `node`: its name, and what it could not do lately.
+    pub fn of(state: &mut AppState, exists: bool, node: (&str, &NodeFaults), now: Timestamp) -> Self {
+        let (name, faults) = node;
+        let sandboxes = state.shown(name);
         Self {
             name: state.app.name.clone(),
             exists,
@@ -58,9 +65,9 @@ impl AppView {
             pools: state
                 .pools
                 .values()
-                .map(|pool| (pool.id.clone(), pool_view(state, pool, &world.node_faults, now)))
+                .map(|pool| (pool.id.clone(), pool_view(state, pool, faults, now)))
                 .collect(),
-            sandboxes: state.sandboxes().map(|record| sandbox(record, &world.node)).collect(),
+            sandboxes,
             previews: state.previews.values().filter_map(preview).collect(),
             in_flight: state.deploys.values().map(|record| record.deploy.clone()).collect(),
         }
@@ -92,7 +99,7 @@ impl AppView {
 
     /// RUNNING sandboxes of a pool.
     pub fn running<'a>(&'a self, pool: &'a PoolId) -> impl Iterator<Item = &'a Sandbox> {
-        let of_pool = self.sandboxes.iter().filter(move |sandbox| sandbox.pool == *pool);
+        let of_pool = self.sandboxes.of_pool(pool);
         of_pool.filter(|sandbox| sandbox.state == SandboxState::Running)
     }
 
@@ -145,8 +152,7 @@ fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Healt
 }
 
 fn pool_view(state: &AppState, record: &PoolRecord, faults: &NodeFaults, now: Timestamp) -> PoolView {
-    let members = state.members(&record.id);
-    let current = members.iter().filter(|sandbox| sandbox.counts()).count();
+    let current = state.members(&record.id).filter(|sandbox| sandbox.counts()).count();
     let cooldown = record.crash.cooldown(now);
     PoolView {
         pool: Pool {
@@ -183,27 +189,6 @@ fn versions_of(record: &PoolRecord) -> Vec<VersionId> {
         }
     }
     versions
-}
-
-fn sandbox(record: &SandboxRecord, node: &str) -> Sandbox {
-    Sandbox {
-        id: record.id.clone(),
-        app: record.app.clone(),
-        service: record.service.clone(),
-        version: record.version.clone(),
-        pool: record.pool.clone(),
-        state: record.state,
-        reason: record.reason.clone(),
-        ip: record.facts.ip,
-        port: record.facts.port,
-        pid: record.facts.pid,
-        slot: record.facts.slot,
-        generation: record.facts.generation,
-        node: node.to_owned(),
-        created_at: record.created_at,
-        running_at: record.running_at,
-        ended_at: record.ended_at,
-    }
 }
 
 /// The pool that stands for a version with several: that of `web`, or of the first service.

@@ -1,6 +1,6 @@
 //! Decides which keys settle how apps are addressed, how long previews live and what is kept of versions.
 
-use crate::policy::{Policy, PreviewPolicy, Retention, Urls};
+use crate::policy::{DrainPolicy, Policy, PreviewPolicy, Retention, Urls};
 use miren_api::ephemeral::TTL_MIN;
 use miren_api::host::parse_route_host;
 use miren_api::settings::{Table, parse_duration};
@@ -14,6 +14,7 @@ pub(super) fn declare(root: &mut Table<'_, '_, '_>) -> Policy {
         urls: root.table("ingress", ingress),
         previews: root.table("ephemeral", previews),
         retention: root.table("versions", versions),
+        drain: DrainPolicy::default(),
     }
 }
 

@@ -12,10 +12,11 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder};
+use miren_sandbox::{
+    Budgets, Exec, ExecError, Known, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// Why this machine cannot run sandboxes.
@@ -77,8 +78,8 @@ impl Node {
         })
     }
 
-    /// Removes everything made on this machine: network, cgroups, pins. For after [`Executor::drained`], when nothing
-    /// uses it any more.
+    /// Removes everything made on this machine: network, cgroups, pins. For when [`Executor::left`] has
+    /// nothing any more.
     pub async fn remove(&self) -> anyhow::Result<()> {
         self.sandboxes.remove_node().await?;
         Ok(self.fast_path.remove()?)
@@ -95,8 +96,8 @@ impl Executor for Node {
         self.sandboxes.start(order);
     }
 
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
-        self.sandboxes.drain(id, reason, deadline, idle);
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
+        self.sandboxes.drain(id, reason, budgets, idle);
     }
 
     fn dropped_lines(&self) -> Dropped {
@@ -175,7 +176,11 @@ impl Executor for Node {
         self.sandboxes.volumes()
     }
 
-    async fn drained(&self) {
-        self.sandboxes.drained().await;
+    async fn left(&self) -> Vec<Left> {
+        self.sandboxes.left().await
+    }
+
+    fn hurry(&self) {
+        self.sandboxes.hurry();
     }
 }

@@ -257,6 +257,13 @@ impl LeaseTable {
         self.holders(key) == 0
     }
 
+    /// Which proxies have a lease on this generation.
+    pub fn held_by(&self, key: LeaseKey) -> impl Iterator<Item = &str> {
+        let stakes = self.sandboxes.get(&key).map(|sandbox| &sandbox.stakes);
+        let held = stakes.into_iter().flatten().filter(|(_, stake)| stake.held);
+        held.map(|(proxy, _)| &**proxy)
+    }
+
     /// How many proxies have a lease on this generation.
     pub fn holders(&self, key: LeaseKey) -> usize {
         self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.leases().count())
@@ -267,6 +274,15 @@ impl LeaseTable {
         let leases = self.sandboxes.get(&key).into_iter().flat_map(Sandbox::leases);
         let reported = leases.filter_map(|stake| stake.in_flight);
         reported.fold(0, |sum, (count, _)| sum.saturating_add(count))
+    }
+
+    /// Requests in flight to all generations.
+    pub fn all_in_flight(&self) -> u64 {
+        let leases = self.sandboxes.values().flat_map(Sandbox::leases);
+        leases
+            .filter_map(|stake| stake.in_flight)
+            .map(|(count, _)| u64::from(count))
+            .sum()
     }
 
     /// All shares on this generation together.

@@ -1,22 +1,25 @@
 //! Decides what became of a write whose answer was lost, from what the store has of its records.
 
-use crate::store::{Expect, Key, Record, Write};
+use crate::store::{Expect, Key, Record, Revision, Write};
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Written,
+    /// At this revision; none when it only deleted.
+    Written(Option<Revision>),
     /// Every record is as it was before.
     Untouched,
     /// Somebody else has written this record.
     Foreign(Key),
 }
 
-/// Judges a transaction, which is made whole or not at all. `found`: its records, in the order of its writes.
+/// Judges a transaction, which is made whole, at one revision, or not at all. `found`: its records, in the order of its writes.
 pub(super) fn of(writes: &[Write], found: &[Option<Record>]) -> Verdict {
     let pairs = || writes.iter().zip(found.iter().map(Option::as_ref));
-    if pairs().all(|(write, found)| is_made(write, found)) {
-        return Verdict::Written;
+    let revision = found.iter().flatten().map(|record| record.revision).max();
+    let at_once = |found: Option<&Record>| found.is_none_or(|found| Some(found.revision) == revision);
+    if pairs().all(|(write, found)| is_made(write, found) && at_once(found)) {
+        return Verdict::Written(revision);
     }
     match pairs().find(|(write, found)| !is_untouched(write, *found)) {
         None => Verdict::Untouched,
@@ -73,11 +76,16 @@ mod tests {
         let all = [new, old, gone];
         let foreign = |id: &str| Verdict::Foreign(Key::new(Kind::Pool, id));
         let cases = [
-            ([record("a", 7, "one"), record("b", 8, "two"), None], Verdict::Written),
+            (
+                [record("a", 7, "one"), record("b", 7, "two"), None],
+                Verdict::Written(Some(7)),
+            ),
+            // What one transaction wrote has one revision.
+            ([record("a", 7, "one"), record("b", 8, "two"), None], foreign("a")),
             ([None, record("b", 4, "was"), record("c", 5, "was")], Verdict::Untouched),
             // The same content as before is not what was written now.
             ([None, record("b", 4, "two"), record("c", 5, "was")], Verdict::Untouched),
-            ([record("a", 7, "else"), record("b", 8, "two"), None], foreign("a")),
+            ([record("a", 7, "else"), record("b", 7, "two"), None], foreign("a")),
             ([None, record("b", 6, "else"), record("c", 5, "was")], foreign("b")),
             ([None, record("b", 4, "was"), None], foreign("c")),
             // Half of it: a transaction leaves no halves.

@@ -6,6 +6,7 @@ use crate::store::Kind;
 use miren_api::id::{AppName, Label, VersionId};
 use miren_api::routing::EphemeralRoute;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What a version has that is reached under a label.
@@ -49,7 +50,7 @@ impl LabelRecord {
 impl Stored for LabelRecord {
     const KIND: Kind = Kind::Label;
 
-    fn id(&self) -> &str {
-        &self.id
+    fn id(&self) -> Cow<'_, str> {
+        self.id.as_str().into()
     }
 }

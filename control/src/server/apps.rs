@@ -6,9 +6,7 @@ use super::page::{Paging, page};
 use super::refusal::Refusal;
 use crate::app::view::main_pool;
 use crate::app::{AppView, Command};
-use crate::ledger;
-use crate::record::{BY_APP, VersionRecord};
-use crate::store::Selection;
+use crate::record::VersionRecord;
 use axum::Json;
 use axum::extract::{Path, State};
 use miren_api::id::AppName;
@@ -19,10 +17,10 @@ use utoipa::IntoParams;
 impl Server {
     /// An app as its task and routing see it.
     pub(super) fn app(&self, view: &AppView) -> App {
-        let routed = self.control.apps.world.routing.now();
+        let routed = self.routing.now();
         let hosts = routed.table.hosts_of(&view.name);
         let routes: Vec<&Route> = hosts.filter_map(|host| routed.table.get(host)).collect();
-        let urls = self.control.apps.world.policy.urls.of_app(&routed.table, &view.name);
+        let urls = self.policy.urls.of_app(&routed.table, &view.name);
         view.app(routed.active(&view.name), &routes, urls)
     }
 }
@@ -30,13 +28,7 @@ impl Server {
 /// Every app.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", params(Paging), responses((status = 200, body = Page<App>)))]
 pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<Paging>) -> Json<Page<App>> {
-    let apps = server
-        .control
-        .apps
-        .views()
-        .iter()
-        .map(|view| server.app(view))
-        .collect();
+    let apps = server.apps.views().iter().map(|view| server.app(view)).collect();
     Json(page(apps, |app: &App| app.name.to_string(), &paging))
 }
 
@@ -44,7 +36,7 @@ pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<P
 #[utoipa::path(get, path = "/v1/apps/{app}", tag = "apps", params(("app" = String, Path)),
     responses((status = 200, body = App), (status = 404, body = miren_api::error::ErrorBody)))]
 pub async fn show(State(server): State<Server>, Path(app): Path<String>) -> Result<Json<App>, Refusal> {
-    let view = server.control.apps.get(&app)?.view.borrow().clone();
+    let view = server.apps.get(&app)?.view.borrow().clone();
     Ok(Json(server.app(&view)))
 }
 
@@ -68,7 +60,7 @@ pub async fn delete(
 ) -> Result<Json<App>, Refusal> {
     let app = AppName::from_text(app);
     let delete = |reply| Command::Delete { keep_disks, reply };
-    Ok(Json(server.control.apps.ask(&app, delete).await?))
+    Ok(Json(server.apps.ask(&app, delete).await?))
 }
 
 /// Every version of an app.
@@ -79,10 +71,9 @@ pub async fn versions(
     Path(app): Path<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Version>>, Refusal> {
-    let name = server.control.apps.get(&app)?.view.borrow().name.clone();
-    let world = &server.control.apps.world;
-    let (routed, now) = (world.routing.now(), world.clock.wall());
-    let records: Vec<VersionRecord> = ledger::list(&*world.store, Selection::Index(BY_APP, app)).await?;
+    let name = server.apps.get(&app)?.view.borrow().name.clone();
+    let (routed, now) = (server.routing.now(), server.clock.wall());
+    let records = server.reads.versions(&name).await?;
     let version = |record: VersionRecord| {
         let label = record.preview.map(|preview| preview.label);
         let route = label

@@ -17,7 +17,7 @@ use miren_image::{Fault, ImageError};
         (status = 413, body = miren_api::error::ErrorBody)))]
 pub async fn upload(State(server): State<Server>, body: Body) -> Result<Json<Artifact>, Refusal> {
     let (chunks, feeding) = pipe(body);
-    let artifacts = server.control.artifacts.clone();
+    let artifacts = server.artifacts.clone();
     let storing = tokio::task::spawn_blocking(move || artifacts.store(chunks));
     feeding.await;
     let stored = storing
@@ -34,7 +34,7 @@ pub async fn upload(State(server): State<Server>, body: Body) -> Result<Json<Art
         (status = 413, body = miren_api::error::ErrorBody)))]
 pub async fn upload_image(State(server): State<Server>, body: Body) -> Result<Json<SentImage>, Refusal> {
     let (chunks, feeding) = pipe(body);
-    let images = &server.control.apps.world.images;
+    let images = &server.images;
     let ((), sent) = tokio::join!(feeding, images.store.import(chunks, None, &|_| {}));
     let image = sent.map_err(refused)?;
     let answer = SentImage {

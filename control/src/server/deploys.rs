@@ -6,10 +6,8 @@ use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
 use crate::app::variables::Variables;
 use crate::app::{Command, spec};
-use crate::ledger;
-use crate::record::{Asked, BY_APP, DeployRecord, VersionRecord};
+use crate::record::{Asked, DeployRecord};
 use crate::routing::Routed;
-use crate::store::Selection;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -43,7 +41,7 @@ pub async fn create(
         check_folder(&server, artifact, request.image.clone()).await?;
     }
     let deploy = |reply| Command::Deploy { request, key, reply };
-    Ok(Json(server.control.apps.ask(&app, deploy).await?))
+    Ok(Json(server.apps.ask(&app, deploy).await?))
 }
 
 /// The deploy that the same key asked for before, whatever has become of what it named.
@@ -52,7 +50,7 @@ async fn earlier(server: &Server, app: &AppName, asked: Option<&Asked>) -> Resul
         return Ok(None);
     };
     let earlier = |reply| Command::Earlier { asked, reply };
-    match server.control.apps.ask(app, earlier).await {
+    match server.apps.ask(app, earlier).await {
         Err(error) if error.code == ErrorCode::NotFound => Ok(None),
         answer => answer,
     }
@@ -71,12 +69,12 @@ pub async fn rollback(
     Body(RollbackRequest { to }): Body<RollbackRequest>,
 ) -> Result<Json<Deploy>, Refusal> {
     let key = idempotency_key(&headers)?.map(|key| Asked::rollback(key, &to));
-    server.control.apps.get(&app)?;
+    server.apps.get(&app)?;
     let app = AppName::from_text(&app);
     if let Some(earlier) = earlier(&server, &app, key.as_ref()).await? {
         return Ok(Json(earlier));
     }
-    let routed = server.control.apps.world.routing.now();
+    let routed = server.routing.now();
     let version = match to {
         Some(version) if Some(&version) == routed.active(&app) => {
             let message = format!("version {version} is the one that serves {app}");
@@ -90,15 +88,13 @@ pub async fn rollback(
         ..DeployRequest::default()
     };
     let deploy = |reply| Command::Deploy { request, key, reply };
-    Ok(Json(server.control.apps.ask(&app, deploy).await?))
+    Ok(Json(server.apps.ask(&app, deploy).await?))
 }
 
 /// The version that served before the active one.
 async fn before(server: &Server, app: &AppName, routed: &Routed) -> Result<VersionId, ApiError> {
-    let store = &server.control.apps.world.store;
-    let of_app = || Selection::Index(BY_APP, app.to_string());
-    let deploys: Vec<DeployRecord> = ledger::list(&**store, of_app()).await?;
-    let versions: Vec<VersionRecord> = ledger::list(&**store, of_app()).await?;
+    let deploys = server.reads.deploys(app).await?;
+    let versions = server.reads.versions(app).await?;
     let kept: BTreeSet<VersionId> = versions.into_iter().map(|version| version.id).collect();
     let (installed, active) = (routed.installed(app), routed.active(app));
     let served = deploys
@@ -121,7 +117,7 @@ async fn before(server: &Server, app: &AppName, routed: &Routed) -> Result<Versi
 pub async fn cancel(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Deploy>, Refusal> {
     let Deploy { id, app, .. } = find(&server, &id).await?;
     let cancel = |reply| Command::Cancel { id, reply };
-    Ok(Json(server.control.apps.ask(&app, cancel).await?))
+    Ok(Json(server.apps.ask(&app, cancel).await?))
 }
 
 pub(super) fn parse_app(app: &str) -> Result<AppName, ApiError> {
@@ -147,7 +143,7 @@ pub(super) fn check_key(key: &str) -> Result<(), ApiError> {
 
 /// B1: everything that can be wrong with a folder is said before anything is made, the app included.
 pub(super) async fn check_folder(server: &Server, artifact: &str, image: Option<String>) -> Result<(), ApiError> {
-    let artifacts = server.control.artifacts.clone();
+    let artifacts = server.artifacts.clone();
     let digest = artifact.to_owned();
     let checked = tokio::task::spawn_blocking(move || {
         if !artifacts.has(&digest) {
@@ -171,9 +167,8 @@ pub async fn list(
     Path(app): Path<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Deploy>>, Refusal> {
-    server.control.apps.get(&app)?;
-    let store = &server.control.apps.world.store;
-    let records: Vec<DeployRecord> = ledger::list(&**store, Selection::Index(BY_APP, app)).await?;
+    server.apps.get(&app)?;
+    let records = server.reads.deploys(&AppName::from_text(app)).await?;
     let mut deploys: Vec<Deploy> = records.into_iter().map(|record| shown(&server, record)).collect();
     deploys.sort_by_key(|deploy| deploy.seq);
     Ok(Json(page(
@@ -187,14 +182,13 @@ pub async fn list(
 fn shown(server: &Server, record: DeployRecord) -> Deploy {
     let mut deploy = record.deploy;
     if matches!(deploy.status, DeployStatus::Accepted | DeployStatus::Staging) {
-        deploy.progress = server.control.apps.world.outputs.last(&deploy.id);
+        deploy.progress = server.outputs.last(&deploy.id);
     }
     deploy
 }
 
 pub(super) async fn find(server: &Server, given: &str) -> Result<Deploy, ApiError> {
-    let store = &server.control.apps.world.store;
-    let found: Vec<DeployRecord> = ledger::list(&**store, Selection::Prefix(given.to_owned())).await?;
+    let found = server.reads.deploys_like(given).await?;
     let deploys = found.into_iter().map(|record| shown(server, record)).collect();
     by_prefix(deploys, |deploy: &Deploy| deploy.id.as_str(), "deploy", given)
 }

@@ -28,7 +28,7 @@ pub struct Filter {
 
 impl Server {
     fn disks(&self) -> &dyn crate::executor::Disks {
-        self.control.apps.world.executor.disks()
+        self.executor.disks()
     }
 }
 

@@ -54,10 +54,10 @@ pub async fn run(
             .remedy("choose one that is RUNNING")
             .into());
     }
-    let executor = &server.control.apps.world.executor;
+    let executor = &server.executor;
     let exec = executor.exec(&sandbox.id, wanted.command, wanted.stdin).await;
     let exec = exec.map_err(refused)?;
-    let ending = server.control.ending.clone();
+    let ending = server.ending.clone();
     let conversation = async move {
         let Ok(connection) = upgrade.await else { return };
         tokio::select! {

@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 /// The fast path in numbers.
 #[utoipa::path(get, path = "/v1/fastpath", tag = "fastpath", responses((status = 200, body = FastPathStatus)))]
 pub async fn show(extract::State(server): extract::State<Server>) -> Json<FastPathStatus> {
-    Json(server.control.apps.world.executor.fast_path())
+    Json(server.executor.fast_path())
 }
 
 /// Streams slot words as events `transition`: the latest change of each slot in use, then every change as it happens. A
@@ -26,8 +26,8 @@ pub async fn show(extract::State(server): extract::State<Server>) -> Json<FastPa
 pub async fn events(
     extract::State(server): extract::State<Server>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let ending = server.control.ending.clone().cancelled_owned();
-    let executor = &server.control.apps.world.executor;
+    let ending = server.ending.clone().cancelled_owned();
+    let executor = &server.executor;
     // Subscribed before the table is read: what changes in between is in one of them, or in both.
     let transitions = executor.transitions();
     let now = executor.slots();
@@ -95,7 +95,7 @@ fn describe(server: &Server, transition: &Transition) -> SlotTransition {
         slot: transition.slot,
         generation: transition.generation,
     };
-    let leased = server.control.apps.world.desk.known(key);
+    let leased = server.desk.known(key);
     let was_seen = transition.state.is_ended() && transition.exit_code != EXIT_CODE_UNKNOWN;
     SlotTransition {
         slot: transition.slot,

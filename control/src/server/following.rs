@@ -4,8 +4,7 @@ use super::Server;
 use super::deploys::find;
 use super::refusal::Refusal;
 use crate::output::Output;
-use crate::record::{DeployRecord, Stored, decode};
-use crate::store::{Key, Record, Store, StoreError, Watch};
+use crate::reads::{DeployState, DeployStates};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
@@ -30,41 +29,29 @@ pub async fn events(
     let seen = headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok()?.parse().ok());
-    let world = &server.control.apps.world;
-    let output = (!deploy.status.is_final()).then(|| world.outputs.open(deploy.id.as_str()));
+    let output = (!deploy.status.is_final()).then(|| server.outputs.open(deploy.id.as_str()));
     let following = Following {
         line: output.as_ref().map_or(0, |output| output.base),
         output,
-        states: States {
-            store: Arc::clone(&world.store),
-            key: Key::new(DeployRecord::KIND, deploy.id.as_str()),
-            seen: seen.unwrap_or(0),
-            watch: None,
-        },
+        states: server.reads.states(&deploy.id, seen.unwrap_or(0)),
         state: None,
         ended: false,
     };
     let events = stream::unfold(following, Following::next);
-    let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
+    let until_end = events.take_until(server.ending.clone().cancelled_owned());
     Ok(Sse::new(until_end).keep_alive(KeepAlive::default()))
 }
 
 /// A deploy being followed.
 struct Following {
-    states: States,
+    states: DeployStates,
     /// Absent if it had ended before.
     output: Option<Arc<Output>>,
     /// Number of the last line sent.
     line: u64,
     /// Seen, to be sent after the lines that came before it.
-    state: Option<Seen>,
+    state: Option<DeployState>,
     ended: bool,
-}
-
-/// A state of a deploy.
-struct Seen {
-    revision: u64,
-    deploy: Deploy,
 }
 
 impl Following {
@@ -76,7 +63,7 @@ impl Following {
                 let event = Event::default().event("output").json_data(&line).ok()?;
                 return Some((Ok(event), self));
             }
-            if let Some(Seen { revision, deploy }) = self.state.take() {
+            if let Some(DeployState { revision, deploy }) = self.state.take() {
                 self.ended = deploy.status.is_final();
                 let event = Event::default().event("deploy").id(revision.to_string());
                 return Some((Ok(event.json_data(&deploy).ok()?), self));
@@ -107,48 +94,5 @@ fn after(last: u64, line: OutputLine) -> OutputLine {
             number: line.number - 1,
             text: format!("({missing} lines are not kept)"),
         },
-    }
-}
-
-/// The states of a deploy: the newest first, then each change.
-struct States {
-    store: Arc<dyn Store>,
-    key: Key,
-    /// Revision of the last state that is known to whoever follows.
-    seen: u64,
-    watch: Option<Watch>,
-}
-
-impl States {
-    /// The next one that is not known; none when there will be none. One that is dropped while it waits has taken nothing.
-    async fn next(&mut self) -> Option<Seen> {
-        loop {
-            let (revision, body) = match self.watch.as_mut() {
-                None => {
-                    let record = self.store.get(&self.key).await.ok()??;
-                    self.watch = Some(Watch::new(Arc::clone(&self.store), record.revision));
-                    (record.revision, record.body)
-                }
-                Some(watch) => match watch.next().await? {
-                    Ok(change) if change.key == self.key => (change.revision, change.body?),
-                    Ok(_) => continue,
-                    Err(StoreError::Compacted { .. }) => {
-                        self.watch = None;
-                        continue;
-                    }
-                    Err(_) => return None,
-                },
-            };
-            let key = self.key.clone();
-            let record = Record { key, revision, body };
-            let deploy = decode::<DeployRecord>(&record).ok()?.deploy;
-            if revision > self.seen {
-                self.seen = revision;
-                return Some(Seen { revision, deploy });
-            }
-            if deploy.status.is_final() {
-                return None;
-            }
-        }
     }
 }

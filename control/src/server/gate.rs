@@ -4,6 +4,7 @@ use super::Server;
 use super::refusal::Refusal;
 use crate::config::ProxyUser;
 use crate::control::{Asked, Phase};
+use crate::drain::Work;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::Method;
@@ -98,6 +99,8 @@ pub async fn admit(
     let _counted = entered
         .transpose()
         .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
+    let _held = work_of(request.method(), path).map(|work| server.admission.admit(work));
+    let _held = _held.transpose()?;
     Ok(next.run(request).await)
 }
 
@@ -108,6 +111,24 @@ fn changes_something(method: &Method) -> bool {
 /// Proxies may finish what they do: give leases back, renew those with requests in flight.
 fn begins_something(method: &Method, path: &str) -> bool {
     changes_something(method) && (path == "/v1/leases/acquire" || !is_for_proxies(path))
+}
+
+/// What a request is to a node that may be draining: none for one that ends something, and for one that is looked at where it is
+/// known what it leads to. A deploy that was let in is found again by its key, whatever the node does by then.
+fn work_of(method: &Method, path: &str) -> Option<Work> {
+    let ends = *method == Method::DELETE
+        || path.ends_with("/cancel")
+        || path.ends_with("/stop")
+        || path.ends_with("/maintenance");
+    let decides_itself = path.ends_with("/deploys")
+        || path.ends_with("/rollback")
+        || path.ends_with("/ephemeral")
+        || path.starts_with("/v1/node/");
+    match path {
+        _ if !changes_something(method) || ends || decides_itself || is_for_proxies(path) => None,
+        "/v1/artifacts" | "/v1/images" => Some(Work::Upload),
+        _ => Some(Work::Change),
+    }
 }
 
 fn not_now(code: ErrorCode, why: &str) -> Refusal {
@@ -133,6 +154,30 @@ mod tests {
         assert!(allowed(Some(20), "/readyz"));
         assert!(!allowed(Some(20), "/v1/apps") && !allowed(Some(20), "/v1/logs"));
         assert!(!allowed(Some(30), "/v1/leases/acquire") && !allowed(None, "/healthz"));
+    }
+
+    #[test]
+    fn d1_a_node_that_drains_takes_what_ends_something_and_refuses_what_begins_something() {
+        for (method, path, work) in [
+            (Method::POST, "/v1/artifacts", Some(Work::Upload)),
+            (Method::POST, "/v1/images", Some(Work::Upload)),
+            (Method::POST, "/v1/sandboxes/sb-1/exec", Some(Work::Change)),
+            (Method::PUT, "/v1/routes/example.com", Some(Work::Change)),
+            (Method::POST, "/v1/disks/shop/data/grow", Some(Work::Change)),
+            (Method::POST, "/v1/apps/shop/deploys", None),
+            (Method::POST, "/v1/apps/shop/ephemeral", None),
+            (Method::POST, "/v1/deploys/dep-1/cancel", None),
+            (Method::POST, "/v1/sandboxes/sb-1/stop", None),
+            (Method::DELETE, "/v1/apps/shop", None),
+            (Method::PUT, "/v1/routes/example.com/maintenance", None),
+            (Method::POST, "/v1/node/drain", None),
+            (Method::POST, "/v1/node/undrain", None),
+            (Method::POST, "/v1/leases/acquire", None),
+            (Method::POST, "/v1/proxy/ack", None),
+            (Method::GET, "/v1/apps", None),
+        ] {
+            assert_eq!(work_of(&method, path), work, "{method} {path}");
+        }
     }
 
     #[test]

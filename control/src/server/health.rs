@@ -30,6 +30,6 @@ pub async fn ready(State(server): State<Server>) -> Result<&'static str, Refusal
 pub async fn version(State(server): State<Server>) -> Json<ServerVersion> {
     Json(ServerVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        node: server.control.apps.world.node.clone(),
+        node: server.node.clone(),
     })
 }

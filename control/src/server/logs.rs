@@ -49,7 +49,7 @@ pub async fn stream(
     State(server): State<Server>,
     Parameters(wanted): Parameters<Wanted>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let view = server.control.apps.get(&wanted.app)?.view.borrow().clone();
+    let view = server.apps.get(&wanted.app)?.view.borrow().clone();
     let sandbox = match wanted.sandbox {
         None => None,
         Some(given) => {
@@ -57,7 +57,7 @@ pub async fn stream(
             Some(by_prefix(ids, |id| id.as_str(), "sandbox", &given)?)
         }
     };
-    let lines = server.control.apps.world.executor.logs(LogQuery {
+    let lines = server.executor.logs(LogQuery {
         app: view.name.clone(),
         service: wanted.service,
         sandbox,
@@ -73,7 +73,7 @@ pub async fn stream(
                 .json_data(ApiError::new(ErrorCode::Internal, format!("reading the log: {error}"))),
         })
         .filter_map(async |event| event.ok().map(Ok))
-        .take_until(server.control.ending.clone().cancelled_owned());
+        .take_until(server.ending.clone().cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 

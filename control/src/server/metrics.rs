@@ -1,5 +1,6 @@
 //! Decides how metrics are served: on an address of their own, for anybody who can reach it.
 
+use super::scrapes;
 use crate::control::Control;
 use axum::Router;
 use axum::extract::State;
@@ -12,27 +13,25 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// Serves `/metrics` until the daemon ends.
-pub async fn serve(control: Arc<Control>, listener: TcpListener) -> std::io::Result<()> {
+pub async fn serve(control: Arc<Control>, listener: TcpListener) {
     let ending = control.ending.clone();
-    let app = Router::new().route("/metrics", get(text)).with_state(control);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(ending.cancelled_owned())
-        .await
+    let pages = Router::new().route("/metrics", get(text)).with_state(control);
+    scrapes::serve(listener, pages, ending).await;
 }
 
 async fn text(State(control): State<Arc<Control>>) -> impl IntoResponse {
     measure(&control);
-    let text = control.apps.world.metrics.text();
+    let text = control.world.metrics.text();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 /// Takes the numbers that are read rather than counted.
 fn measure(control: &Control) {
-    let world = &control.apps.world;
+    let world = &control.world;
     let metrics = &world.metrics;
     let views = control.apps.views();
     let mut by_state: HashMap<&'static str, i64> = HashMap::new();
-    for sandbox in views.iter().flat_map(|view| &view.sandboxes) {
+    for sandbox in views.iter().flat_map(|view| view.sandboxes.iter()) {
         *by_state.entry(sandbox.state.as_str()).or_default() += 1;
     }
     for state in ["PENDING", "RUNNING", "DRAINING", "STOPPING", "STOPPED", "DEAD"] {
@@ -63,13 +62,14 @@ fn measure(control: &Control) {
     let dropped = world.executor.dropped_lines();
     metrics.dropped_lines.set(number(dropped.lines));
     metrics.dropped_bytes.set(number(dropped.bytes));
+    metrics.node.set(&control.node.status());
     measure_network(control);
     metrics.own.read();
 }
 
 fn measure_network(control: &Control) {
-    let network = &control.apps.world.metrics.network;
-    let rules = control.apps.world.executor.network_rules();
+    let network = &control.world.metrics.network;
+    let rules = control.world.executor.network_rules();
     network.rules.set(i64::from(rules.applied));
     network.rules_restored.set(number(rules.restored));
     network.conntrack_entries.set(tracked("nf_conntrack_count"));

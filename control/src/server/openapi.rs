@@ -1,7 +1,7 @@
 //! Decides how the API describes itself.
 
 use super::{
-    apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, pools, previews, proxies, routes,
+    apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, node, pools, previews, proxies, routes,
     sandboxes, settings, variables,
 };
 use axum::Json;
@@ -58,6 +58,12 @@ use utoipa::OpenApi;
         disks::snapshot,
         exec::run,
         logs::stream,
+        node::show,
+        node::events,
+        node::cordon,
+        node::uncordon,
+        node::drain,
+        node::undrain,
         fastpath::show,
         fastpath::events,
         proxies::stream,

@@ -24,7 +24,7 @@ pub struct Filter {
 }
 
 fn all(server: &Server) -> Vec<Pool> {
-    let views = server.control.apps.views();
+    let views = server.apps.views();
     let pools = views.iter().flat_map(|view| view.pools.values());
     pools.map(|view| view.pool.clone()).collect()
 }

@@ -38,7 +38,7 @@ pub async fn create(
 ) -> Result<Json<EphemeralDeployed>, Refusal> {
     let app = parse_app(&app)?;
     let key = idempotency_key(&headers)?;
-    let policy = &server.control.apps.world.policy.previews;
+    let policy = &server.policy.previews;
     let label = parse_label(&request.label)?;
     let ttl = match &request.ttl {
         Some(ttl) => parse_ttl(ttl, policy.longest_ttl)?,
@@ -53,11 +53,11 @@ pub async fn create(
         request,
         key,
     });
-    let apps = &server.control.apps;
+    let apps = &server.apps;
     let making = apps.ask(&app, |reply| Command::Preview { order, reply });
     tokio::select! {
         made = making => Ok(Json(made?)),
-        () = server.control.ending.cancelled() => {
+        () = server.ending.cancelled() => {
             Err(ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1).into())
         }
     }
@@ -81,12 +81,11 @@ pub async fn list(
 
 /// Those whose time is not over.
 fn live(server: &Server, app: &str) -> Result<Vec<Ephemeral>, ApiError> {
-    let view = server.control.apps.get(app)?.view.borrow().clone();
-    let world = &server.control.apps.world;
-    let (table, now) = (world.routing.now().table, world.clock.wall());
+    let view = server.apps.get(app)?.view.borrow().clone();
+    let (table, now) = (server.routing.now().table, server.clock.wall());
     let live = table.labels_of(&view.name).filter(|route| now < route.expires_at);
     Ok(live
-        .filter_map(|route| view.ephemeral(route, &table, &world.policy.urls))
+        .filter_map(|route| view.ephemeral(route, &table, &server.policy.urls))
         .collect())
 }
 
@@ -116,7 +115,7 @@ pub async fn delete(
 ) -> Result<Json<Ephemeral>, Refusal> {
     let label = parse_label(&label)?;
     let unlabel = |reply| Command::Unlabel { label, reply };
-    Ok(Json(server.control.apps.ask(&AppName::from_text(app), unlabel).await?))
+    Ok(Json(server.apps.ask(&AppName::from_text(app), unlabel).await?))
 }
 
 /// Gives a preview more time, from now on.
@@ -130,9 +129,9 @@ pub async fn extend(
     Body(ExtendRequest { ttl }): Body<ExtendRequest>,
 ) -> Result<Json<Ephemeral>, Refusal> {
     let label = parse_label(&label)?;
-    let ttl = parse_ttl(&ttl, server.control.apps.world.policy.previews.longest_ttl)?;
+    let ttl = parse_ttl(&ttl, server.policy.previews.longest_ttl)?;
     let extend = |reply| Command::Extend { label, ttl, reply };
-    Ok(Json(server.control.apps.ask(&AppName::from_text(app), extend).await?))
+    Ok(Json(server.apps.ask(&AppName::from_text(app), extend).await?))
 }
 
 /// Follows what a request for a preview leads to: events `output` (`OutputLine`), from the first line that is kept to the end
@@ -145,9 +144,9 @@ pub async fn progress(
     Path(key): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     super::deploys::check_key(&key)?;
-    let output = server.control.apps.world.outputs.open(&key);
+    let output = server.outputs.open(&key);
     let lines = stream::unfold((output.base, output), next_line);
-    let ending = server.control.ending.clone().cancelled_owned();
+    let ending = server.ending.clone().cancelled_owned();
     Ok(Sse::new(futures_util::StreamExt::take_until(lines, ending)).keep_alive(KeepAlive::default()))
 }
 

@@ -4,16 +4,16 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::refusal::Refusal;
 use crate::app::Hint;
-use crate::lease::{Connected, Tell};
+use crate::apps::Apps;
+use crate::lease::{About, Connected, Tell};
 use crate::routing::Routed;
-use crate::{apps::Apps, leasing};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, StreamExt, stream};
 use miren_api::lease::{AcquireRequest, AcquireResponse, ReleaseRequest, RenewRequest, RenewResponse};
-use miren_api::routing::{PoolChanged, ProxyAck, RoutingSnapshot};
+use miren_api::routing::{PoolChanged, ProxyAck, RoutingSnapshot, SandboxHint};
 use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -54,25 +54,24 @@ pub async fn stream(
     Parameters(follower): Parameters<Follower>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     check_id(&follower.proxy)?;
-    let world = &server.control.apps.world;
-    let connected = world.desk.connect(&follower.proxy).ok_or_else(|| {
+    let connected = server.desk.connect(&follower.proxy).ok_or_else(|| {
         ApiError::new(ErrorCode::Conflict, "too many proxies follow this node").remedy("stop some of them")
     })?;
     // Subscribed before the first snapshot is read: no hint about a later one is missed.
     let feed = Feed {
-        hints: world.hints.subscribe(),
-        tells: world.desk.tells(),
-        routed: world.routing.follow(),
-        apps: Arc::clone(&server.control.apps),
+        hints: server.hints.subscribe(),
+        tells: server.desk.tells(),
+        routed: server.routing.follow(),
+        apps: Arc::clone(&server.apps),
         pending: VecDeque::new(),
         sent: None,
         proxy: follower.proxy,
         _connected: connected,
     };
     // First of all: what comes after it is to be believed by those only who read the same table.
-    let identity = Event::default().event("identity").json_data(world.identity());
+    let identity = Event::default().event("identity").json_data(server.leasing.identity());
     let events = stream::iter(identity.map(Ok)).chain(stream::unfold(feed, Feed::next));
-    let until_end = events.take_until(server.control.ending.clone().cancelled_owned());
+    let until_end = events.take_until(server.ending.clone().cancelled_owned());
     Ok(Sse::new(until_end).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
@@ -111,7 +110,7 @@ impl Feed {
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
             told = told(&mut self.tells, &self.proxy) => match told? {
-                Some(tell) => event(&Hint::Pool(tell.pool))?,
+                Some(tell) => event(&hint(tell.about))?,
                 None => self.everything()?,
             },
         };
@@ -152,6 +151,17 @@ async fn told(tells: &mut broadcast::Receiver<Tell>, proxy: &str) -> Option<Opti
     }
 }
 
+fn hint(about: About) -> Hint {
+    match about {
+        About::Pool(pool) => Hint::Pool(pool),
+        About::Closing(key) => Hint::Sandbox(SandboxHint {
+            slot: key.slot,
+            generation: key.generation,
+            state: miren_loader::State::Draining.name().to_owned(),
+        }),
+    }
+}
+
 fn event(hint: &Hint) -> Option<Event> {
     let event = Event::default();
     match hint {
@@ -166,8 +176,7 @@ fn event(hint: &Hint) -> Option<Event> {
     responses((status = 200, body = ProxyAck)))]
 pub async fn acknowledge(State(server): State<Server>, Body(ack): Body<ProxyAck>) -> Result<Json<ProxyAck>, Refusal> {
     check_id(&ack.proxy)?;
-    let world = &server.control.apps.world;
-    let counts = world.routing.has_had(&ack.lineage, ack.generation);
+    let counts = server.routing.has_had(&ack.lineage, ack.generation);
     if !counts {
         tracing::info!(
             proxy = ack.proxy,
@@ -175,7 +184,7 @@ pub async fn acknowledge(State(server): State<Server>, Body(ack): Body<ProxyAck>
             "a proxy still serves routing of another history"
         );
     }
-    world
+    server
         .desk
         .acknowledge(&ack.proxy, if counts { ack.generation } else { 0 });
     Ok(Json(ack))
@@ -191,8 +200,8 @@ pub async fn acquire(
 ) -> Result<Json<AcquireResponse>, Refusal> {
     check_id(&request.proxy)?;
     tokio::select! {
-        answer = leasing::acquire(&server.control.apps, request) => Ok(Json(answer?)),
-        () = server.control.ending.cancelled() => {
+        answer = server.leasing.acquire(request) => Ok(Json(answer?)),
+        () = server.ending.cancelled() => {
             Err(ApiError::new(ErrorCode::Draining, "control is stopping").retry_after(1).into())
         }
     }
@@ -206,7 +215,7 @@ pub async fn renew(
     Body(request): Body<RenewRequest>,
 ) -> Result<Json<RenewResponse>, Refusal> {
     check_id(&request.proxy)?;
-    Ok(Json(leasing::renew(&server.control.apps, &request)))
+    Ok(Json(server.leasing.renew(&request)))
 }
 
 /// Gives leases back: nothing of this proxy is in flight to them any more.
@@ -217,11 +226,6 @@ pub async fn release(
     Body(request): Body<ReleaseRequest>,
 ) -> Result<Json<ReleaseRequest>, Refusal> {
     check_id(&request.proxy)?;
-    server
-        .control
-        .apps
-        .world
-        .desk
-        .give_back(&request.proxy, &request.leases);
+    server.desk.give_back(&request.proxy, &request.leases);
     Ok(Json(request))
 }

@@ -43,7 +43,7 @@ pub(super) fn named(host: &str) -> Result<String, ApiError> {
 }
 
 pub(super) fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
-    let routed = server.control.apps.world.routing.now();
+    let routed = server.routing.now();
     let found = routed.table.get(host).cloned();
     found.ok_or_else(|| match host {
         DEFAULT_HOST => ApiError::new(ErrorCode::NotFound, "there is no default route"),
@@ -52,7 +52,7 @@ pub(super) fn known(server: &Server, host: &str) -> Result<Route, ApiError> {
 }
 
 async fn put_route(server: &Server, host: String, request: RouteRequest) -> Result<Json<Route>, Refusal> {
-    let view = server.control.apps.get(&request.app)?.view.borrow().clone();
+    let view = server.apps.get(&request.app)?.view.borrow().clone();
     let service = request.service.unwrap_or_else(|| WEB.to_owned());
     check_label(&service)
         .map_err(|why| ApiError::new(ErrorCode::InvalidValue, format!("service {service:?} {why}")).field("service"))?;
@@ -66,19 +66,13 @@ async fn put_route(server: &Server, host: String, request: RouteRequest) -> Resu
         app: view.name.clone(),
         service,
     };
-    server
-        .control
-        .apps
-        .world
-        .routing
-        .submit(Change::SetRoute(route))
-        .await?;
+    server.routing.submit(Change::SetRoute(route)).await?;
     Ok(Json(known(server, &host)?))
 }
 
 /// A route to a service that the active version does not have would lead nowhere.
 fn check_service(server: &Server, view: &AppView, service: &str) -> Result<(), ApiError> {
-    let routed = server.control.apps.world.routing.now();
+    let routed = server.routing.now();
     let Some(active) = routed.active(&view.name) else {
         return Ok(());
     };
@@ -95,20 +89,14 @@ fn check_service(server: &Server, view: &AppView, service: &str) -> Result<(), A
 
 async fn take_route(server: &Server, host: String) -> Result<Json<Route>, Refusal> {
     let route = known(server, &host)?;
-    server
-        .control
-        .apps
-        .world
-        .routing
-        .submit(Change::RemoveRoute(host))
-        .await?;
+    server.routing.submit(Change::RemoveRoute(host)).await?;
     Ok(Json(route))
 }
 
 /// Every route, the default one included.
 #[utoipa::path(get, path = "/v1/routes", tag = "routes", params(Paging), responses((status = 200, body = Page<Route>)))]
 pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<Paging>) -> Json<Page<Route>> {
-    let routed = server.control.apps.world.routing.now();
+    let routed = server.routing.now();
     let routes = routed.table.routes().cloned().collect();
     Json(page(routes, |route: &Route| route.host.clone(), &paging))
 }

@@ -4,12 +4,13 @@ use super::Server;
 use super::extract::Parameters;
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
-use crate::app::Command;
+use crate::app::{AppView, Command};
 use axum::Json;
 use axum::extract::{Path, State};
 use miren_api::resource::{Page, Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
+use std::sync::Arc;
 use utoipa::IntoParams;
 
 /// Which sandboxes.
@@ -48,11 +49,6 @@ fn parse_state(text: &str) -> Result<SandboxState, ApiError> {
     })
 }
 
-fn all(server: &Server) -> Vec<Sandbox> {
-    let views = server.control.apps.views();
-    views.iter().flat_map(|view| view.sandboxes.iter().cloned()).collect()
-}
-
 /// Every sandbox; ended ones for an hour.
 #[utoipa::path(get, path = "/v1/sandboxes", tag = "sandboxes", params(Filter),
     responses((status = 200, body = Page<Sandbox>), (status = 400, body = miren_api::error::ErrorBody)))]
@@ -61,11 +57,11 @@ pub async fn list(
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<Page<Sandbox>>, Refusal> {
     let state = filter.state.as_deref().map(parse_state).transpose()?;
-    let mut sandboxes = all(&server);
-    sandboxes.retain(|sandbox| {
-        state.is_none_or(|state| sandbox.state == state)
-            && filter.app.as_deref().is_none_or(|app| sandbox.app.as_str() == app)
-    });
+    let views = server.apps.views();
+    let of_app = |view: &&Arc<AppView>| filter.app.as_deref().is_none_or(|app| view.name.as_str() == app);
+    let found = views.iter().filter(of_app).flat_map(|view| view.sandboxes.iter());
+    let found = found.filter(|sandbox| state.is_none_or(|state| sandbox.state == state));
+    let mut sandboxes: Vec<Sandbox> = found.cloned().collect();
     sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     let paging = Paging {
         after: filter.after,
@@ -78,8 +74,16 @@ pub async fn list(
     )))
 }
 
+/// The only sandbox whose id begins like that.
 pub fn find(server: &Server, given: &str) -> Result<Sandbox, ApiError> {
-    by_prefix(all(server), |sandbox: &Sandbox| sandbox.id.as_str(), "sandbox", given)
+    let views = server.apps.views();
+    let like = views.iter().flat_map(|view| view.sandboxes.beginning_with(given));
+    by_prefix(
+        like.cloned().collect(),
+        |sandbox: &Sandbox| sandbox.id.as_str(),
+        "sandbox",
+        given,
+    )
 }
 
 /// One sandbox, by its id or the beginning of it.
@@ -97,5 +101,5 @@ pub async fn show(State(server): State<Server>, Path(id): Path<String>) -> Resul
 pub async fn stop(State(server): State<Server>, Path(id): Path<String>) -> Result<Json<Sandbox>, Refusal> {
     let Sandbox { id, app, .. } = find(&server, &id)?;
     let stop = |reply| Command::StopSandbox { id, reply };
-    Ok(Json(server.control.apps.ask(&app, stop).await?))
+    Ok(Json(server.apps.ask(&app, stop).await?))
 }

@@ -21,7 +21,7 @@ async fn settle(server: &Server, host: &str, what: Setting) -> Result<Json<Route
         host: host.clone(),
         what,
     };
-    server.control.apps.world.routing.submit(change).await?;
+    server.routing.submit(change).await?;
     Ok(Json(known(server, &host)?))
 }
 

@@ -6,8 +6,6 @@ use super::page::{Paging, page};
 use super::refusal::Refusal;
 use crate::app::spec;
 use crate::app::variables::Variables;
-use crate::ledger;
-use crate::record::VersionRecord;
 use axum::Json;
 use axum::extract::{Path, State};
 use miren_api::deploy::Variable;
@@ -23,19 +21,18 @@ pub async fn list(
     Path(app): Path<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Variable>>, Refusal> {
-    server.control.apps.get(&app)?;
-    let world = &server.control.apps.world;
-    let routed = world.routing.now();
+    server.apps.get(&app)?;
+    let routed = server.routing.now();
     let Some(active) = routed.active(&AppName::from_text(&app)) else {
         return Ok(Json(page(Vec::new(), place, &paging)));
     };
-    let version: VersionRecord = ledger::find(&*world.store, active.as_str()).await?.ok_or_else(|| {
+    let version = server.reads.version(active).await?.ok_or_else(|| {
         ApiError::new(
             ErrorCode::Internal,
             format!("the record of version {active} is missing"),
         )
     })?;
-    let own = spec::load(&world.artifacts, &version.content, Variables::default())
+    let own = spec::load(server.artifacts.folder(), &version.content, Variables::default())
         .await?
         .services;
     let mut listed = version.variables.list(&own);

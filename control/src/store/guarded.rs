@@ -1,6 +1,6 @@
 //! Decides which errors of a store end the process: those after which it will never take a write of this process again.
 
-use super::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use super::{Change, Cursor, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
 use crate::fatal::Fatal;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Store for Guarded {
         self.passed(self.store.commit(writes).await)
     }
 
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn changes(&self, after: Cursor, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.passed(self.store.changes(after, limit).await)
     }
 

@@ -1,6 +1,6 @@
 //! Decides how the tables of the SQLite store look, and how an older file becomes a current one.
 
-use super::StoreError;
+use super::{StoreError, copy};
 use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 
@@ -27,9 +27,20 @@ const MIGRATIONS: &[&str] = &[
     -- Only the number of the snapshot is kept; the whole of it was, once.
     UPDATE records SET body = json_object('generation', json_extract(body, '$.generation')) WHERE kind = 'snapshot';
 ",
+    "
+    -- A transaction has one revision. Each write had its own: it stays where it is, as a transaction of one.
+    CREATE TABLE history (
+        revision INTEGER NOT NULL, n INTEGER NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT,
+        PRIMARY KEY (revision, n)
+    ) WITHOUT ROWID;
+    INSERT INTO history SELECT revision, 0, kind, id, body FROM changes ORDER BY revision;
+    DROP TABLE changes;
+    ALTER TABLE history RENAME TO changes;
+    INSERT INTO counters VALUES ('compacted_n', 0);
+",
 ];
 
-/// Opens the file, checks that it is ours and sound, and migrates it.
+/// Opens the file, checks that it is ours and sound, and migrates it: a copy of it as it was is kept beside it.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| refusal(path, &error);
     let mut connection = Connection::open(path).map_err(failed)?;
@@ -41,7 +52,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         .map_err(failed)?;
     let found: i64 = pragma(&connection, "user_version").map_err(failed)?;
     check_owner(path, &connection, found)?;
-    migrate(path, &mut connection, found)?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known || found < 0 {
+        let path = path.to_owned();
+        return Err(StoreError::NewerSchema { path, found, known });
+    }
+    if (1..known).contains(&found) {
+        copy::keep(path, &connection, known)?;
+    }
+    migrate(path, &mut connection, found, known)?;
     let verdict: String = pragma(&connection, "quick_check").map_err(failed)?;
     if verdict != "ok" {
         return Err(undecodable(path, verdict));
@@ -66,15 +85,7 @@ fn check_owner(path: &Path, connection: &Connection, schema: i64) -> Result<(), 
     Ok(())
 }
 
-fn migrate(path: &Path, connection: &mut Connection, found: i64) -> Result<(), StoreError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known || found < 0 {
-        return Err(StoreError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
+fn migrate(path: &Path, connection: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| refusal(path, &error);
     let transaction = connection.transaction().map_err(failed)?;
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -95,7 +106,7 @@ fn undecodable(path: &Path, why: impl Into<String>) -> StoreError {
     }
 }
 
-fn refusal(path: &Path, error: &rusqlite::Error) -> StoreError {
+pub(super) fn refusal(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => undecodable(path, error.to_string()),
         _ => StoreError::Failed {

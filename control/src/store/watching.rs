@@ -1,6 +1,6 @@
 //! Decides how changes are followed: read from the history, woken by the revision, so that none can be missed.
 
-use super::{Change, Revision, Store, StoreError};
+use super::{Change, Cursor, Revision, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -8,17 +8,17 @@ use tokio::sync::watch;
 /// Changes read from the history at once.
 const PAGE: usize = 256;
 
-/// Every change after a revision, in order.
+/// Every change after a place in the history, in order.
 pub struct Watch {
     store: Arc<dyn Store>,
-    after: Revision,
+    after: Cursor,
     newest: watch::Receiver<Revision>,
     page: VecDeque<Change>,
 }
 
 impl Watch {
     /// Follows what is written after `after`.
-    pub fn new(store: Arc<dyn Store>, after: Revision) -> Self {
+    pub fn new(store: Arc<dyn Store>, after: Cursor) -> Self {
         let newest = store.revision();
         Self {
             store,
@@ -35,7 +35,7 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Result<Change, StoreError>> {
         loop {
             if let Some(change) = self.page.pop_front() {
-                self.after = change.revision;
+                self.after = change.at;
                 return Some(Ok(change));
             }
             self.newest.mark_unchanged();

@@ -15,17 +15,25 @@ use miren_control::control::Control;
 use miren_control::ledger;
 use miren_control::record::{DeployRecord, PoolRecord, SandboxRecord, Stored};
 use miren_control::store::{Selection, Store};
+use miren_sandbox::Budgets;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// Longer than any test.
+const DAY: Budgets = Budgets {
+    requests: Duration::from_secs(86_400),
+    tunnels: Duration::from_secs(86_400),
+    grace: Duration::from_secs(10),
+};
+
 const BOTH: [SignedDuration; 2] = [HOUR, SignedDuration::from_hours(-1)];
 
 /// Somebody sets the wall clock, and control sees it.
 pub fn set(control: &Control, by: SignedDuration) {
-    let clock = &control.apps.world.clock;
+    let clock = &control.world.clock;
     clock.set_by(by);
     clock.look();
 }
@@ -41,10 +49,10 @@ async fn f8_a_lease_that_is_renewed_no_more_ends_after_its_time_whatever_the_wal
         let stage = Stage::start().await;
         tokio::spawn(Arc::clone(&stage.control).background());
         let version = stage.deploy("./one").await;
-        let desk = &stage.control.apps.world.desk;
+        let desk = &stage.control.world.desk;
         let key = stage.acquire(&version).await.unwrap().leases[0].key;
         let _follows = desk.connect("p1").unwrap();
-        let idle = tokio::spawn(desk.close(key));
+        let idle = tokio::spawn(desk.close(key, DAY));
         set(&stage.control, by);
         tokio::time::sleep(LEASE_TTL - Duration::from_secs(2)).await;
         assert!(!idle.is_finished(), "a sandbox that drains was cut by {by}");
@@ -60,7 +68,7 @@ async fn f8_a_proxy_is_silent_after_five_seconds_and_not_after_a_step() {
         let place = tempfile::tempdir().unwrap();
         let (_, control) = control_of_runtime(place.path()).await;
         tokio::spawn(Arc::clone(&control).background());
-        let desk = &control.apps.world.desk;
+        let desk = &control.world.desk;
         drop(desk.connect("p1").unwrap());
         let served = tokio::spawn({
             let desk = desk.clone();
@@ -101,7 +109,7 @@ async fn f8_a_pool_waits_after_a_crash_as_long_as_it_did_before_a_step() {
         let left = seen
             .cooldown_until
             .unwrap()
-            .duration_since(stage.control.apps.world.clock.wall());
+            .duration_since(stage.control.world.clock.wall());
         assert!(left <= SignedDuration::from_secs(20), "shown as {left} by {by}");
     }
 }
@@ -133,10 +141,8 @@ async fn f8_a_stored_wait_of_a_clock_that_went_ahead_is_no_longer_than_any_wait(
         started + 1,
         "it waits for the hour to come again"
     );
-    let record: Vec<PoolRecord> = ledger::list(&*stage.control.apps.world.store, Selection::All)
-        .await
-        .unwrap();
-    let wall = stage.control.apps.world.clock.wall();
+    let record: Vec<PoolRecord> = ledger::list(&*stage.control.world.store, Selection::All).await.unwrap();
+    let wall = stage.control.world.clock.wall();
     assert!(record[0].crash.last_at.unwrap() <= wall, "{record:?}");
 }
 
@@ -162,7 +168,7 @@ async fn f8_a_deploy_has_as_long_as_it_did_before_a_step() {
         stage.app.commands.send(deploy).await.ok().unwrap();
         let asked = answer.await.unwrap().unwrap();
         let status = async || {
-            let store = &*stage.control.apps.world.store;
+            let store = &*stage.control.world.store;
             let record: Option<DeployRecord> = ledger::find(store, asked.id.as_str()).await.unwrap();
             record.unwrap().deploy.status
         };
@@ -186,7 +192,7 @@ async fn f8_an_idle_app_goes_to_sleep_and_ended_sandboxes_are_forgotten_when_it_
         pass(200).await;
         assert_eq!(pool(&stage.app).ready, 0, "too late by {by}");
         set(&stage.control, by);
-        let listed = || stage.app.view.borrow().sandboxes.len();
+        let listed = || stage.app.view.borrow().sandboxes.iter().count();
         pass(3300).await;
         assert_eq!(listed(), 1, "too early by {by}");
         pass(400).await;
@@ -218,7 +224,7 @@ async fn f8_what_people_read_is_told_by_the_wall_clock_after_a_step() {
         stage.deploy("./one").await;
         set(&stage.control, by);
         stage.deploy("./two").await;
-        let wall = stage.control.apps.world.clock.wall();
+        let wall = stage.control.world.clock.wall();
         let view = stage.app.view.borrow().clone();
         let newest = view.sandboxes.iter().map(|sandbox| sandbox.created_at).max().unwrap();
         let age = wall.duration_since(newest);
@@ -280,7 +286,7 @@ async fn f8_no_time_in_a_record_that_is_measured_from_is_forgotten() {
     let stage = Stage::start().await;
     crashed(&stage).await;
     pass(900).await;
-    let store = &*stage.control.apps.world.store;
+    let store = &*stage.control.world.store;
     assert!(all_shift::<PoolRecord>(store).await >= 3);
     assert!(all_shift::<SandboxRecord>(store).await >= 3);
     assert!(all_shift::<DeployRecord>(store).await >= 3);

@@ -8,7 +8,6 @@ use miren_api::lease::{AcquireRequest, Demand};
 use miren_api::resource::{Pool, PoolState, SandboxState};
 use miren_control::app::{AppHandle, Command};
 use miren_control::control::Control;
-use miren_control::leasing;
 use miren_control::ledger;
 use miren_control::record::{DeployRecord, SandboxRecord};
 use miren_control::store::Selection;
@@ -56,7 +55,7 @@ impl Clockwork {
     }
 
     async fn deploy(&self, deploy: &Deploy) -> Deploy {
-        let store = &*self.control.apps.world.store;
+        let store = &*self.control.world.store;
         let record: Option<DeployRecord> = ledger::find(store, deploy.id.as_str()).await.unwrap();
         record.unwrap().deploy
     }
@@ -171,7 +170,7 @@ async fn f7_records_of_ended_sandboxes_are_bounded_by_number() {
         ended.iter().any(|sandbox| Some(&sandbox.id) == last.as_ref()),
         "the newest is there"
     );
-    let store = &*node.control.apps.world.store;
+    let store = &*node.control.world.store;
     let kept = ledger::list::<SandboxRecord>(store, Selection::All).await.unwrap();
     assert_eq!(kept.len(), 52, "the store has no more than what is told");
 }
@@ -183,7 +182,7 @@ async fn records_of_ended_sandboxes_are_forgotten_after_an_hour() {
     node.pass(SECOND).await;
     let running = node.machine.of_app("shop", SandboxState::Running);
     node.machine.crash(&running[0], Some(libc::SIGKILL));
-    let listed = || node.app.view.borrow().sandboxes.len();
+    let listed = || node.app.view.borrow().sandboxes.iter().count();
     node.pass(SECOND).await;
     assert_eq!(listed(), 2);
     node.pass(SECOND * 3590).await;
@@ -214,7 +213,7 @@ async fn an_app_nobody_asks_for_scales_to_zero_and_the_first_request_starts_it_a
         wait_ms: 10_000,
         dropped: Vec::new(),
     };
-    let granted = leasing::acquire(&node.control.apps, request).await.unwrap();
+    let granted = node.control.leasing().acquire(request).await.unwrap();
     assert_eq!(granted.leases.len(), 1);
     assert_eq!((node.pool().ready, node.pool().crash_count), (1, 0));
 }
@@ -237,7 +236,7 @@ async fn from_zero_to_the_maximum_and_back_twice_leaves_nothing_behind() {
             wait_ms: 10_000,
             dropped: Vec::new(),
         };
-        leasing::acquire(&node.control.apps, request).await.unwrap();
+        node.control.leasing().acquire(request).await.unwrap();
         node.pass(SECOND * 5).await;
         assert_eq!((node.pool().desired, node.pool().ready), (20, 20), "round {round}");
         // Nobody renews the leases or tells a demand: both are over, and the pool may shrink.
@@ -246,5 +245,5 @@ async fn from_zero_to_the_maximum_and_back_twice_leaves_nothing_behind() {
         assert!(node.machine.alive().is_empty());
         assert_eq!(node.pool().crash_count, 0);
     }
-    assert_eq!(node.control.apps.world.desk.counts().0, 0, "no lease is left");
+    assert_eq!(node.control.world.desk.counts().0, 0, "no lease is left");
 }

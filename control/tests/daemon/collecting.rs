@@ -66,7 +66,7 @@ impl Shop {
     async fn deploy(&self, request: DeployRequest) -> Deploy {
         let asked = self.ask(request).await.unwrap();
         loop {
-            let store = &*self.control.apps.world.store;
+            let store = &*self.control.world.store;
             let record: Option<DeployRecord> = ledger::find(store, asked.id.as_str()).await.unwrap();
             let deploy = record.unwrap().deploy;
             if deploy.status.is_final() {
@@ -78,7 +78,7 @@ impl Shop {
 
     /// A version with an image of its own.
     async fn image(&self, number: usize) -> (VersionId, Digest) {
-        let store = &self.control.apps.world.images.store;
+        let store = &self.control.world.images.store;
         let image = store.import(Cursor::new(archive(number)), None, &|_| {}).await.unwrap();
         let digest = image.digest;
         let request = DeployRequest {
@@ -108,8 +108,10 @@ impl Shop {
     async fn collect(&self, grace: Duration) {
         self.control.apps.collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let world = &self.control.apps.world;
-        collect(world, &self.control.artifacts, grace).await.unwrap();
+        let world = &self.control.world;
+        collect(&*world.store, &world.images, &self.control.artifacts, grace)
+            .await
+            .unwrap();
     }
 
     fn version(version: &VersionId) -> DeployRequest {
@@ -165,11 +167,11 @@ async fn two_hundred_images_leave_five_and_older_versions_are_gone_with_theirs()
         versions.push(shop.image(number).await);
         if number % 20 == 19 {
             shop.collect(UPLOAD_GRACE).await;
-            let store = &shop.control.apps.world.images.store;
+            let store = &shop.control.world.images.store;
             assert_eq!(store.list().unwrap().len(), KEPT, "after {number}");
         }
     }
-    let store = &*shop.control.apps.world.store;
+    let store = &*shop.control.world.store;
     let pools: Vec<PoolRecord> = ledger::list(store, Selection::All).await.unwrap();
     assert_eq!(pools[0].spec.port, Some(WEB_PORT), "its image exposes none");
     let (recent, digest) = &versions[200 - KEPT];
@@ -219,7 +221,7 @@ async fn what_still_runs_keeps_its_folder_however_old_its_version_is() {
     assert!(shop.control.artifacts.has(&first), "its sandbox has not ended");
     shop.machine.release("./0");
     let pools = async || -> Vec<PoolRecord> {
-        let store = &*shop.control.apps.world.store;
+        let store = &*shop.control.world.store;
         ledger::list(store, Selection::All).await.unwrap()
     };
     while pools().await.iter().any(|pool| pool.artifact == first) {

@@ -198,7 +198,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
     node.succeed("shop", &fixed("./one", 3)).await;
     node.route("shop.test", "shop").await;
     let before: BTreeSet<SandboxId> = node.running("shop", 3).await.into_iter().collect();
-    let generation = node.control.apps.world.routing.now().generation;
+    let generation = node.control.world.routing.now().generation;
     let key = node.sandboxes("shop", SandboxState::Running).await[0].clone();
 
     let node = Node::on(node.kill()).await;
@@ -207,7 +207,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
         before
     );
     assert_eq!(node.machine().started().len(), 3, "no duplicate");
-    let snapshot = node.control.apps.world.routing.now().snapshot();
+    let snapshot = node.control.world.routing.now().snapshot();
     assert_eq!((snapshot.generation, snapshot.routes.len()), (generation, 1));
     let renew = RenewRequest {
         proxy: "p1".into(),

@@ -265,7 +265,7 @@ async fn the_old_pool_is_retired_only_after_every_proxy_serves_the_new_snapshot(
 #[tokio::test]
 async fn p2_the_installed_number_never_decreases() {
     let node = Node::start().await;
-    let routing = &node.control.apps.world.routing;
+    let routing = &node.control.world.routing;
     let install = |seq| {
         Change::Install(ActiveRecord {
             app: AppName::from_text("shop"),

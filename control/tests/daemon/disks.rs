@@ -5,7 +5,6 @@ use miren_api::deploy::{DeployRequest, DeployStatus};
 use miren_api::lease::{AcquireRequest, AcquireResponse, Demand};
 use miren_api::resource::{App, DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
 use miren_api::{AppName, ClientError, ErrorCode};
-use miren_control::leasing;
 use std::time::Duration;
 
 /// A `web` that runs `command` and writes a disk.
@@ -68,8 +67,8 @@ async fn b6_a_deploy_stops_the_old_sandbox_first_and_whoever_asks_meanwhile_wait
         dropped: Vec::new(),
     };
     let asked: AcquireRequest = acquire(first.version.clone().unwrap());
-    let apps = std::sync::Arc::clone(&node.control.apps);
-    let waits = tokio::spawn(async move { leasing::acquire(&apps, asked).await });
+    let leasing = node.control.leasing();
+    let waits = tokio::spawn(async move { leasing.acquire(asked).await });
     node.machine().release("./one");
     eventually("the new one starts", async || match commands(&node) {
         now if now == ["./two"] => Ok(()),
@@ -83,7 +82,7 @@ async fn b6_a_deploy_stops_the_old_sandbox_first_and_whoever_asks_meanwhile_wait
     let refused = waits.await.unwrap().unwrap_err();
     assert_eq!(refused.code, ErrorCode::NoSuchVersion);
     let asked = acquire(node.client.get::<App>("/v1/apps/shop").await.unwrap().version.unwrap());
-    let granted: AcquireResponse = leasing::acquire(&node.control.apps, asked).await.unwrap();
+    let granted: AcquireResponse = node.control.leasing().acquire(asked).await.unwrap();
     assert_eq!(granted.leases.len(), 1);
     assert_eq!(collisions(&node), Vec::<String>::new());
 }

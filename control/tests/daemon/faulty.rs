@@ -2,7 +2,7 @@
 
 use crate::memory::Memory;
 use async_trait::async_trait;
-use miren_control::store::{Change, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use miren_control::store::{Change, Cursor, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
@@ -143,7 +143,7 @@ impl Store for Faulty {
         std::future::pending().await
     }
 
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn changes(&self, after: Cursor, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.unless_dead().await;
         self.store.changes(after, limit).await
     }

@@ -147,7 +147,7 @@ async fn check(shops: &Shops, name: &AppName, told: Vec<Told>, artifact: &str) {
     let later = shops.deploy(name, artifact).await.unwrap();
     assert_eq!(later.seq, expected.len() as u64 + 1, "{name}");
     assert_eq!(shops.ended(&later).await.status, DeployStatus::Succeeded, "{name}");
-    let routed = shops.control.apps.world.routing.now();
+    let routed = shops.control.world.routing.now();
     assert_eq!(routed.installed(name), later.seq, "{name}");
     let view = shops.control.apps.get(name.as_str()).unwrap().view.borrow().clone();
     let active = routed.active(name).unwrap();

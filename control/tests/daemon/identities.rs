@@ -94,7 +94,7 @@ async fn f10_what_a_proxy_serves_of_a_history_that_is_gone_does_not_end_the_wait
     node.route("c.test", "shop").await;
     let told: RoutingDelta = follower.next("delta").await;
     let generation = told.generation;
-    let desk = &node.control.apps.world.desk;
+    let desk = &node.control.world.desk;
     let mut waits = Box::pin(desk.acknowledged(generation));
     acknowledge(&node, &lost.lineage, lost.generation).await;
     assert_eq!(
@@ -140,5 +140,5 @@ async fn f10_stream_and_answers_say_whose_they_are() {
     assert_eq!(renewed.identity, Some(expected));
     drop(events);
     let node = Node::on(node.kill()).await;
-    assert_eq!(node.control.apps.world.identity().epoch, 2);
+    assert_eq!(node.control.leasing().identity().epoch, 2);
 }

@@ -17,6 +17,8 @@ pub struct Kept {
     disks: Mutex<BTreeMap<Key, Vec<SandboxId>>>,
     /// Deletions fail.
     pub stuck: Mutex<bool>,
+    /// Deletions do not end.
+    pub hangs: Mutex<bool>,
     /// Times that two sandboxes had a disk which one of them writes, or that one was deleted under a sandbox.
     pub collisions: Mutex<Vec<String>>,
 }
@@ -110,6 +112,9 @@ impl Disks for Kept {
     }
 
     async fn delete_all(&self, app: &AppName) -> Result<(), ApiError> {
+        if *self.hangs.lock().unwrap() {
+            std::future::pending::<()>().await;
+        }
         if *self.stuck.lock().unwrap() {
             return Err(ApiError::new(ErrorCode::Internal, "it cannot be deleted now"));
         }

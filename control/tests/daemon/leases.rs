@@ -17,9 +17,9 @@ use miren_api::{Client, ClientError, ErrorCode};
 use miren_control::app::Command;
 use miren_control::clock::Clock;
 use miren_control::control::Control;
-use miren_control::leasing;
 use miren_control::policy::Policy;
 use miren_control::store::Store;
+use miren_sandbox::Budgets;
 use std::io::Cursor;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -152,11 +152,18 @@ async fn halves(node: &Node, version: &VersionId) -> (Proxy, Proxy) {
     (first, second)
 }
 
+/// Longer than any test.
+const DAY: Budgets = Budgets {
+    requests: Duration::from_secs(86_400),
+    tunnels: Duration::from_secs(86_400),
+    grace: Duration::from_secs(10),
+};
+
 #[tokio::test]
 async fn two_proxies_share_what_a_sandbox_takes_and_the_last_one_has_it_all() {
     let (node, version, key) = node(10).await;
     let (mut first, second) = halves(&node, &version).await;
-    let desk = &node.control.apps.world.desk;
+    let desk = &node.control.world.desk;
     let (one, other) = (first.renew(key, 3, 5).await, second.renew(key, 4, 5).await);
     assert_eq!((one.renewed[0].capacity, other.renewed[0].capacity), (5, 5));
     assert_eq!((desk.in_flight(key), desk.holders(key)), (7, 2));
@@ -210,9 +217,9 @@ async fn f11_a_renewal_at_the_moment_that_control_is_active_loses_no_live_lease(
     assert_eq!(Proxy::follow(&node, "first", &version).await.acquire().await, 10);
     let node = Node::on(node.kill()).await;
     // Nothing else has run since it was active: this is the only thread, and it has not waited.
-    let renewed = leasing::renew(&node.control.apps, &renewal("first", key, 1, 10));
+    let renewed = node.control.leasing().renew(&renewal("first", key, 1, 10));
     assert_eq!((renewed.renewed.len(), renewed.lost), (1, Vec::new()));
-    let desk = &node.control.apps.world.desk;
+    let desk = &node.control.world.desk;
     assert_eq!((desk.in_flight(key), desk.holders(key)), (1, 1));
 }
 
@@ -231,20 +238,18 @@ async fn f11_a_drain_waits_for_leases_that_could_not_be_renewed_while_control_to
     )
     .await;
     let version = deployed(&before).await;
-    let held = leasing::acquire(&before.apps, ask("first", &version, 1, 0))
-        .await
-        .unwrap();
+    let held = before.leasing().acquire(ask("first", &version, 1, 0)).await.unwrap();
     let key = held.leases[0].key;
 
     *machine.adopts_in.lock().unwrap() = RENEW_INTERVAL * 3;
     let control = control_on(&machine, records, Policy::default(), place.path()).await;
-    let desk = &control.apps.world.desk;
-    let mut idle = Box::pin(desk.close(key));
+    let desk = &control.world.desk;
+    let mut idle = Box::pin(desk.close(key, DAY));
     tokio::select! {
         () = &mut idle => panic!("a request is in flight under a lease that was not renewed yet"),
         () = tokio::time::sleep(RENEW_INTERVAL) => {}
     }
-    let renewed = leasing::renew(&control.apps, &renewal("first", key, 1, 10));
+    let renewed = control.leasing().renew(&renewal("first", key, 1, 10));
     assert_eq!(renewed.lost, [key], "it drains");
     tokio::select! {
         () = &mut idle => panic!("a request is in flight"),
@@ -298,10 +303,10 @@ async fn deployed(control: &Control) -> VersionId {
 #[tokio::test(start_paused = true)]
 async fn r6_a_proxy_that_renews_nothing_loses_its_share_after_the_ttl_and_the_other_has_it_all() {
     let (control, version, _place) = paused().await;
-    let desk = &control.apps.world.desk;
+    let desk = &control.world.desk;
     let _following = ["first", "second"].map(|proxy| desk.connect(proxy).unwrap());
     let acquire = async |proxy: &str| {
-        let held = leasing::acquire(&control.apps, ask(proxy, &version, 1, 0)).await.ok()?;
+        let held = control.leasing().acquire(ask(proxy, &version, 1, 0)).await.ok()?;
         Some((held.leases[0].key, held.leases[0].capacity))
     };
     let (key, all) = acquire("first").await.unwrap();
@@ -309,7 +314,7 @@ async fn r6_a_proxy_that_renews_nothing_loses_its_share_after_the_ttl_and_the_ot
     assert_eq!(acquire("first").await, Some((key, 5)));
     assert_eq!(acquire("second").await, Some((key, 5)));
     let mut tells = desk.tells();
-    let renew = || leasing::renew(&control.apps, &renewal("first", key, 1, 5)).renewed[0].capacity;
+    let renew = || control.leasing().renew(&renewal("first", key, 1, 5)).renewed[0].capacity;
     for _ in 0..2 {
         tokio::time::sleep(RENEW_INTERVAL).await;
         assert_eq!(renew(), 5, "the other one may still renew");

@@ -63,7 +63,7 @@ async fn until_done<T: std::fmt::Debug>(may_fail: bool, step: impl AsyncFn() -> 
 
 async fn ended(stage: &Stage, deploy: &Deploy) -> Deploy {
     for _ in 0..600 {
-        let store = &*stage.control.apps.world.store;
+        let store = &*stage.control.world.store;
         let record: Option<DeployRecord> = ledger::find(store, deploy.id.as_str()).await.unwrap_or_default();
         match record {
             Some(record) if record.deploy.status.is_final() => return record.deploy,
@@ -91,7 +91,7 @@ async fn walk(is_made: bool) -> usize {
         );
         pass(2).await;
         assert_eq!(stage.running(), ["./last"], "after moment {moment}");
-        let fatal = tokio::time::timeout(Duration::from_secs(1), stage.control.apps.world.fatal.ended()).await;
+        let fatal = tokio::time::timeout(Duration::from_secs(1), stage.control.world.fatal.ended()).await;
         assert!(fatal.is_err(), "moment {moment}: {fatal:?}");
         if !lost {
             return moment;
@@ -116,7 +116,7 @@ async fn f6_a_write_that_was_not_made_and_not_answered_is_made_again_at_each_of_
 async fn f6_a_record_that_somebody_else_writes_ends_the_process() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
-    let world = &stage.control.apps.world;
+    let world = &stage.control.world;
     let mut other = Ledger::new(Arc::clone(&world.store));
     let mut apps: Vec<AppRecord> = other.load(Selection::All).await.unwrap();
     apps[0].next_seq = 77;
@@ -150,7 +150,7 @@ async fn f6_a_store_that_is_anothers_or_nobodys_ends_the_process() {
         stage.faults.refuse(refusal);
         let refused = asked(&stage, &AppName::from_text("shop"), "./two").await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Internal, "{refused:?}");
-        let fatal = &stage.control.apps.world.fatal;
+        let fatal = &stage.control.world.fatal;
         let why = tokio::time::timeout(Duration::from_secs(1), fatal.ended())
             .await
             .unwrap();

@@ -13,7 +13,7 @@ use miren_control::clock::Clock;
 use miren_control::executor::{Disks, Executor};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{EndedBy, Exec, ExecError, Facts, Known, Outlet, SandboxChange, StartOrder};
+use miren_sandbox::{Budgets, EndedBy, Exec, ExecError, Facts, Known, Left, Outlet, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,6 +41,13 @@ struct Tables {
     /// Commands whose sandboxes stay PENDING.
     held: BTreeSet<String>,
     started: Vec<SandboxId>,
+    /// Commands whose sandboxes leave something behind that is not cleaned up.
+    littering: BTreeSet<String>,
+    unclean: BTreeSet<SandboxId>,
+    /// How often clean-ups were to be tried again.
+    hurried: usize,
+    /// How often each sandbox was killed.
+    kills: BTreeMap<SandboxId, usize>,
 }
 
 /// What lasts, whoever controls it.
@@ -54,6 +61,8 @@ pub struct Machine {
     pub disks: Arc<Kept>,
     /// How long it takes a control to take over what runs.
     pub adopts_in: Arc<Mutex<Duration>>,
+    /// Reading a log does not end.
+    pub logs_hang: Arc<Mutex<bool>>,
 }
 
 impl Machine {
@@ -66,6 +75,7 @@ impl Machine {
             clock,
             disks: Arc::default(),
             adopts_in: Arc::default(),
+            logs_hang: Arc::default(),
         }
     }
 
@@ -106,6 +116,24 @@ impl Machine {
         {
             self.reach(&id, SandboxState::Running, None);
         }
+    }
+
+    /// The clean-ups of sandboxes whose command is `command` hang from now on.
+    pub fn litter(&self, command: &str) {
+        self.tables.lock().unwrap().littering.insert(command.into());
+    }
+
+    /// Clean-ups work again, also those that hung.
+    pub fn clear_away(&self) {
+        let mut tables = self.tables.lock().unwrap();
+        tables.littering.clear();
+        tables.unclean.clear();
+    }
+
+    /// How often each sandbox was killed, and how often clean-ups were hurried.
+    pub fn forced(&self) -> (BTreeMap<SandboxId, usize>, usize) {
+        let tables = self.tables.lock().unwrap();
+        (tables.kills.clone(), tables.hurried)
     }
 
     /// A sandbox's init ends without being asked to: by this signal, or by itself.
@@ -196,9 +224,12 @@ impl Machine {
                 return;
             }
             let was_booting = std::mem::replace(&mut running.state, state) == SandboxState::Pending;
-            let facts = running.facts.clone();
+            let (facts, command) = (running.facts.clone(), running.order.service.command.clone());
             if state.is_terminal() {
                 self.disks.give_back(id);
+                if tables.littering.contains(&command) {
+                    tables.unclean.insert(id.clone());
+                }
                 tables.running.remove(id);
             }
             (facts, fault.filter(|_| was_booting && state == SandboxState::Dead))
@@ -278,11 +309,11 @@ impl Executor for Machine {
         }
     }
 
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
         let (machine, id, reason) = (self.clone(), id.clone(), reason.to_owned());
         tokio::spawn(async move {
             machine.reach(&id, SandboxState::Draining, Some(reason.clone()));
-            let _ = tokio::time::timeout(deadline, idle).await;
+            let _ = tokio::time::timeout(budgets.total(), idle).await;
             machine.not_held(&id).await;
             machine.reach(&id, SandboxState::Stopping, None);
             machine.reach(&id, SandboxState::Stopped, Some(reason));
@@ -290,6 +321,7 @@ impl Executor for Machine {
     }
 
     fn kill(&self, id: &SandboxId, reason: &str) {
+        *self.tables.lock().unwrap().kills.entry(id.clone()).or_default() += 1;
         self.reach(id, SandboxState::Dead, Some(reason.to_owned()));
     }
 
@@ -338,6 +370,9 @@ impl Executor for Machine {
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {
+        if *self.logs_hang.lock().unwrap() {
+            return futures_util::stream::pending().boxed();
+        }
         let line = query.sandbox.map(|sandbox| LogLine {
             at: Timestamp::UNIX_EPOCH,
             stream: LogStream::Stderr,
@@ -356,10 +391,17 @@ impl Executor for Machine {
         &*self.disks
     }
 
-    async fn drained(&self) {
-        let mut changed = self.changed.subscribe();
-        while !self.alive().is_empty() {
-            let _ = changed.changed().await;
-        }
+    async fn left(&self) -> Vec<Left> {
+        let tables = self.tables.lock().unwrap();
+        let living = tables.running.keys().map(|id| Left::new(id.as_str(), "it is there"));
+        let unclean = tables
+            .unclean
+            .iter()
+            .map(|id| Left::new(id.as_str(), "its clean-up hangs"));
+        living.chain(unclean).collect()
+    }
+
+    fn hurry(&self) {
+        self.tables.lock().unwrap().hurried += 1;
     }
 }

@@ -1,9 +1,11 @@
 //! A store in memory: no thread and no disk, so that a test's paused clock stays paused.
 
 use async_trait::async_trait;
-use miren_control::store::{Change, Content, Expect, Key, Kind, Record, Revision, Selection, Store, StoreError, Write};
+use miren_control::store::{
+    Change, Content, Cursor, Expect, Key, Kind, Record, Revision, Selection, Store, StoreError, Write, check,
+};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 #[derive(Default)]
@@ -11,22 +13,75 @@ struct Tables {
     records: BTreeMap<Key, (Revision, Content)>,
     history: VecDeque<Change>,
     revision: Revision,
-    compacted: Revision,
+    compacted: Option<Cursor>,
+    epoch: u64,
 }
 
 pub struct Memory {
-    tables: Mutex<Tables>,
-    newest: watch::Sender<Revision>,
+    tables: Arc<Mutex<Tables>>,
+    newest: Arc<watch::Sender<Revision>>,
     history: usize,
+    epoch: u64,
 }
 
 impl Memory {
     /// Keeps the last `history` changes.
     pub fn new(history: usize) -> Self {
         Self {
-            tables: Mutex::default(),
-            newest: watch::Sender::new(0),
+            tables: Arc::default(),
+            newest: Arc::new(watch::Sender::new(0)),
             history,
+            epoch: 0,
+        }
+        .open_again()
+    }
+
+    /// What another daemon gets that opens it: this one is refused from now on.
+    pub fn open_again(&self) -> Self {
+        let mut tables = self.tables.lock().unwrap();
+        tables.epoch += 1;
+        Self {
+            tables: Arc::clone(&self.tables),
+            newest: Arc::clone(&self.newest),
+            history: self.history,
+            epoch: tables.epoch,
+        }
+    }
+}
+
+impl Tables {
+    fn compare(&self, write: &Write) -> Result<(), StoreError> {
+        let found = self.records.get(&write.key).map(|(revision, _)| *revision);
+        let holds = match write.expect {
+            Expect::Absent => found.is_none(),
+            Expect::Revision(revision) => found == Some(revision),
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(StoreError::Conflict { key: write.key.clone() }),
+        }
+    }
+
+    fn put(&mut self, n: u32, write: Write) {
+        let revision = self.revision;
+        self.history.push_back(Change {
+            at: Cursor { revision, n },
+            key: write.key.clone(),
+            body: write.content.as_ref().map(|content| content.body.clone()),
+        });
+        match write.content {
+            Some(content) => drop(self.records.insert(write.key, (revision, content))),
+            None => drop(self.records.remove(&write.key)),
+        }
+    }
+
+    /// Forgets whole transactions, the oldest first.
+    fn compact(&mut self, most: usize) {
+        while self.history.len() > most {
+            let oldest = self.history[0].at.revision;
+            while let Some(change) = self.history.pop_front_if(|change| change.at.revision == oldest) {
+                self.compacted = Some(change.at);
+            }
         }
     }
 }
@@ -58,50 +113,33 @@ impl Store for Memory {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+        check(&writes)?;
         let mut tables = self.tables.lock().unwrap();
-        for write in &writes {
-            let found = tables.records.get(&write.key).map(|(revision, _)| *revision);
-            let holds = match write.expect {
-                Expect::Absent => found.is_none(),
-                Expect::Revision(revision) => found == Some(revision),
-            };
-            if !holds {
-                return Err(StoreError::Conflict { key: write.key.clone() });
-            }
+        let (current, own) = (tables.epoch, self.epoch);
+        if current != own {
+            return Err(StoreError::Fenced { current, own });
         }
-        for write in writes {
-            tables.revision += 1;
-            let revision = tables.revision;
-            tables.history.push_back(Change {
-                revision,
-                key: write.key.clone(),
-                body: write.content.as_ref().map(|content| content.body.clone()),
-            });
-            match write.content {
-                Some(content) => drop(tables.records.insert(write.key, (revision, content))),
-                None => drop(tables.records.remove(&write.key)),
-            }
+        writes.iter().try_for_each(|write| tables.compare(write))?;
+        tables.revision += 1;
+        for (n, write) in (0..).zip(writes) {
+            tables.put(n, write);
         }
-        while tables.history.len() > self.history {
-            tables.compacted = tables.history.pop_front().map_or(0, |change| change.revision);
-        }
+        tables.compact(self.history);
         self.newest.send_replace(tables.revision);
         Ok(tables.revision)
     }
 
-    async fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
+    async fn changes(&self, after: Cursor, limit: usize) -> Result<Vec<Change>, StoreError> {
         let tables = self.tables.lock().unwrap();
-        if after < tables.compacted {
-            return Err(StoreError::Compacted {
-                oldest: tables.compacted,
-            });
+        if let Some(upto) = tables.compacted.filter(|upto| after < *upto) {
+            return Err(StoreError::Compacted { upto });
         }
-        let newer = tables.history.iter().filter(|change| change.revision > after);
+        let newer = tables.history.iter().filter(|change| change.at > after);
         Ok(newer.take(limit).cloned().collect())
     }
 
     fn epoch(&self) -> u64 {
-        1
+        self.epoch
     }
 
     fn revision(&self) -> watch::Receiver<Revision> {

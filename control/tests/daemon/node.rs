@@ -59,11 +59,11 @@ impl Node {
         let (control, known) = Control::load(parts).await.unwrap();
         let socket = folder.join("control.sock");
         let listener = server::bind(&socket).unwrap();
-        let api = Server {
-            control: Arc::clone(&control),
-            peers: Peers::new(&ProxyUser::Uid(12_345)),
-            body_limit: Bytes(64 << 10),
-        };
+        let api = Server::new(
+            Arc::clone(&control),
+            Peers::new(&ProxyUser::Uid(12_345)),
+            Bytes(64 << 10),
+        );
         let background = Arc::clone(&control).background();
         let tasks = vec![
             tokio::spawn(async move { api.serve(listener).await.unwrap() }),

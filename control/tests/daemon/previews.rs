@@ -229,14 +229,12 @@ async fn e15_a_preview_has_one_sandbox_unless_its_settings_say_more_and_none_whe
     let one = stage.preview("one", DAY, "./one").await;
     let three = stage.try_preview("three", DAY, &many).await.unwrap().ephemeral;
     for version in [&one.version, &three.version] {
-        miren_control::leasing::acquire(&stage.control.apps, busy(version))
-            .await
-            .unwrap();
+        stage.control.leasing().acquire(busy(version)).await.unwrap();
     }
     pass(5).await;
     assert_eq!(stage.running(), ["./many", "./many", "./many", "./one"]);
     // Demand that nobody repeats is forgotten after half a minute, and a lease that nobody gives back holds a drain up.
-    pass(30 + 60 + 31).await;
+    pass(30 + 60 + 33).await;
     assert_eq!(stage.running(), ["./one"]);
     pass(300).await;
     assert_eq!(stage.running(), Vec::<String>::new());
@@ -260,7 +258,7 @@ async fn e10_a_preview_that_is_deployed_is_another_version() {
     assert_ne!(deployed, preview.version);
     assert_eq!(stage.running(), ["./two", "./two"]);
     pass(DAY + 60).await;
-    let active = stage.control.apps.world.routing.now();
+    let active = stage.control.world.routing.now();
     assert_eq!(active.active(&AppName::from_text("shop")), Some(&deployed));
     assert_eq!(
         stage.served_by(&deployed).await,

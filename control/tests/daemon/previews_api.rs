@@ -195,9 +195,9 @@ async fn the_first_app_of_a_machine_is_the_default_and_says_so_and_no_other_is()
         app: "blog".into(),
         service: None,
     };
-    let before = node.control.apps.world.routing.now().generation;
+    let before = node.control.world.routing.now().generation;
     node.client.put::<Route>("/v1/default-route", &request).await.unwrap();
-    let after = node.control.apps.world.routing.now();
+    let after = node.control.world.routing.now();
     assert_eq!(
         after.generation,
         before + 1,

@@ -15,14 +15,14 @@ use tokio::sync::oneshot;
 const DAY: u64 = 86_400;
 
 fn routed(stage: &Stage) -> Routed {
-    stage.control.apps.world.routing.now()
+    stage.control.world.routing.now()
 }
 
 #[tokio::test(start_paused = true)]
 async fn e6_the_replaced_version_serves_until_every_proxy_knows() {
     let stage = Stage::start().await;
     let old = stage.served("pr1", DAY, "./old").await;
-    let desk = stage.control.apps.world.desk.clone();
+    let desk = stage.control.world.desk.clone();
     let _connected = desk.connect("p1").unwrap();
     desk.acknowledge("p1", routed(&stage).generation);
     let mut answer = stage.order("pr1", DAY, stage.request(&web("./new"))).await;
@@ -107,7 +107,7 @@ async fn unlabel(stage: &Stage, label: &str) -> Result<Ephemeral, ApiError> {
 async fn e9_after_a_restart_too_proxies_have_time_to_say_that_they_know() {
     let stage = Stage::start().await;
     stage.served("pr1", DAY, "./two").await;
-    let connected = stage.control.apps.world.desk.connect("p1").unwrap();
+    let connected = stage.control.world.desk.connect("p1").unwrap();
     unlabel(&stage, "pr1").await.unwrap();
     pass(2).await;
     let serving = |stage: &Stage| stage.machine.of_app("shop", SandboxState::Running).len();
@@ -127,7 +127,7 @@ async fn e8_what_no_label_leads_to_is_neither_opened_nor_extended() {
         stage.preview("gone", DAY, "./two").await,
         stage.preview("over", 60, "./two").await,
     );
-    let _silent = stage.control.apps.world.desk.connect("p1").unwrap();
+    let _silent = stage.control.world.desk.connect("p1").unwrap();
     unlabel(&stage, "gone").await.unwrap();
     pass(1).await;
     let refused = stage.acquire(&gone.version).await.unwrap_err();
@@ -163,6 +163,6 @@ async fn e8_the_end_of_a_version_is_not_that_of_the_one_that_has_its_label_now()
         label: "pr1".into(),
         version: old.version,
     };
-    stage.control.apps.world.routing.submit(late).await.unwrap();
+    stage.control.world.routing.submit(late).await.unwrap();
     assert_eq!(stage.label("pr1").unwrap().version, new.version);
 }

@@ -183,7 +183,7 @@ async fn costs(apps: usize) -> Costs {
             &AppName::from_text("app-1"),
         ));
         let before = used();
-        node.control.apps.world.routing.submit(change).await.unwrap();
+        node.control.world.routing.submit(change).await.unwrap();
         routes.push(used() - before);
     }
     assert_eq!(

@@ -15,7 +15,6 @@ use miren_api::routing::EphemeralRoute;
 use miren_control::app::{AppHandle, Command, PreviewOrder};
 use miren_control::clock::Clock;
 use miren_control::control::Control;
-use miren_control::leasing;
 use miren_control::ledger;
 use miren_control::policy::Policy;
 use miren_control::record::{BY_APP, DeployRecord, VersionRecord};
@@ -28,7 +27,7 @@ use tokio::sync::oneshot;
 /// The app `shop`, and what outlives its control.
 pub struct Stage {
     pub machine: Machine,
-    records: Arc<Memory>,
+    pub records: Arc<Memory>,
     folder: Arc<tempfile::TempDir>,
     policy: Policy,
     pub faults: Arc<Faulty>,
@@ -176,13 +175,13 @@ impl Stage {
 
     /// What a label leads to, unless its time is over.
     pub fn label(&self, label: &str) -> Option<EphemeralRoute> {
-        let now = self.control.apps.world.clock.now();
+        let now = self.control.world.clock.now();
         self.remembered(label).filter(|route| now < route.expires_at)
     }
 
     /// What is told of a label, whether its time is over or not.
     pub fn remembered(&self, label: &str) -> Option<EphemeralRoute> {
-        let routed = self.control.apps.world.routing.now();
+        let routed = self.control.world.routing.now();
         routed.table.label_of(&AppName::from_text("shop"), label).cloned()
     }
 
@@ -233,7 +232,7 @@ pub async fn acquire(control: &Control, proxy: &str, version: &VersionId) -> Res
         wait_ms: 10_000,
         dropped: Vec::new(),
     };
-    leasing::acquire(&control.apps, request).await
+    control.leasing().acquire(request).await
 }
 
 /// Lets so many seconds pass, with everything that happens in them.

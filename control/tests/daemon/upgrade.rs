@@ -91,7 +91,7 @@ async fn m2_records_of_the_first_release_are_taken_over_without_a_duplicate() {
     assert_eq!(machine.started(), before, "nothing else was started");
     assert_eq!(machine.of_app("shop", SandboxState::Running), before);
     let app = AppName::from_text("shop");
-    let routed = control.apps.world.routing.now();
+    let routed = control.world.routing.now();
     assert_eq!(
         routed.active(&app).map(|version| version.as_str()),
         Some("shop-v29x42281gh")

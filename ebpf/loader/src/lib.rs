@@ -3,6 +3,8 @@
 //! Control opens a [`FastPath`] and is the only writer. A proxy opens a [`SlotReader`] (one load per question) and,
 //! where the kernel runs the table, [`ProxyEvents`] as a hint. Everything above those types is the same in both modes.
 
+#![deny(clippy::unwrap_used)]
+
 mod config;
 mod error;
 mod events;

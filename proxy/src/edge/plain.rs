@@ -1,7 +1,7 @@
 //! The engine for HTTP/1: client connections from their first byte to their last, and the connections to sandboxes behind
 //! them (docs/adr/0026-an-engine-of-our-own.md). It moves bytes; what they mean and what follows is decided in `request`.
 
-use crate::listen::{self, Connection, Next, Place};
+use crate::listen::{self, Connection, Next, Place, Seldom};
 use crate::request::{Parts, Rules};
 use attempt::After;
 use budget::Budget;
@@ -21,11 +21,14 @@ mod client;
 mod dial;
 mod download;
 mod gone;
+mod goodbye;
 mod rate;
 mod scan;
 mod serve;
+mod taker;
 mod tunnel;
 mod upload;
+mod way;
 mod wire;
 
 /// What a kept connection is owed whose last answer began before the proxy was told to stop, and ended after it.
@@ -37,12 +40,18 @@ pub struct Plain {
     parts: Parts,
     rules: Rules,
     budget: Budget,
+    slow_readers: Seldom,
 }
 
 impl Plain {
     pub fn new(parts: Parts, rules: Rules) -> Self {
         let budget = Budget::new(rules.limits.request_bytes.0);
-        Self { parts, rules, budget }
+        Self {
+            parts,
+            rules,
+            budget,
+            slow_readers: Seldom::default(),
+        }
     }
 
     async fn run(&self, connection: Connection) {
@@ -92,6 +101,7 @@ impl Plain {
         let server = Server {
             parts: &self.parts,
             rules: &self.rules,
+            slow_readers: &self.slow_readers,
         };
         let mut client = Client {
             stream,

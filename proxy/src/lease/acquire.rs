@@ -95,7 +95,10 @@ impl Pool {
     /// Takes over what control granted; says whether a lease is new.
     pub(super) fn install(&self, response: AcquireResponse) -> bool {
         *self.id.lock() = Some(response.pool);
-        self.line.talk().draining = false;
+        {
+            let mut talk = self.line.talk();
+            (talk.draining, talk.fault) = (false, None);
+        }
         self.hedge.store(response.hedge, Ordering::Relaxed);
         let before = self.open.load_full();
         let mut open = Vec::with_capacity(response.leases.len());
@@ -141,6 +144,7 @@ impl Pool {
 
     /// What an acquire that failed means for those who wait.
     async fn failed(&self, error: &ClientError) {
+        self.line.talk().fault = fault(error);
         let ClientError::Refused(refused) = error else {
             self.line.talk().draining = false;
             tracing::debug!(app = %self.target.app, %error, "control gives no leases now");
@@ -164,6 +168,16 @@ impl Pool {
         if !self.has_open() {
             self.queue.refuse_all(refusal);
         }
+    }
+}
+
+/// What an answer says about the node: it may be over at any time, so that those who wait go on.
+fn fault(error: &ClientError) -> Option<Refusal> {
+    match error {
+        ClientError::Refused(refused) if refused.code == ErrorCode::NodeFault => {
+            Some(Refusal::retry_after(Reason::NodeFault, refused.retry_after))
+        }
+        _ => None,
     }
 }
 

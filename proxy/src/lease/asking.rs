@@ -1,5 +1,6 @@
 //! Decides when a pool asks control for leases: one exchange at a time; the next one at once, after a pause, or not at all.
 
+use crate::request::refusal::Refusal;
 use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -74,6 +75,8 @@ pub(super) struct Talk {
     pub(super) exchanges: u64,
     /// Whether control's last word was that it is draining.
     pub(super) draining: bool,
+    /// What control's last word was, if it was that the node cannot start sandboxes: said to those whose time is over.
+    pub(super) fault: Option<Refusal>,
     /// No route leads here any more.
     pub(super) retired: bool,
 }

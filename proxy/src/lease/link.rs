@@ -41,6 +41,11 @@ impl Link {
         &self.conn
     }
 
+    /// Whether its lease has ended, and it with it: its end is no word of the sandbox's.
+    pub fn is_cut(&self) -> bool {
+        self.conns.is_cut()
+    }
+
     /// Tells the sandbox that nothing more will come.
     pub fn finish(&self) {
         if let Err(error) = shutdown(self.stream().as_raw_fd(), Shutdown::Write) {

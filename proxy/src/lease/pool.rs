@@ -79,6 +79,15 @@ pub struct Waiter<'r> {
     pub deadline: Instant,
 }
 
+/// The requests that wait for a pool's places.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowd {
+    pub waiting: u32,
+    pub places: u32,
+    /// How long the last one has waited.
+    pub last_waits: Duration,
+}
+
 impl Pool {
     pub(super) fn new(target: Arc<Target>, shared: Arc<Shared>) -> Self {
         Self {
@@ -151,11 +160,18 @@ impl Pool {
                 }
                 () = tokio::time::sleep_until(patience), if !never.is_empty() => never = &[],
                 () = tokio::time::sleep_until(waiter.deadline) => {
-                    let reason = if self.has_open() { Reason::AtCapacity } else { Reason::WaitTimeout };
-                    return Waited::Refused(reason.into());
+                    return Waited::Refused(self.too_late());
                 }
             }
         }
+    }
+
+    /// What is said to those whose time is over.
+    fn too_late(&self) -> Refusal {
+        if self.has_open() {
+            return Reason::AtCapacity.into();
+        }
+        self.line.talk().fault.unwrap_or_else(|| Reason::WaitTimeout.into())
     }
 
     /// Enters the less loaded of two random leases with room; one that was tried only if there is no other, and none of
@@ -262,7 +278,10 @@ impl Pool {
     /// A connection to `lease` could not be made: it is dropped, and control is told with the next acquire.
     pub fn drop_lease(self: &Arc<Self>, lease: &Arc<Lease>) {
         if lease.close() {
-            self.dropped.lock().push(lease.key);
+            // With others under way besides the one that was refused it is in use, and given back behind them.
+            if lease.in_flight() <= 1 {
+                self.dropped.lock().push(lease.key);
+            }
             self.shared.changed.notify_one();
             self.metrics.leases_dropped.inc();
             self.open.rcu(|open| {
@@ -304,6 +323,17 @@ impl Pool {
     /// Whether requests wait for room.
     pub fn is_wanted(&self) -> bool {
         self.queue.len() > 0
+    }
+
+    /// Who waits for room; none while nobody does.
+    pub fn crowd(&self) -> Option<Crowd> {
+        let last_waits = self.queue.last()?.elapsed();
+        let open = self.open.load();
+        Some(Crowd {
+            waiting: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+            places: open.iter().map(|lease| lease.capacity()).fold(0, u32::saturating_add),
+            last_waits,
+        })
     }
 
     /// Whether a sandbox may take requests, now or when one of those it has ends.

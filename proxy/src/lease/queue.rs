@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The waiting requests of one pool.
 #[derive(Debug)]
@@ -25,8 +26,9 @@ struct Waiting {
     bytes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    since: Instant,
     called: Notify,
     /// Called, and has not looked yet.
     woken: AtomicBool,
@@ -58,6 +60,14 @@ impl Queue {
         self.length.load(Ordering::SeqCst)
     }
 
+    /// Since when the last one waits; none if nobody does.
+    pub(super) fn last(&self) -> Option<Instant> {
+        if self.len() == 0 {
+            return None;
+        }
+        self.waiting.lock().places.back().map(|place| place.since)
+    }
+
     /// Takes the last place, unless the queue is full.
     pub(super) fn join(&self, bytes: u64) -> Result<Ticket<'_>, Refusal> {
         let mut waiting = self.waiting.lock();
@@ -65,10 +75,13 @@ impl Queue {
             return Err(Reason::QueueFull.into());
         }
         let place = Arc::new(Place {
-            bytes,
+            since: Instant::now(),
+            called: Notify::new(),
+            woken: AtomicBool::new(false),
             // It looks once it is here.
             looked: AtomicU64::new(self.calls.load(Ordering::SeqCst)),
-            ..Place::default()
+            refusal: OnceLock::new(),
+            bytes,
         });
         waiting.places.push_back(Arc::clone(&place));
         waiting.bytes += bytes;

@@ -5,7 +5,7 @@ use crate::life::gate::{Class, Gate};
 use crate::life::phase::{Event, Left, Life, Phase, Step};
 use crate::life::upgrade::{Offer, Offers};
 use crate::life::{Ended, Stop};
-use crate::listen::{Cut, Door, House};
+use crate::listen::{Door, House};
 use crate::metrics::Metrics;
 use crate::request::Parts;
 use std::sync::Arc;
@@ -144,11 +144,11 @@ impl Works {
             }
             Step::CutRequests => {
                 self.metrics.end.cut_requests.inc_by(left.requests as u64);
-                self.house.cut(Cut::Requests);
+                self.house.cut_requests();
             }
             Step::CutTunnels => {
                 self.metrics.end.cut_tunnels.inc_by(left.tunnels as u64);
-                self.house.cut(Cut::Tunnels);
+                self.gate.say_goodbye();
             }
         }
     }

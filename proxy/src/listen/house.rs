@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -43,13 +43,6 @@ enum Closing {
     All = 2,
 }
 
-/// What is ended although it would go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    Requests = 1,
-    Tunnels = 2,
-}
-
 /// The limits and counts of all connections.
 #[derive(Debug)]
 pub struct House {
@@ -57,8 +50,8 @@ pub struct House {
     trusted: Vec<Network>,
     /// A [`Closing`].
     closing: AtomicU8,
-    /// A sum of [`Cut`]s.
-    cut: AtomicU8,
+    /// The time for requests is over.
+    requests_cut: AtomicBool,
     /// A place became free, or one that was to give way has got a request.
     freed: Notify,
     /// Half of a crowd has left.
@@ -95,7 +88,7 @@ impl House {
             places: Mutex::new(Places::new(places, each)),
             trusted,
             closing: AtomicU8::new(Closing::No as u8),
-            cut: AtomicU8::new(0),
+            requests_cut: AtomicBool::new(false),
             freed: Notify::new(),
             crowd_left: Notify::new(),
             opened: Instant::now(),
@@ -209,14 +202,14 @@ impl House {
         entry.is_chosen() || self.closing.load(Ordering::SeqCst) >= closing as u8
     }
 
-    /// Has these ended, whoever has them: those there are, and those that come.
-    pub fn cut(&self, what: Cut) {
-        self.cut.fetch_or(what as u8, Ordering::SeqCst);
+    /// Has requests ended, whoever has them: those there are, and those that come.
+    pub fn cut_requests(&self) {
+        self.requests_cut.store(true, Ordering::SeqCst);
         self.tell_all();
     }
 
-    pub(super) fn is_cut(&self, what: Cut) -> bool {
-        self.cut.load(Ordering::SeqCst) & what as u8 != 0
+    pub(super) fn has_cut_requests(&self) -> bool {
+        self.requests_cut.load(Ordering::SeqCst)
     }
 
     /// Since the house was opened.

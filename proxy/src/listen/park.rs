@@ -1,6 +1,6 @@
 //! What a connection waits for between requests, holding no buffer: the next one, its time, or that its place is needed.
 
-use super::house::{Cut, House};
+use super::house::House;
 use super::places::Entry;
 use crate::life::gate::Held;
 use futures_util::FutureExt;
@@ -78,12 +78,12 @@ impl Place {
     /// Ready once the connection has to be closed since another needs its place, or since the time for requests is over; the former
     /// never while a request is served.
     pub async fn needed(&self) {
-        poll_fn(|cx| self.poll_told(|| self.entry.is_chosen() || self.house.is_cut(Cut::Requests), cx)).await;
+        poll_fn(|cx| self.poll_told(|| self.entry.is_chosen() || self.house.has_cut_requests(), cx)).await;
     }
 
-    /// Ready once the time for these is over. No lock.
-    pub async fn cut(&self, what: Cut) {
-        poll_fn(|cx| self.poll_told(|| self.house.is_cut(what), cx)).await;
+    /// Ready once the time for requests is over. No lock.
+    pub async fn cut(&self) {
+        poll_fn(|cx| self.poll_told(|| self.house.has_cut_requests(), cx)).await;
     }
 
     /// A request has its whole head: until [`Place::ends`] the place is not taken away. No lock, but for the first request.

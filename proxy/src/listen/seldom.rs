@@ -8,7 +8,7 @@ const BETWEEN: Duration = Duration::from_secs(10);
 
 /// What is said once in a while.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<Since>);
+pub struct Seldom(Mutex<Since>);
 
 #[derive(Debug, Default)]
 struct Since {

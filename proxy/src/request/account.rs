@@ -42,6 +42,8 @@ pub struct Account {
     pub attempts: u32,
     /// Why the attempts before the last one failed.
     pub retried: Vec<&'static str>,
+    /// Why its answer broke off.
+    pub cut: Option<&'static str>,
     /// Of the answer; 0 while there is none.
     pub status: u16,
     /// Why the proxy answered itself.
@@ -66,6 +68,7 @@ impl Account {
             first_byte: None,
             attempts: 0,
             retried: Vec::new(),
+            cut: None,
             status: 0,
             refusal: None,
         }
@@ -104,6 +107,7 @@ impl Account {
             first_byte = ?self.first_byte,
             attempts = self.attempts,
             retried = ?self.retried,
+            cut = self.cut,
             status = self.status,
             refused = self.refusal.map(|refusal| refusal.reason.code()),
             ?took,

@@ -1,6 +1,6 @@
 //! What a client gets of an app's answer: its head read strictly, and adapted to who gets it (RFC 9110 §15, RFC 9112 §4, §6).
 
-use super::fields::{Fields, Name, without_end};
+use super::fields::{Field, Fields, Name, without_end};
 use super::forward::{field, number};
 use super::framing::{self, Framing};
 use super::head::Head;
@@ -72,6 +72,21 @@ impl Answer {
             StatusCode::NOT_MODIFIED => codings,
             _ => false,
         }
+    }
+
+    /// Whether it says that what there is of it is to be passed on at once.
+    pub fn is_stream(&self) -> bool {
+        let says = |field: Field<'_>| {
+            let begins = |text: &[u8]| {
+                field
+                    .value
+                    .get(..text.len())
+                    .is_some_and(|value| value.eq_ignore_ascii_case(text))
+            };
+            let is_events = field.key.eq_ignore_ascii_case(b"content-type") && begins(b"text/event-stream");
+            is_events || (field.key.eq_ignore_ascii_case(b"x-accel-buffering") && begins(b"no"))
+        };
+        self.fields.iter().any(says)
     }
 
     /// Whether it is the upgrade that was asked for.

@@ -31,6 +31,8 @@ pub enum Reason {
     AtCapacity,
     QueueFull,
     WaitTimeout,
+    /// The node cannot start sandboxes: what it lacks is the operator's affair.
+    NodeFault,
     UpstreamUnreachable,
     UpstreamClosed,
     UpstreamInvalid,
@@ -41,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the metrics that count them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -60,6 +62,7 @@ impl Reason {
         Self::AtCapacity,
         Self::QueueFull,
         Self::WaitTimeout,
+        Self::NodeFault,
         Self::UpstreamUnreachable,
         Self::UpstreamClosed,
         Self::UpstreamInvalid,
@@ -127,6 +130,11 @@ impl Reason {
                 "Too many requests are waiting for this app. Try again in a moment.",
             ),
             Self::WaitTimeout => (503, "wait_timeout", "The app did not become available in time."),
+            Self::NodeFault => (
+                503,
+                "node_fault",
+                "The server cannot start the app at the moment. Try again later.",
+            ),
             Self::UpstreamUnreachable => (502, "upstream_unreachable", "The app could not be reached."),
             Self::UpstreamClosed => (
                 502,

@@ -15,8 +15,10 @@ mod holding;
 mod hops;
 mod hosts;
 mod paced;
+mod readers;
 mod reuse;
 mod syntax;
+mod unended;
 mod upgrades;
 
 /// Limits of time that end what would otherwise hang, and nothing that is right.

@@ -5,6 +5,7 @@ use crate::client::{Client, Response, ask, get};
 use crate::control::Inner;
 use crate::stage::{HOST, Stage, all, becomes, snapshot};
 use miren_api::{ApiError, ErrorCode};
+use miren_loader::State;
 use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 
@@ -175,4 +176,32 @@ async fn a_waiting_request_survives_a_restart_of_control() {
     stage.grant("shop-v1", &app, 10);
     stage.control.start(&stage.socket());
     assert_eq!(all(waiting).await[0].body, "app");
+}
+
+/// What control says of the node is for the operator; who asks is told that it is not the app, and those who wait go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn f9_who_waits_in_vain_because_of_the_node_is_told_so_and_no_more() {
+    let stage = Stage::new("timeouts.wait_for_capacity = \"3s\"").await;
+    let detail = "the node cannot start a sandbox of pool-1: disk_full: /var/lib/miren: No space left on device";
+    let fault = ApiError::new(ErrorCode::NodeFault, detail).retry_after(7);
+    stage
+        .control
+        .change(|inner| inner.refusals.insert("shop-v1".to_owned(), fault));
+    let mut client = stage.client().await;
+    let response = client.ask(&get(HOST, "/")).await;
+    assert_eq!((response.status, response.error()), (503, "node_fault"));
+    assert_eq!(response.header("retry-after"), Some("7"));
+    for told in ["disk", "/var", "No space", "pool-1"] {
+        assert!(!response.body.contains(told), "{}", response.body);
+    }
+    // It is over while somebody waits: that one is served, and nothing is left of the fault.
+    client.send(&get(HOST, "/")).await;
+    stage.metric_becomes(WAITING, 1.0).await;
+    stage.control.change(|inner| inner.refusals.clear());
+    let app = App::start("app").await;
+    let sandbox = stage.grant("shop-v1", &app, 1);
+    assert_eq!(client.response().await.status, 200);
+    stage.revoke("shop-v1", sandbox);
+    stage.advance(sandbox, State::Dead);
+    assert_eq!(client.ask(&get(HOST, "/")).await.error(), "wait_timeout");
 }

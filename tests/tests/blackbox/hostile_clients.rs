@@ -165,8 +165,8 @@ fn f13_heads_that_never_end_take_no_more_than_their_limit() {
     node.stop();
 }
 
-/// Opens connections from many addresses, and says nothing on them from then on; ended when dropped.
-struct Silent {
+/// A process that opens many connections, and does nothing with them from then on; ended when dropped.
+pub struct Crowd {
     child: Child,
 }
 
@@ -198,7 +198,7 @@ print(len(held), flush=True)
 sys.stdin.read()
 "#;
 
-impl Silent {
+impl Crowd {
     fn start(port: u16, first: usize, count: usize) -> Self {
         Self::start_after(port, first, count, &[])
     }
@@ -206,20 +206,22 @@ impl Silent {
     /// Each of them has its answer to a request before.
     fn start_after(port: u16, first: usize, count: usize, request: &[String]) -> Self {
         let arguments = [usize::from(port), first, count].map(|number| number.to_string());
+        let arguments = arguments.iter().chain(request);
+        Self::run(SILENT, &arguments.map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// A program of Python that prints how many connections there are, and ends with its input.
+    pub fn run(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("python3");
-        command
-            .args(["-c", SILENT])
-            .args(arguments)
-            .args(request)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(["-c", program]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self {
             child: command.spawn().expect("starting python3"),
         }
     }
 
     /// How many there are, once there are as many as there will be.
-    fn settled(&mut self) -> usize {
+    pub fn settled(&mut self) -> usize {
         let mut line = String::new();
         let output = self.child.stdout.as_mut().expect("its output is piped");
         BufReader::new(output).read_line(&mut line).expect("it says how many");
@@ -227,7 +229,7 @@ impl Silent {
     }
 }
 
-impl Drop for Silent {
+impl Drop for Crowd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -240,8 +242,8 @@ fn f13_twenty_thousand_silent_connections_stop_neither_requests_nor_the_operator
     const EACH: usize = 5_000;
     let node = Node::start();
     node.deploy_at(&AppFolder::rust("crowded").fixed(1), HOST);
-    let mut crowd: Vec<Silent> = (0..4)
-        .map(|part| Silent::start(node.http.port(), part * EACH, EACH))
+    let mut crowd: Vec<Crowd> = (0..4)
+        .map(|part| Crowd::start(node.http.port(), part * EACH, EACH))
         .collect();
     let mut held = 0;
     for part in &mut crowd {
@@ -277,10 +279,10 @@ fn f13_idle_connections_cost_little_and_their_memory_comes_back() {
         assert_eq!(node.get(HOST, "/info").status, 200);
     }
     let before = process::resident(proxy);
-    let mut crowd: Vec<Silent> = (0..2)
-        .map(|part| Silent::start_after(node.http.port(), part * EACH, EACH, &request))
+    let mut crowd: Vec<Crowd> = (0..2)
+        .map(|part| Crowd::start_after(node.http.port(), part * EACH, EACH, &request))
         .collect();
-    let held: usize = crowd.iter_mut().map(Silent::settled).sum();
+    let held: usize = crowd.iter_mut().map(Crowd::settled).sum();
     assert!(held >= EACH, "only {held} connections were made");
     let open = usize::try_from(node.proxy_metric("miren_proxy_open_connections")).expect("a number of connections");
     let grown = usize::try_from(process::resident(proxy).saturating_sub(before)).expect("memory has a size");

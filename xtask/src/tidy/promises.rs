@@ -1,24 +1,25 @@
-//! Each promise of docs/hardening.md names tests that hold it: they have to be there.
+//! Each promise of docs/hardening.md and each invariant of docs/architecture.md names tests that hold it: they have to be there.
 
 use super::Sources;
 use std::collections::BTreeSet;
 
-pub const DOCUMENT: &str = "docs/hardening.md";
+/// The documents, and the heading from which on their tables promise something.
+pub const DOCUMENTS: &[(&str, &str)] = &[("docs/hardening.md", ""), ("docs/architecture.md", "## Invariants")];
 
-/// `text` is the document's.
-pub fn check(sources: &Sources, text: &str) -> Vec<String> {
+/// `text` is that of `document` from its heading on.
+pub fn check(sources: &Sources, document: &str, text: &str) -> Vec<String> {
     let functions: BTreeSet<&str> = sources.rust.iter().flat_map(|(_, text)| functions(text)).collect();
     let rows = text
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise"));
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| Invariant"));
     let mut found = Vec::new();
     for row in rows {
         let names: Vec<&str> = tests(row).collect();
         if names.is_empty() {
-            found.push(format!("{DOCUMENT}: no test is named in {row:?}"));
+            found.push(format!("{document}: no test is named in {row:?}"));
         }
         let missing = names.into_iter().filter(|name| !is_there(&functions, name));
-        found.extend(missing.map(|name| format!("{DOCUMENT}: no test is called {name}")));
+        found.extend(missing.map(|name| format!("{document}: no test is called {name}")));
     }
     found
 }
@@ -58,7 +59,11 @@ mod tests {
             rust: vec![("a/src/a.rs".into(), code.into())],
             manifests: vec![],
         };
-        check(&sources, &format!("| promise | test |\n|---|---|\n{row}\n"))
+        check(
+            &sources,
+            "docs/x.md",
+            &format!("| promise | test |\n|---|---|\n{row}\n"),
+        )
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Captured {
 fn daemon(dir: &Path, script: &str) -> (Daemon, Captured) {
     let captured = Captured::default();
     let out = Box::new(std::io::sink());
-    let console = crate::console::Console::plain(out, Box::new(captured.clone()), crate::args::Format::Table);
+    let console = crate::console::Console::plain(out, Box::new(captured.clone()), crate::options::Format::Table);
     let program = Program {
         name: "stand-in".into(),
         path: "/bin/sh".into(),

@@ -1,7 +1,8 @@
 //! How routes are named, limited and shown.
 
 use super::*;
-use crate::args::{Arguments, Verb};
+use crate::args::Arguments;
+use crate::verb::Verb;
 use clap::Parser;
 use miren_api::AppName;
 

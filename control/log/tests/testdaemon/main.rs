@@ -29,6 +29,16 @@ async fn main() {
             }
             return finish(log, "said them all");
         }
+        "watched" => {
+            miren_log::supervisor::serves("{\"it\":1}").unwrap();
+            tokio::select! {
+                () = miren_log::supervisor::watched() => {}
+                // Whoever listens closes this.
+                _ = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())) => {}
+            }
+            miren_log::supervisor::ends(Some(Duration::ZERO)).await;
+            return finish(log, "was watched");
+        }
         _ => return finish(log, "nothing to do"),
     }
     // Whoever waits for this has waited for too long.

@@ -40,7 +40,10 @@ pub(crate) async fn until_clean(node: &Arc<Node>, id: &SandboxId, slot: Option<u
         tracing::error!(sandbox = %id, attempts, error, "clean-up failed; trying again in {delay:?}");
         let id = id.clone();
         node.registry.report_clean_up(CleanUp { id, attempts, error });
-        sleep(delay).await;
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = node.registry.hurried() => {}
+        }
         delay = (delay * 2).min(LAST_RETRY);
     }
 }

@@ -1,15 +1,15 @@
 //! Decides when the images of a deploy or a preview are fetched, and how long they are held: until the next deploy of the app has ended.
 
-use super::Task;
+use super::book::Book;
+use super::supply::Supply;
 use crate::app::Event;
 use crate::app::deploy::ImagesSeen;
 use crate::clock::shifted;
-use crate::images::{Fetched, NotFetched, Wanted};
+use crate::images::{Fetched, NotFetched, Pins, Wanted};
 use crate::node_faults::Waits;
 use crate::record::Content;
 use jiff::Timestamp;
-use miren_api::deploy::DeployStatus;
-use miren_api::resource::NodeFault;
+use miren_api::id::AppName;
 use miren_image::Image;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +42,11 @@ impl Fetches {
         }
     }
 
+    /// Whether the node was to blame before.
+    pub(super) fn has_been_faulty(&self, seq: u64) -> bool {
+        self.faulty.contains_key(&seq)
+    }
+
     fn end(&mut self, seq: u64) {
         self.faulty.remove(&seq);
         if let Some(Fetch::Done(Ok(fetched))) = self.of.remove(&seq) {
@@ -50,8 +55,17 @@ impl Fetches {
     }
 }
 
-impl Task {
-    pub(super) fn images_seen(&self, seq: u64, names_images: bool) -> ImagesSeen {
+/// What came of fetching.
+pub(super) enum Outcome {
+    /// They are here, under these digests.
+    Here(Pins),
+    Failed,
+    /// The node was to blame: it is tried again. What is to be told of it the first time.
+    Again(Option<String>),
+}
+
+impl Supply {
+    pub fn images_seen(&self, book: &Book, seq: u64, names_images: bool) -> ImagesSeen {
         match self.fetches.of.get(&seq) {
             _ if !names_images => ImagesSeen::Here,
             None => ImagesSeen::Elsewhere,
@@ -59,13 +73,13 @@ impl Task {
             Some(Fetch::Done(Ok(_))) => ImagesSeen::Here,
             Some(Fetch::Done(Err(why))) => ImagesSeen::Unavailable(why.clone()),
             Some(Fetch::Faulty) => {
-                let met = self.world.node_faults.of(self.waits(seq));
+                let met = book.faults.of(waits(book, seq));
                 let since = self.fetches.faulty.get(&seq).copied();
                 match (met, since) {
                     (Some(met), Some(since)) => ImagesSeen::Faulty {
                         told: met.told(),
-                        since: shifted(since, self.offset),
-                        retry_at: shifted(met.retry_at, self.offset),
+                        since: shifted(since, book.offset),
+                        retry_at: shifted(met.retry_at, book.offset),
                     },
                     _ => ImagesSeen::Elsewhere,
                 }
@@ -73,45 +87,27 @@ impl Task {
         }
     }
 
-    fn waits(&self, seq: u64) -> Waits {
-        Waits::Images(self.state.app.name.clone(), seq)
-    }
-
     /// A deploy or a preview has ended.
-    pub(super) fn end_fetch(&mut self, seq: u64) {
-        self.world.node_faults.clear(self.waits(seq));
+    pub fn end(&mut self, book: &Book, seq: u64) {
+        book.faults.clear(waits(book, seq));
         self.fetches.end(seq);
+        self.last_words.forget(seq);
     }
 
-    /// Begins to fetch the images of a deploy; an event tells how that ends.
-    pub(super) fn fetch(&mut self, seq: u64) {
-        let Some(record) = self.state.deploys.get(&seq) else {
-            return;
-        };
-        let content = record.source().content;
-        let key = record.id().to_string();
-        let names: Vec<&str> = content.images.keys().map(String::as_str).collect();
-        let message = format!("getting image {}", names.join(", "));
-        // Of what is tried each second the first time is a step.
-        if !self.fetches.faulty.contains_key(&seq) {
-            self.note(seq, DeployStatus::Staging, message);
-        }
-        self.begin_to_fetch(seq, content, &key);
-    }
-
-    /// Begins to fetch what a deploy or a preview names; what is to be read by people goes out under `key`.
-    pub(super) fn begin_to_fetch(&mut self, seq: u64, content: Content, key: &str) {
-        let output = self.world.outputs.open(key);
-        let (world, events) = (Arc::clone(&self.world), self.events.clone());
-        let app = self.state.app.name.clone();
+    /// Begins to fetch what a deploy or a preview of `app` names; what is to be read by people goes out under `key`. An event
+    /// tells how that ends.
+    pub fn fetch(&mut self, app: AppName, seq: u64, content: Content, key: &str) {
+        let (images, executor) = (Arc::clone(&self.images), Arc::clone(&self.executor));
+        let (output, artifacts) = (self.outputs.open(key), self.artifacts.clone());
+        let events = self.events.clone();
         let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
             let wanted = Wanted {
                 app: &app,
                 content: &content,
-                artifacts: &world.artifacts,
+                artifacts: &artifacts,
             };
-            let fetched = world.images.fetch(wanted, &*world.executor, &tell);
+            let fetched = images.fetch(wanted, &*executor, &tell);
             // Images are read that strangers made: should one be too much for us, its deploy fails and no other.
             let result = match miren_log::caught("the images of a deploy", fetched).await {
                 Ok(fetched) => fetched.map_err(NotFetched::from),
@@ -123,54 +119,38 @@ impl Task {
             // A task that is gone needs to know nothing.
             let _ = events.send(Event::Fetched { seq, result });
         });
-        self.fetches
-            .of
-            .insert(seq, Fetch::Running(AbortOnDropHandle::new(fetching)));
+        let running = Fetch::Running(AbortOnDropHandle::new(fetching));
+        self.fetches.of.insert(seq, running);
     }
 
-    /// The digests are part of the deploy from here on, whatever becomes of the names.
-    pub(super) fn fetched(&mut self, seq: u64, result: Result<Fetched, NotFetched>) {
-        let pins = |fetched: &Fetched| {
-            let pin = |(name, image): (&String, &Image)| (name.clone(), Some(image.digest));
-            fetched.iter().map(pin).collect()
-        };
-        if let Some(record) = self.state.deploys.get_mut(&seq) {
-            if let Ok(fetched) = &result {
-                record.pin(pins(fetched));
-                self.ledger.put(&*record);
+    /// Takes in what came of it, for a deploy or a preview that has not ended.
+    pub fn fetched(&mut self, book: &Book, seq: u64, result: Result<Fetched, NotFetched>) -> Outcome {
+        let (fetch, outcome) = match result {
+            Ok(fetched) => {
+                let pin = |(name, image): (&String, &Image)| (name.clone(), Some(image.digest));
+                let pins = fetched.iter().map(pin).collect();
+                (Fetch::Done(Ok(fetched)), Outcome::Here(pins))
             }
-        } else if let Some(source) = self.making.source(seq) {
-            if let Ok(fetched) = &result {
-                source.content.images = pins(fetched);
-            }
-        } else {
-            return;
-        }
-        let fetch = match result {
-            Ok(fetched) => Fetch::Done(Ok(fetched)),
             Err(NotFetched {
                 why,
                 node_fault: Some(fault),
             }) => {
-                self.wait_for_node(seq, fault, &why);
+                let now = book.clock.steady();
+                book.faults.note(waits(book, seq), fault, &why, now);
+                let is_first = !self.fetches.has_been_faulty(seq);
+                self.fetches.faulty.entry(seq).or_insert(now);
+                let told = format!("the node cannot get it yet ({}: {why}); trying again", fault.as_str());
                 self.fetches.of.insert(seq, Fetch::Faulty);
-                return;
+                return Outcome::Again(is_first.then_some(told));
             }
-            Err(NotFetched { why, .. }) => Fetch::Done(Err(why)),
+            Err(NotFetched { why, .. }) => (Fetch::Done(Err(why)), Outcome::Failed),
         };
-        self.world.node_faults.clear(self.waits(seq));
+        book.faults.clear(waits(book, seq));
         self.fetches.of.insert(seq, fetch);
+        outcome
     }
+}
 
-    /// The first time is told to whoever watches the deploy.
-    fn wait_for_node(&mut self, seq: u64, fault: NodeFault, why: &str) {
-        let now = self.world.clock.steady();
-        self.world.node_faults.note(self.waits(seq), fault, why, now);
-        let is_first = !self.fetches.faulty.contains_key(&seq);
-        self.fetches.faulty.entry(seq).or_insert(now);
-        if is_first && self.state.deploys.contains_key(&seq) {
-            let message = format!("the node cannot get it yet ({}: {why}); trying again", fault.as_str());
-            self.note(seq, DeployStatus::Staging, message);
-        }
-    }
+fn waits(book: &Book, seq: u64) -> Waits {
+    Waits::Images(book.name().clone(), seq)
 }

@@ -1,22 +1,21 @@
 //! Decides what a sandbox's news change: its record, its leases, its pool's crashes.
 
-use super::Task;
+use super::pooling::Pools;
+use crate::app::Hint;
 use crate::app::crash::Death;
-use crate::app::{Event, Hint};
 use crate::clock::since;
 use crate::lease::Leased;
 use crate::record::{SandboxRecord, Stored};
-use miren_api::deploy::DeployStatus;
 use miren_api::resource::{NodeFault, SandboxState};
 use miren_sandbox::{EndedBy, SandboxChange};
 
 /// Why a sandbox drains of which nothing else is known.
 const DRAINED_BEFORE: &str = "it was draining when control restarted";
 
-impl Task {
+impl Pools<'_> {
     /// Takes over what was adopted: from now on the lease desk knows every sandbox that lives.
-    pub(super) fn take_over(&mut self, changes: Vec<SandboxChange>) {
-        let known: Vec<SandboxRecord> = self.state.sandboxes().cloned().collect();
+    pub fn take_over(&mut self, changes: Vec<SandboxChange>) {
+        let known: Vec<SandboxRecord> = self.book.state.sandboxes().cloned().collect();
         for sandbox in &known {
             self.introduce(sandbox);
         }
@@ -25,11 +24,12 @@ impl Task {
         }
     }
 
-    /// Goes on where an earlier process stopped: half-done drains, switches and deletions.
-    pub(super) async fn recover(&mut self) {
+    /// Goes on with drains that an earlier process began.
+    pub fn recover(&mut self) {
         let half_stopped =
             |sandbox: &&SandboxRecord| matches!(sandbox.state, SandboxState::Draining | SandboxState::Stopping);
         let half_stopped: Vec<_> = self
+            .book
             .state
             .sandboxes()
             .filter(half_stopped)
@@ -38,26 +38,12 @@ impl Task {
         for id in half_stopped {
             self.drain(&id, DRAINED_BEFORE);
         }
-        let switching: Vec<(u64, u64)> = self
-            .state
-            .deploys
-            .values()
-            .filter(|record| record.deploy.status == DeployStatus::Switching)
-            .filter_map(|record| Some((record.deploy.seq, record.generation?)))
-            .collect();
-        for (seq, generation) in switching {
-            self.await_acknowledgement(seq, generation, crate::lease::SILENCE);
-        }
-        self.recover_previews();
-        if self.state.app.deleting {
-            self.withdraw().await;
-        }
     }
 
     /// Takes in a state that a sandbox has reached. Ends are final, and no state is left upwards.
-    pub(super) fn observe(&mut self, change: SandboxChange, may_be_crash: bool) {
-        let now = self.now();
-        let Some(sandbox) = self.state.sandbox_mut(&change.id) else {
+    pub fn observe(&mut self, change: SandboxChange, may_be_crash: bool) {
+        let now = self.book.now();
+        let Some(sandbox) = self.book.state.sandbox_mut(&change.id) else {
             tracing::warn!(sandbox = %change.id, "news of a sandbox this app does not know");
             return;
         };
@@ -78,21 +64,24 @@ impl Task {
         let after = sandbox.clone();
         tracing::debug!(sandbox = %after.id, app = %after.app, service = %after.service, state = after.state.as_str(),
             reason = after.reason.as_deref(), "sandbox");
-        self.ledger.put(&after);
+        self.book.ledger.put(&after);
         self.follow_up(&before, &after, may_be_crash);
     }
 
     fn follow_up(&mut self, before: &SandboxRecord, after: &SandboxRecord, may_be_crash: bool) {
         self.introduce(after);
-        let was_unasked = before.counts() && !self.draining.contains(&after.id);
+        if after.state != SandboxState::Pending {
+            self.book.held.started(&after.id);
+        }
+        let was_unasked = before.counts() && !self.runner.draining.contains(&after.id);
         if let Some(fault) = after.node_fault {
             self.note_node_fault(after, fault);
         } else if matches!(after.state, SandboxState::Dead | SandboxState::Draining) && was_unasked && may_be_crash {
-            self.world.node_faults.clear(&after.pool);
+            self.book.faults.clear(&after.pool);
             self.note_death(after);
         }
         if after.state == SandboxState::Running {
-            self.world.node_faults.clear(&after.pool);
+            self.book.faults.clear(&after.pool);
         }
         if after.state == SandboxState::Draining && was_unasked {
             // It failed its health checks, or was drained by an earlier process that had no time to say so: its leases are
@@ -100,22 +89,22 @@ impl Task {
             self.drain(&after.id, after.reason.as_deref().unwrap_or(DRAINED_BEFORE));
         }
         if after.state.is_terminal() {
-            self.world.owners.lock().remove(&after.id);
-            self.draining.remove(&after.id);
+            self.runner.owners.lock().remove(&after.id);
+            self.runner.draining.remove(&after.id);
             let keys = [before.lease_key(), after.lease_key()];
-            keys.into_iter().flatten().for_each(|key| self.world.desk.forget(key));
+            keys.into_iter().flatten().for_each(|key| self.runner.desk.forget(key));
         }
         let serves = |sandbox: &SandboxRecord| sandbox.state == SandboxState::Running;
         if serves(before) != serves(after) {
             // No receiver means no proxy: nobody to tell.
-            let _ = self.world.hints.send(Hint::Pool(after.pool.clone()));
+            let _ = self.runner.hints.send(Hint::Pool(after.pool.clone()));
         }
     }
 
     /// Tells the lease desk which sandbox a slot's generation is.
     fn introduce(&self, sandbox: &SandboxRecord) {
         if let Some(key) = sandbox.lease_key().filter(|_| !sandbox.state.is_terminal()) {
-            self.world.desk.introduce(
+            self.runner.desk.introduce(
                 key,
                 Leased {
                     sandbox: sandbox.id.clone(),
@@ -130,31 +119,32 @@ impl Task {
     fn note_node_fault(&mut self, sandbox: &SandboxRecord, fault: NodeFault) {
         let why = sandbox.reason.as_deref().unwrap_or_default();
         let is_wanted = self
+            .book
             .state
             .pools
             .get(&sandbox.pool)
             .is_some_and(|pool| !pool.is_retiring());
-        if is_wanted && self.stopping.is_none() {
-            let now = self.world.clock.steady();
-            self.world.node_faults.note(&sandbox.pool, fault, why, now);
+        if is_wanted && self.book.stopping.is_none() {
+            let now = self.book.clock.steady();
+            self.book.faults.note(&sandbox.pool, fault, why, now);
         }
         let older = |other: &&SandboxRecord| other.node_fault.is_some() && other.id != sandbox.id;
-        let members = self.state.members(&sandbox.pool).into_iter();
+        let members = self.book.state.members(&sandbox.pool);
         for id in members.filter(older).map(|other| other.id.clone()).collect::<Vec<_>>() {
-            if let Some(older) = self.state.remove(&id) {
-                self.ledger.delete(older.key());
+            if let Some(older) = self.book.state.remove(&id) {
+                self.book.ledger.delete(older.key());
             }
         }
     }
 
     /// R3: a death counts only in a pool that some version wants.
     fn note_death(&mut self, sandbox: &SandboxRecord) {
-        let survived = self.state.ready(&sandbox.pool) > 0;
-        let now = self.now();
-        let Some(pool) = self.state.pools.get_mut(&sandbox.pool) else {
+        let survived = self.book.state.ready(&sandbox.pool) > 0;
+        let now = self.book.now();
+        let Some(pool) = self.book.state.pools.get_mut(&sandbox.pool) else {
             return;
         };
-        if pool.is_retiring() || self.stopping.is_some() {
+        if pool.is_retiring() || self.book.stopping.is_some() {
             return;
         }
         let ended_at = sandbox.ended_at.unwrap_or(now);
@@ -170,21 +160,10 @@ impl Task {
             survived,
         };
         if pool.crash.note(&death, now) {
-            self.world.metrics.crashes.inc();
+            self.book.metrics.crashes.inc();
             tracing::warn!(pool = %pool.id, sandbox = %sandbox.id, count = pool.crash.count,
                 until = ?pool.crash.cooldown_until, reason = sandbox.reason.as_deref(), "crash: the pool waits");
         }
-        self.ledger.put(&*pool);
-    }
-
-    /// Tells itself when every live proxy serves `generation`; after `grace`, in which proxies may come back.
-    pub(super) fn await_acknowledgement(&self, seq: u64, generation: u64, grace: std::time::Duration) {
-        let (desk, events) = (self.world.desk.clone(), self.events.clone());
-        miren_log::spawn("an acknowledgement", async move {
-            tokio::time::sleep(grace).await;
-            desk.acknowledged(generation).await;
-            // The task may have ended meanwhile: then nobody needs to know.
-            let _ = events.send(Event::Acknowledged(seq));
-        });
+        self.book.ledger.put(&*pool);
     }
 }

@@ -1,47 +1,91 @@
 //! Decides how a pool's plan is carried out: saved first, then started or drained.
 
-use super::{Task, WRITE_AGAIN};
-use crate::app::pool::{self, Action, Member, Plan, Wanted, earliest};
+use super::book::Book;
+use super::previewing::Making;
+use super::{WRITE_AGAIN, wanting};
+use crate::app::pool::{self, Action, Member, Plan, earliest};
 use crate::app::spec;
-use crate::app::turn::{self, Rival, Turn};
+use crate::app::{Hint, Owners, World};
 use crate::clock::{later, shifted};
-use crate::record::{PoolRecord, SandboxRecord, Stored};
+use crate::executor::Executor;
+use crate::lease::Desk;
+use crate::record::{SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use miren_api::id::{PoolId, SandboxId};
-use miren_api::lease::Demand;
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::Facts;
-use std::time::Duration;
+use miren_sandbox::{Budgets, Facts};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::broadcast;
 
-impl Task {
+/// Why a sandbox ends with the node.
+const NODE_DRAINS: &str = "the node drains";
+
+/// What runs the sandboxes of an app, and who is told of them.
+pub(super) struct Runner {
+    pub executor: Arc<dyn Executor>,
+    pub desk: Desk,
+    pub hints: broadcast::Sender<Hint>,
+    pub owners: Owners,
+    pub artifacts: PathBuf,
+    /// Sandboxes that have been told to drain.
+    pub draining: BTreeSet<SandboxId>,
+}
+
+impl Runner {
+    pub fn new(world: &World) -> Self {
+        Self {
+            executor: Arc::clone(&world.executor),
+            desk: world.desk.clone(),
+            hints: world.hints.clone(),
+            owners: Arc::clone(&world.owners),
+            artifacts: world.artifacts.clone(),
+            draining: BTreeSet::new(),
+        }
+    }
+}
+
+/// The pools of an app and their sandboxes, over its records.
+pub(super) struct Pools<'t> {
+    pub book: &'t mut Book,
+    pub runner: &'t mut Runner,
+    pub making: &'t Making,
+}
+
+impl Pools<'_> {
     /// Plans one pool and does it; returns when to plan it again.
-    pub(super) async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
-        let now = self.now();
+    pub async fn settle(&mut self, id: &PoolId) -> Option<Timestamp> {
+        if self.book.stopping.is_some() {
+            // The drain of the node says what becomes of its sandboxes.
+            return None;
+        }
+        let now = self.book.now();
         let mut plan = self.plan_pool(id, now)?;
         // Who told of a demand may never tell of its end.
         let until = self
-            .world
+            .runner
             .desk
             .demand_until(id)
-            .map(|steady| shifted(steady, self.offset));
+            .map(|steady| shifted(steady, self.book.offset));
         plan.wake = earliest(plan.wake, until);
         let mut started = Vec::new();
         for action in &plan.actions {
             match action {
                 Action::Start { number } => started.extend(self.prepare(id, *number, now)),
-                Action::Drain { id, .. } if self.stopping.is_some() => self.drain(id, "the node stops"),
                 Action::Drain { id, reason } => self.drain(id, reason),
             }
         }
         if started.is_empty() {
             return plan.wake;
         }
-        if !self.commit().await {
+        if !self.book.commit().await {
             for id in started {
-                if let Some(sandbox) = self.state.remove(&id) {
-                    self.ledger.delete(sandbox.key());
+                self.book.held.started(&id);
+                if let Some(sandbox) = self.book.state.remove(&id) {
+                    self.book.ledger.delete(sandbox.key());
                 }
             }
             return Some(later(now, WRITE_AGAIN));
@@ -51,18 +95,13 @@ impl Task {
     }
 
     fn plan_pool(&mut self, id: &PoolId, now: Timestamp) -> Option<Plan> {
-        let mut record = self.state.pools.get(id)?.clone();
-        let asked = self.wanted(&record);
-        let members = self.state.members(id);
+        let mut record = self.book.state.pools.get(id)?.clone();
+        let asked = wanting::of(&record, self.book, self.making, &self.runner.desk);
+        let members: Vec<&SandboxRecord> = self.book.state.members(id).collect();
         let ran = pool::longest_run(&members, now);
         let mut changed = ran.is_some_and(|ran_for| record.crash.note_healthy(ran_for));
-        let stopped = PoolRecord {
-            references: Vec::new(),
-            ..record.clone()
-        };
-        let wanted = if self.stopping.is_some() { &stopped } else { &record };
         let members: Vec<Member<'_>> = members.into_iter().map(|sandbox| self.member(sandbox)).collect();
-        let plan = pool::plan(wanted, &members, asked, now);
+        let plan = pool::plan(&record, &members, asked, now);
         if plan.desired as usize
             <= members
                 .iter()
@@ -70,14 +109,14 @@ impl Task {
                 .count()
         {
             // Nothing is missing that the node could not start.
-            self.world.node_faults.clear(id);
+            self.book.faults.clear(id);
         }
         changed |= (plan.desired, plan.low_since) != (record.desired, record.low_since);
         if changed {
             record.desired = plan.desired;
             record.low_since = plan.low_since;
-            self.ledger.put(&record);
-            self.state.pools.insert(id.clone(), record);
+            self.book.ledger.put(&record);
+            self.book.state.pools.insert(id.clone(), record);
         }
         Some(plan)
     }
@@ -86,59 +125,13 @@ impl Task {
         let key = sandbox.lease_key();
         Member {
             sandbox,
-            in_use: key.is_some_and(|key| self.world.desk.in_flight(key) > 0),
+            in_use: key.is_some_and(|key| self.runner.desk.in_flight(key) > 0),
         }
-    }
-
-    /// What proxies and deploys want of a pool. One that a deploy prepares is to take over what its service does now.
-    pub(super) fn wanted(&self, pool: &PoolRecord) -> Wanted {
-        let desk = &self.world.desk;
-        let own = desk.total_demand(&pool.id);
-        let waits = |seq: u64| {
-            let deploy = self.state.deploys.get(&seq);
-            deploy.is_some_and(|deploy| deploy.starting_at.is_some()) || self.making.is_starting(seq)
-        };
-        let deploying = pool.references.iter().any(|reference| waits(reference.seq));
-        let same = |other: &&PoolRecord| other.service == pool.service && other.label == pool.label;
-        let of_service = self.state.pools.values().filter(same);
-        let most = |most: Demand, other: Demand| match most.total() < other.total() {
-            true => other,
-            false => most,
-        };
-        Wanted {
-            demand: match deploying {
-                true => of_service.map(|other| desk.total_demand(&other.id)).fold(own, most),
-                false => own,
-            },
-            deploying,
-            turn: self.turn(pool),
-            retry_at: self
-                .world
-                .node_faults
-                .of(&pool.id)
-                .map(|met| shifted(met.retry_at, self.offset)),
-        }
-    }
-
-    fn turn(&self, pool: &PoolRecord) -> Turn {
-        if pool.spec.disks.is_empty() {
-            return Turn::Own;
-        }
-        let rival = |pool| Rival {
-            pool,
-            live: self
-                .state
-                .members(&pool.id)
-                .iter()
-                .any(|sandbox| !sandbox.state.is_terminal()),
-        };
-        let leaves = |sandbox: &&SandboxRecord| !sandbox.state.is_terminal() && !sandbox.counts();
-        let leaves = self.state.members(&pool.id).iter().any(leaves);
-        turn::of(pool, leaves, self.state.pools.values().map(rival))
     }
 
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
-        let pool = self.state.pools.get(pool)?;
+        let pool = self.book.state.pools.get(pool)?;
+        let permit = self.book.admission.start()?;
         let sandbox = SandboxRecord {
             id: SandboxId::generate(),
             app: pool.app.clone(),
@@ -156,42 +149,55 @@ impl Task {
             node_fault: None,
         };
         let id = sandbox.id.clone();
-        self.ledger.put(&sandbox);
-        self.state.insert(sandbox);
+        self.book.ledger.put(&sandbox);
+        self.book.state.insert(sandbox);
+        self.book.held.starts(id.clone(), permit);
         Some(id)
     }
 
     fn start(&self, id: &SandboxId) {
-        let Some(sandbox) = self.state.sandbox(id) else { return };
-        let Some(pool) = self.state.pools.get(&sandbox.pool) else {
+        let Some(sandbox) = self.book.state.sandbox(id) else {
             return;
         };
-        self.world.owners.lock().insert(id.clone(), sandbox.app.clone());
-        self.world.metrics.starts.inc();
-        self.world
+        let Some(pool) = self.book.state.pools.get(&sandbox.pool) else {
+            return;
+        };
+        self.runner.owners.lock().insert(id.clone(), sandbox.app.clone());
+        self.book.metrics.starts.inc();
+        self.runner
             .executor
-            .start(spec::order(pool, sandbox, &self.world.artifacts));
+            .start(spec::order(pool, sandbox, &self.runner.artifacts));
     }
 
     /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.
-    pub(super) fn drain(&mut self, id: &SandboxId, reason: &str) {
-        let Some(sandbox) = self.state.sandbox(id) else { return };
-        if sandbox.state.is_terminal() || !self.draining.insert(id.clone()) {
-            return;
+    pub fn drain(&mut self, id: &SandboxId, reason: &str) {
+        let lives = |sandbox: &SandboxRecord| !sandbox.state.is_terminal();
+        if self.book.state.sandbox(id).is_some_and(lives) && self.runner.draining.insert(id.clone()) {
+            self.let_go(id, reason);
         }
-        let service = self.state.pools.get(&sandbox.pool).map(|pool| pool.spec.drain_timeout);
-        let deadline = service
-            .unwrap_or(Duration::ZERO)
-            .min(self.stopping.unwrap_or(Duration::MAX));
-        let idle = match sandbox.lease_key() {
-            Some(key) => self.world.desk.close(key).boxed(),
-            None => std::future::ready(()).boxed(),
-        };
-        self.world.executor.drain(id, reason, deadline, idle);
     }
 
-    pub(super) fn stop_sandbox(&mut self, id: &SandboxId) -> Result<Sandbox, ApiError> {
-        match self.state.sandbox(id) {
+    /// The node stops: what drains already has no more time than the node gives.
+    pub fn hurry(&self) {
+        self.runner.draining.iter().for_each(|id| self.let_go(id, NODE_DRAINS));
+    }
+
+    /// Done again, it may only end sooner.
+    fn let_go(&self, id: &SandboxId, reason: &str) {
+        let state = &self.book.state;
+        let Some(sandbox) = state.sandbox(id) else { return };
+        let service = state.pools.get(&sandbox.pool).map(|pool| Budgets::of(&pool.spec));
+        let own = service.unwrap_or(Budgets::NONE);
+        let budgets = self.book.stopping.map_or(own, |most| own.at_most(most));
+        let idle = match sandbox.lease_key() {
+            Some(key) => self.runner.desk.close(key, budgets).boxed(),
+            None => std::future::ready(()).boxed(),
+        };
+        self.runner.executor.drain(id, reason, budgets, idle);
+    }
+
+    pub fn stop_sandbox(&mut self, id: &SandboxId) -> Result<Sandbox, ApiError> {
+        match self.book.state.sandbox(id) {
             None => return Err(ApiError::new(ErrorCode::NotFound, format!("there is no sandbox {id}"))),
             Some(sandbox) if sandbox.state.is_terminal() => {
                 let state = sandbox.state.as_str();
@@ -202,9 +208,8 @@ impl Task {
             }
             Some(_) => self.drain(id, "stopped by request"),
         }
-        self.publish();
-        let view = self.view.borrow().clone();
-        let found = view.sandboxes.iter().find(|sandbox| sandbox.id == *id).cloned();
+        self.book.publish();
+        let found = self.book.shown().sandboxes.get(id).cloned();
         found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no sandbox {id}")))
     }
 }

@@ -1,24 +1,29 @@
 //! Decides how previews are made: beside what serves and without a deploy, ready before they take over, announced at once.
 
-use super::{Task, WRITE_AGAIN};
-use crate::app::deploy::{self, PoolSeen};
+use super::WRITE_AGAIN;
+use super::book::Book;
+use super::deploying::Sources;
+use super::fetching::Outcome;
+use super::publishing::Publishing;
+use super::supply::Supply;
+use crate::app::deploy::PoolSeen;
 use crate::app::preview::{self, Seen, Stage, Step};
-use crate::app::spec::Spec;
 use crate::clock::{later, shifted};
-use crate::record::{AskedPreview, PoolRecord, Preview, Reference, Source, VersionRecord};
-use crate::routing::Change;
+use crate::images::{Fetched, NotFetched};
+use crate::record::{PoolRecord, Source};
 use jiff::{SignedDuration, Timestamp};
 use miren_api::ephemeral::{EphemeralDeployed, EphemeralRequest};
 use miren_api::id::{Label, PoolId, VersionId};
-use miren_api::routing::EphemeralRoute;
 use miren_api::{ApiError, ErrorCode};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 mod accepting;
+mod announcing;
 mod keeping;
 mod labels;
+mod staging;
 
 /// Where the answer to a request for a preview goes.
 pub(in crate::app) type Reply = oneshot::Sender<Result<EphemeralDeployed, ApiError>>;
@@ -103,219 +108,98 @@ impl Making {
     }
 }
 
-impl Task {
+/// The previews of an app, over its records.
+pub(super) struct Previews<'t> {
+    pub book: &'t mut Book,
+    pub supply: &'t mut Supply,
+    pub publishing: &'t mut Publishing,
+    pub making: &'t mut Making,
+    /// How many an app may have.
+    pub per_app: usize,
+}
+
+impl Previews<'_> {
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            book: self.book,
+            supply: self.supply,
+            publishing: self.publishing,
+        }
+    }
+
     /// Takes a preview as far as it goes now; returns when to look again.
-    pub(super) async fn advance_preview(&mut self, seq: u64) -> Option<Timestamp> {
+    pub async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(preparation) = self.making.of.get(&seq) {
-            let now = self.now();
-            match preview::next(&preparation.stage, &self.preview_seen(seq, preparation), now) {
+            let now = self.book.now();
+            match preview::next(&preparation.stage, &self.seen(seq, preparation), now) {
                 Step::Wait(until) => return until,
-                Step::Fetch => self.fetch_for_preview(seq),
-                Step::Stage => self.stage_preview(seq).await,
-                Step::Publish => self.publish_preview(seq).await,
-                Step::Done => self.finish_preview(seq),
-                Step::Fail(why) => self.fail_preview(seq, ApiError::new(ErrorCode::BootFailed, why)),
+                Step::Fetch => self.fetch(seq),
+                Step::Stage => self.stage(seq).await,
+                Step::Publish => self.announce(seq).await,
+                Step::Done => self.finish(seq),
+                Step::Fail(why) => self.fail(seq, ApiError::new(ErrorCode::BootFailed, why)),
             }
-            if !self.commit().await {
+            if !self.book.commit().await {
                 // Once it is announced there is nothing to take back: what else has to be saved is tried again.
                 if self.making.stage(seq) != Some(&Stage::Announced) {
                     let failed = "saving the preview failed; nothing has changed for requests";
-                    self.fail_preview(seq, ApiError::new(ErrorCode::Internal, failed));
+                    self.fail(seq, ApiError::new(ErrorCode::Internal, failed));
                 }
                 return Some(later(now, WRITE_AGAIN));
             }
-            self.publish();
+            self.book.publish();
         }
         None
     }
 
-    fn preview_seen(&self, seq: u64, preparation: &Preparation) -> Seen {
-        let pools = preparation.pools.iter().filter_map(|id| self.state.pools.get(id));
+    fn seen(&self, seq: u64, preparation: &Preparation) -> Seen {
+        let pools = preparation.pools.iter().filter_map(|id| self.book.state.pools.get(id));
         let since = match preparation.stage {
             Stage::Starting { since } => Some(since),
             Stage::Accepted | Stage::Announced => None,
         };
         let pool_seen = |pool: &PoolRecord| PoolSeen {
             service: pool.service.clone(),
-            ready: self.state.ready(&pool.id),
+            ready: self.book.state.ready(&pool.id),
             wanted: 1,
             failure: self
+                .book
                 .boot_failure(since, pool)
                 .and_then(|sandbox| sandbox.reason.clone()),
-            node_fault: self.world.node_faults.of(&pool.id).map(|met| met.told()),
+            node_fault: self.book.node_fault(&pool.id),
         };
         Seen {
-            images: self.images_seen(seq, !preparation.source.content.images.is_empty()),
+            images: self
+                .supply
+                .images_seen(self.book, seq, !preparation.source.content.images.is_empty()),
             pools: pools.map(pool_seen).collect(),
             patience: preparation.patience,
-            acknowledged: self.acknowledged.contains(&seq),
+            acknowledged: self.publishing.is_acknowledged(seq),
         }
     }
 
-    fn fetch_for_preview(&mut self, seq: u64) {
+    /// Takes in what came of fetching its images.
+    pub fn fetched(&mut self, seq: u64, result: Result<Fetched, NotFetched>) {
+        let outcome = self.supply.fetched(self.book, seq, result);
+        if let (Outcome::Here(pins), Some(source)) = (outcome, self.making.source(seq)) {
+            source.content.images = pins;
+        }
+    }
+
+    fn fetch(&mut self, seq: u64) {
         let key = self
             .making
             .key(seq)
             .map_or_else(|| format!("preview-{seq}"), str::to_owned);
         let content = self.making.source(seq).map(|source| source.content.clone());
         if let Some(content) = content {
-            self.begin_to_fetch(seq, content, &key);
+            self.supply.fetch(self.book.name().clone(), seq, content, &key);
         }
     }
 
-    /// Makes the version. Where sandboxes serve the label now, it gets its own before it takes over.
-    async fn stage_preview(&mut self, seq: u64) {
-        let Some(preparation) = self.making.of.get(&seq) else {
-            return;
-        };
-        let (source, label) = (preparation.source.clone(), preparation.order.label.clone());
-        let clone_of = preparation.order.request.version.clone();
-        let run = match self.what_runs(&source).await {
-            Ok(run) => run,
-            Err(error) => return self.fail_preview(seq, error),
-        };
-        let images = self.fetches.of(seq);
-        let specs: BTreeMap<String, Spec> = accepting::previewed(run.services, &run.previews)
-            .map(|(name, service)| (name.clone(), Spec::of(&name, service, &source.content, &images)))
-            .collect();
-        let patience = specs.values().map(|spec| spec.service.port_timeout).max();
-        let version = VersionRecord {
-            id: VersionId::generate(&self.state.app.name),
-            app: self.state.app.name.clone(),
-            seq,
-            created_at: self.now(),
-            content: source.content,
-            variables: source.variables,
-            pools: BTreeMap::new(),
-            preview: Some(Preview {
-                label: label.clone(),
-                source: clone_of,
-                specs,
-                asked: None,
-            }),
-        };
-        let served = self.served_under(&label);
-        let (version, reused) = self.claim_for(version, &served);
-        let since = self.now();
-        if let Some(preparation) = self.making.of.get_mut(&seq) {
-            preparation.stage = Stage::Starting { since };
-            preparation.patience = deploy::patience(patience.unwrap_or_default());
-            preparation.pools = version.pools.values().cloned().collect();
-            preparation.version = Some(version.id.clone());
-            preparation.reused = reused;
-        }
-        let told = match version.pools.is_empty() {
-            true => format!("version {}: starts with its first request", version.id),
-            false => format!("version {}: starting before it takes over", version.id),
-        };
-        self.tell(seq, told);
-        self.ledger.put(&version);
-        self.state.previews.insert(version.id.clone(), version);
-    }
-
-    /// Services of the label's version that have RUNNING sandboxes.
-    fn served_under(&self, label: &Label) -> BTreeSet<String> {
-        let routed = self.world.routing.now();
-        let Some(route) = routed.table.label_of(&self.state.app.name, label.as_str()) else {
-            return BTreeSet::new();
-        };
-        let is_its_own = |pool: &&PoolRecord| pool.references.iter().any(|claim| claim.version == route.version);
-        let pools = self.state.pools.values().filter(is_its_own);
-        let serving = pools.filter(|pool| self.state.ready(&pool.id) > 0);
-        serving.map(|pool| pool.service.clone()).collect()
-    }
-
-    /// Gives the version pools for these services. Says whether any of them was there.
-    fn claim_for(&mut self, mut version: VersionRecord, services: &BTreeSet<String>) -> (VersionRecord, bool) {
-        let mut is_reused = false;
-        for name in services {
-            if let Some((pool, reused)) = self.claim_preview(&version, name) {
-                version.pools.insert(name.clone(), pool);
-                is_reused |= reused;
-            }
-        }
-        (version, is_reused)
-    }
-
-    /// The pool of a service of a preview: the one of its label that runs the same, or a new one.
-    fn claim_preview(&mut self, version: &VersionRecord, service: &str) -> Option<(PoolId, bool)> {
-        let preview = version.preview.as_ref()?;
-        let spec = preview.specs.get(service)?.clone();
-        let claim = Reference {
-            version: version.id.clone(),
-            seq: version.seq,
-            concurrency: spec.service.concurrency,
-        };
-        Some(self.claim(service, spec, claim, Some(&preview.label)))
-    }
-
-    /// Lets the version have its label, and those go that are too many: all of it or nothing.
-    async fn publish_preview(&mut self, seq: u64) {
-        let Some(preparation) = self.making.of.get(&seq) else {
-            return;
-        };
-        let Some(version) = preparation.version.clone() else {
-            return;
-        };
-        let (app, now) = (self.state.app.name.clone(), self.world.clock.wall());
-        let table = self.world.routing.now().table;
-        let label = preparation.order.label.as_str();
-        let most = self.world.policy.previews.per_app;
-        let evict = preview::evicted(label, table.labels_of(&app), most, now);
-        let before = table.label_of(&app, label).filter(|route| now < route.expires_at);
-        let replaced = before.map(|route| route.version.clone());
-        let route = EphemeralRoute {
-            label: label.to_owned(),
-            version: version.clone(),
-            expires_at: later(now, preparation.order.ttl),
-        };
-        let is_keyed = self.note_asked(seq, &version, replaced.clone(), &evict);
-        if is_keyed && !self.commit().await {
-            // What is not saved is not announced.
-            return;
-        }
-        let change = Change::Label {
-            app,
-            route,
-            evict: evict.clone(),
-        };
-        match self.world.routing.submit(change).await {
-            Ok(generation) => {
-                if let Some(preparation) = self.making.of.get_mut(&seq) {
-                    preparation.stage = Stage::Announced;
-                    preparation.replaced = replaced;
-                    preparation.evicted = evict;
-                }
-                self.tell(seq, format!("published in snapshot {generation}"));
-                self.await_acknowledgement(seq, generation, Duration::ZERO);
-            }
-            Err(error) => self.fail_preview(seq, error.into()),
-        }
-    }
-
-    /// The key it was asked for with, if there is one, is part of its version, with what is answered: a restart answers the same.
-    fn note_asked(&mut self, seq: u64, version: &VersionId, replaced: Option<VersionId>, evicted: &[String]) -> bool {
-        let preparation = self.making.of.get(&seq);
-        let asked = preparation.and_then(|preparation| Some((preparation.order.asked()?, preparation.reused)));
-        let record = self.state.previews.get_mut(version);
-        let (Some((asked, reused)), Some(record)) = (asked, record) else {
-            return false;
-        };
-        if let Some(preview) = &mut record.preview {
-            preview.asked = Some(AskedPreview {
-                asked,
-                replaced,
-                evicted: evicted.iter().map(Label::from_text).collect(),
-                reused,
-            });
-        }
-        self.ledger.put(&*record);
-        true
-    }
-
-    fn finish_preview(&mut self, seq: u64) {
-        self.publish();
-        let Some(preparation) = self.end_preview(seq) else {
+    fn finish(&mut self, seq: u64) {
+        self.book.publish();
+        let Some(preparation) = self.end(seq) else {
             return;
         };
         let label = preparation.order.label.clone();
@@ -326,8 +210,8 @@ impl Task {
             reused: preparation.reused,
         });
         if let Ok(made) = &made {
-            self.world.metrics.previews.with_label_values(&["made"]).inc();
-            tracing::info!(app = %self.state.app.name, %label, version = %made.ephemeral.version,
+            self.book.metrics.previews.with_label_values(&["made"]).inc();
+            tracing::info!(app = %self.book.name(), %label, version = %made.ephemeral.version,
                 until = %made.ephemeral.expires_at, "preview");
             self.remember_preview(preparation.order, made.clone());
         }
@@ -335,28 +219,29 @@ impl Task {
     }
 
     /// Ends it with an error. What serves the label goes on; what was made for it is removed as anything without a label.
-    pub(super) fn fail_preview(&mut self, seq: u64, error: ApiError) {
-        let Some(preparation) = self.end_preview(seq) else {
+    pub fn fail(&mut self, seq: u64, error: ApiError) {
+        let Some(preparation) = self.end(seq) else {
             return;
         };
-        self.world.metrics.previews.with_label_values(&["failed"]).inc();
-        tracing::warn!(app = %self.state.app.name, label = %preparation.order.label, %error, "a preview failed");
+        self.book.metrics.previews.with_label_values(&["failed"]).inc();
+        tracing::warn!(app = %self.book.name(), label = %preparation.order.label, %error, "a preview failed");
         answer(preparation.replies, &Err(error));
     }
 
     /// Tells those who follow it.
     fn tell(&self, seq: u64, text: String) {
         if let Some(key) = self.making.key(seq) {
-            self.world.outputs.open(key).add(text);
+            self.supply.outputs.open(key).add(text);
         }
     }
 
-    fn end_preview(&mut self, seq: u64) -> Option<Preparation> {
+    fn end(&mut self, seq: u64) -> Option<Preparation> {
         if let Some(key) = self.making.key(seq) {
-            self.world.outputs.open(key).end();
+            self.supply.outputs.open(key).end();
         }
-        self.acknowledged.remove(&seq);
-        self.end_fetch(seq);
+        self.publishing.forget(seq);
+        self.supply.end(self.book, seq);
+        self.book.held.end(seq);
         self.making.of.remove(&seq)
     }
 }

@@ -3,12 +3,14 @@
 use super::client::Client;
 use super::dial::dial;
 use super::download::{Download, Received};
-use super::tunnel;
+use super::rate::Limits;
+use super::taker::Taker;
+use super::tunnel::Tunnel;
 use super::upload::{Interrupted, To, Upload};
 use super::wire;
 use crate::lease::{Link, Permit};
 use crate::life::gate::Class;
-use crate::listen::{Cut, Place};
+use crate::listen::Place;
 use crate::request::account::Account;
 use crate::request::attempt::Failure;
 use crate::request::forward::{self, Sender};
@@ -123,18 +125,19 @@ impl Attempt<'_> {
         forward::write_head(&mut head, self.head, &self.sender);
         link.conn().ask(self.first_byte, self.movable);
         let (sent, shown, stream) = (AtomicBool::new(false), AtomicBool::new(false), client.stream);
-        let download = Download {
+        let pool = self.permit.pool();
+        let mut download = Download {
             attempt: self,
             link,
-            client: stream,
-            stall: client.stall,
+            taker: Taker::new(stream, pool, Limits::of_answer(self.rules)),
             sent: &sent,
             shown: &shown,
             repeatable: self.head.method.is_idempotent() && upload.is_whole(),
         };
         let to = To {
             link,
-            pool: self.permit.pool(),
+            pool,
+            fields: &self.head.fields,
         };
         let mut sending = std::pin::pin!(upload.send(&head, &to, client));
         let mut receiving = std::pin::pin!(download.run(account));
@@ -159,17 +162,18 @@ impl Attempt<'_> {
                 }
                 received = &mut receiving => return received,
                 () = wire::broken(stream) => return Err(Failure::ClientGone),
-                () = self.place.cut(Cut::Requests) => {
+                () = self.place.cut() => {
                     return Err(Failure::Overtime { answered: shown.load(Ordering::Relaxed) });
                 }
             }
         }
     }
 
-    /// A connection that was cut since no answer began in time looks like one that broke.
+    /// A connection that was cut since no answer began in time, or since its sandbox is retired, looks like one that broke.
     fn why(&self, link: &Link, failure: Failure) -> Failure {
         match failure {
             Failure::Broke { answered: false } if link.conn().timed_out() => Failure::TimedOut,
+            Failure::Broke { answered: false } if link.conn().is_over() => Failure::Drained,
             other => other,
         }
     }
@@ -185,11 +189,9 @@ impl Attempt<'_> {
         let _counted = self.parts.gate.enter(Class::Tunnel);
         self.parts.metrics.tunnels.inc();
         let early = [std::mem::take(&mut client.input), early];
-        let (up, down) = tokio::select! {
-            biased;
-            ended = tunnel::run(client.stream, link.stream(), early, client.stall) => ended,
-            () = self.place.cut(Cut::Tunnels) => (0, 0),
-        };
+        let mut tunnel = Tunnel::new(client.stream, link.stream(), early, client.stall);
+        tunnel.run(self.permit, &self.parts.gate).await;
+        let (up, down) = tunnel.passed();
         self.parts.metrics.tunnels.dec();
         account.bytes_in += up;
         account.bytes_out += down;

@@ -7,6 +7,9 @@ use bytes::{Buf, BytesMut};
 
 /// Longest line of a chunk's size: 16 digits, and extensions that nobody reads.
 const SIZE_LINE_MAX: usize = 1024;
+/// What is put together of small chunks; larger ones are passed on where they are.
+pub const JOINED_MAX: usize = 64 * 1024;
+const SMALL: usize = 4 * 1024;
 /// Trailers of one body.
 const TRAILERS_MAX: usize = 16 * 1024;
 
@@ -15,7 +18,7 @@ const TRAILERS_MAX: usize = 16 * 1024;
 pub struct Broken;
 
 /// What comes next.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// So many bytes at the beginning of the input are of the body. The caller takes them out.
     Data(usize),
@@ -92,6 +95,29 @@ impl Decoder {
             State::Length(left) => usize::try_from(left).unwrap_or(most).min(most),
             _ => most,
         }
+    }
+
+    /// As [`Decoder::next`], with small chunks that are there put behind what is in `joined`; what is told comes behind that.
+    ///
+    /// # Errors
+    /// When it cannot be told where the body ends.
+    pub fn join(&mut self, input: &mut BytesMut, joined: &mut Vec<u8>) -> Result<Piece, Broken> {
+        loop {
+            match self.next(input)? {
+                Piece::Data(count) if self.joins(count, input.len(), joined.len()) => {
+                    joined.extend_from_slice(&input[..count]);
+                    input.advance(count);
+                }
+                piece => return Ok(piece),
+            }
+        }
+    }
+
+    /// Whether a piece of `count` bytes, of those that are there, is put behind what is joined already.
+    fn joins(&self, count: usize, there: usize, joined: usize) -> bool {
+        let is_alone = joined == 0 && count == there;
+        let is_chunk = matches!(self.state, State::Chunk(_));
+        is_chunk && !is_alone && count <= SMALL && joined + count <= JOINED_MAX
     }
 
     pub fn is_done(&self) -> bool {
@@ -218,6 +244,38 @@ mod tests {
             decode(Framing::None, b"GET", 3).unwrap(),
             (vec![], Some(b"GET".to_vec()))
         );
+    }
+
+    #[test]
+    fn small_chunks_that_are_there_are_one_piece_and_large_ones_stay_where_they_are() {
+        let large = "y".repeat(SMALL + 1);
+        let text = format!(
+            "1\r\na\r\n2\r\nbc\r\n{:x}\r\n{large}\r\n1\r\nd\r\n0\r\n\r\nGET",
+            large.len()
+        );
+        let (mut decoder, mut joined) = (Decoder::new(Framing::Chunked), Vec::new());
+        let mut input = BytesMut::from(text.as_bytes());
+        let piece = decoder.join(&mut input, &mut joined);
+        assert_eq!((piece, joined.as_slice()), (Ok(Piece::Data(large.len())), &b"abc"[..]));
+        input.advance(large.len());
+        joined.clear();
+        assert_eq!(decoder.join(&mut input, &mut joined), Ok(Piece::End));
+        assert_eq!((joined.as_slice(), &input[..]), (&b"d"[..], &b"GET"[..]));
+    }
+
+    #[test]
+    fn what_is_there_alone_is_not_moved_and_what_is_joined_is_bounded() {
+        let (mut decoder, mut joined) = (Decoder::new(Framing::Chunked), Vec::new());
+        let mut alone = BytesMut::from(&b"5\r\nhello"[..]);
+        assert_eq!(decoder.join(&mut alone, &mut joined), Ok(Piece::Data(5)));
+        let (mut decoder, mut joined) = (Decoder::new(Framing::Length(5)), Vec::new());
+        let mut input = BytesMut::from(&b"helloGET"[..]);
+        assert_eq!(decoder.join(&mut input, &mut joined), Ok(Piece::Data(5)));
+        assert!(joined.is_empty());
+        let mut decoder = Decoder::new(Framing::Chunked);
+        let mut many = BytesMut::from("1\r\nx\r\n".repeat(2 * JOINED_MAX).as_bytes());
+        assert_eq!(decoder.join(&mut many, &mut joined), Ok(Piece::Data(1)));
+        assert_eq!(joined.len(), JOINED_MAX);
     }
 
     #[test]

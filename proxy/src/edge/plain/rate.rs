@@ -1,12 +1,30 @@
-//! How long a client may take with its body: between two bytes, in total, and at the least rate. Only time that is spent waiting for
-//! the client counts: an app that reads slowly is not its fault.
+//! How long a client may take with a body, to send or to receive it: between two bytes, in total, and at the least rate. Only time that
+//! is spent waiting for the client counts: an app that is slow is not its fault.
 
+use crate::lease::Crowd;
+use crate::request::Rules;
 use std::time::Duration;
 
 /// What a client is granted before its rate counts: connections begin slowly.
 const GRACE: Duration = Duration::from_secs(10);
 /// The most that can be earned ahead: who has sent much may not stop for long.
 const MOST_EARNED: Duration = Duration::from_secs(30);
+
+/// How long a client may do next to nothing while others wait for its place.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
+/// Within so long those who wait have all had their turn, as far as that is up to clients that do not read.
+const HASTE: Duration = Duration::from_secs(10);
+/// No turn is shorter: it is measured in steps of some milliseconds.
+const SHORTEST_TURN: Duration = Duration::from_millis(5);
+
+/// How long a client whose system has no room may keep its place while others wait for it: each of them is to have had its turn before
+/// the last one has waited for [`HASTE`].
+pub fn turn(crowd: &Crowd) -> Duration {
+    let left = HASTE.saturating_sub(crowd.last_waits) / 2;
+    let turn = left.saturating_mul(crowd.places.max(1)) / crowd.waiting.max(1);
+    turn.clamp(SHORTEST_TURN, SILENCE)
+}
 
 /// The limits on a body.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +35,24 @@ pub struct Limits {
     pub total: Duration,
     /// Bytes a second, on average after [`GRACE`]; 0 is no limit.
     pub rate: u64,
+}
+
+impl Limits {
+    pub fn of_request(rules: &Rules) -> Self {
+        Self {
+            idle: rules.timeouts.idle,
+            total: rules.timeouts.body,
+            rate: rules.limits.body_rate.0,
+        }
+    }
+
+    /// An answer may be as long as it likes.
+    pub fn of_answer(rules: &Rules) -> Self {
+        Self {
+            total: Duration::MAX,
+            ..Self::of_request(rules)
+        }
+    }
 }
 
 /// How a client has done so far.
@@ -51,7 +87,7 @@ impl Pace {
         limits.idle.min(limits.total.saturating_sub(self.waited))
     }
 
-    /// `bytes` came after waiting for so long; `rate` is the least there may be in a second.
+    /// `bytes` came, or went, after waiting for so long; `rate` is the least there may be in a second.
     pub fn note(&mut self, waited: Duration, bytes: u64, rate: u64) {
         self.waited += waited;
         let earned = Duration::from_millis(bytes.saturating_mul(1000).checked_div(rate).unwrap_or(0));
@@ -107,6 +143,23 @@ mod tests {
             pace.note(Duration::from_secs(1), 1000, LIMITS.rate);
         }
         assert_eq!(pace.patience(&LIMITS), Duration::ZERO);
+    }
+
+    #[test]
+    fn f12_the_more_there_are_who_wait_and_the_longer_they_have_the_shorter_is_the_turn_of_who_does_not_read() {
+        let turn = |waiting, places, last_waits| {
+            turn(&Crowd {
+                waiting,
+                places,
+                last_waits: Duration::from_secs(last_waits),
+            })
+        };
+        assert_eq!(turn(1, 1, 0), SILENCE);
+        assert_eq!(turn(10, 1, 0), Duration::from_millis(500));
+        assert_eq!(turn(10, 1, 5), Duration::from_millis(250));
+        assert_eq!(turn(10, 4, 5), Duration::from_secs(1));
+        assert_eq!(turn(1, 0, 10), SHORTEST_TURN);
+        assert_eq!(turn(u32::MAX, 1, 0), SHORTEST_TURN);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::rate;
 use super::upload::{Unheld, Upload};
 use crate::lease::{Ended, Permit, Tried};
 use crate::life::gate::Class;
-use crate::listen::{Cut, Place};
+use crate::listen::{Place, Seldom};
 use crate::request::account::{Account, Protocol};
 use crate::request::admission::{Admission, Way};
 use crate::request::attempt::{self, Facts, Failure, Next};
@@ -26,6 +26,8 @@ use tokio::time::Instant;
 pub struct Server<'s> {
     pub parts: &'s Parts,
     pub rules: &'s Rules,
+    /// Clients that took their answers too slowly.
+    pub slow_readers: &'s Seldom,
 }
 
 /// A request that is served.
@@ -92,7 +94,7 @@ impl Server<'_> {
     }
 
     async fn answer(&self, client: &mut Client<'_>, request: &mut Request<'_>, account: &mut Account) -> After {
-        let mut upload = Upload::new(request.head.body, self.body_limits());
+        let mut upload = Upload::new(request.head.body, rate::Limits::of_request(self.rules));
         if request.head.target == HEALTH_PATH {
             account.status = 200;
             let reader = self.reader(request, &upload, &account.id);
@@ -112,15 +114,6 @@ impl Server<'_> {
                 )
                 .await
             }
-        }
-    }
-
-    fn body_limits(&self) -> rate::Limits {
-        let timeouts = &self.rules.timeouts;
-        rate::Limits {
-            idle: timeouts.idle,
-            total: timeouts.body,
-            rate: self.rules.limits.body_rate.0,
         }
     }
 
@@ -170,8 +163,24 @@ impl Server<'_> {
                     permit.give_up();
                 }
                 Next::Refuse(reason) => return Err(Unadmitted::Refused(reason.into())),
-                Next::Cut => return Ok(After::Reset),
+                Next::Cut => {
+                    self.cut(failure, &permit, account);
+                    return Ok(After::Reset);
+                }
             }
+        }
+    }
+
+    /// Counts and tells why an answer breaks off.
+    fn cut(&self, failure: Failure, permit: &Permit, account: &mut Account) {
+        account.cut = Some(failure.name());
+        if !matches!(failure, Failure::ClientSlow { .. }) {
+            return;
+        }
+        self.parts.metrics.cuts.slow_readers.inc();
+        if let Some(times) = self.slow_readers.happened(Instant::now().into_std()) {
+            let app = &permit.pool().target.app;
+            tracing::warn!(%app, times, "clients were cut that took their answers too slowly");
         }
     }
 
@@ -196,7 +205,7 @@ impl Server<'_> {
         let held = tokio::select! {
             biased;
             held = upload.hold(client, request.head.bytes, request.place) => held,
-            () = request.place.cut(Cut::Requests) => return Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
+            () = request.place.cut() => return Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
         };
         held.map_err(|unheld| match unheld {
             Unheld::Full => Unadmitted::Refused(Reason::QueueFull.into()),
@@ -232,7 +241,7 @@ impl Server<'_> {
             biased;
             admitted = admission.wait(&request.tried, account) => admitted.map_err(Unadmitted::Refused),
             () = gone(client.stream, request.head.is_http_11) => Err(Unadmitted::Gone),
-            () = request.place.cut(Cut::Requests) => Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
+            () = request.place.cut() => Err(Unadmitted::Refused(Reason::DrainDeadline.into())),
         }
     }
 

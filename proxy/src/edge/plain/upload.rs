@@ -3,25 +3,22 @@
 
 use super::body::{Broken, Decoder, Piece};
 use super::client::Client;
-use super::rate::{Limits, Pace};
+use super::rate::{Limits, Pace, SILENCE};
 use super::wire;
 use crate::lease::{Link, Pool};
 use crate::listen::Place;
 use crate::request::attempt::Failure;
-use crate::request::fields::Name;
+use crate::request::fields::{Fields, Name};
 use crate::request::forward::{display, field};
 use crate::request::framing::Framing;
 use bytes::Buf;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// What is awaited of a body before a sandbox is asked for.
 pub const HELD_BYTES: usize = 64 * 1024;
 /// How long it is awaited: a client that sends on and on, a little at a time, reaches its app then.
 const HELD_TIME: Duration = Duration::from_secs(5);
-/// How long a client may be silent in the middle of a body while others wait for its place.
-const SILENCE: Duration = Duration::from_secs(3);
 /// Bytes passed on at a time.
 const STEP: usize = 64 * 1024;
 
@@ -55,6 +52,8 @@ pub struct To<'t> {
     pub link: &'t Link,
     /// Where its permit is from.
     pub pool: &'t Pool,
+    /// Of the request.
+    pub fields: &'t Fields,
 }
 
 /// Why a body did not get through.
@@ -189,32 +188,36 @@ impl Upload {
     /// # Errors
     /// When one of both sides does not go on.
     pub async fn send(&mut self, head: &[u8], to: &To<'_>, client: &mut Client<'_>) -> Result<(), Interrupted> {
-        self.send_held(head, to.link.stream(), client.stall).await?;
-        let mut size = Vec::new();
+        self.send_held(head, to, client.stall).await?;
+        let (mut size, mut joined, mut end) = (Vec::new(), Vec::new(), Vec::new());
         while !self.decoder.is_done() {
-            match self
-                .decoder
-                .next(&mut client.input)
-                .map_err(|broken| Interrupted::Client(wrong(broken)))?
-            {
-                Piece::Data(count) => {
-                    self.passed_on = true;
-                    // It can be sent only once now.
-                    self.held = Vec::new();
-                    self.bytes += count as u64;
-                    let parts = self.framed(&client.input[..count], &mut size);
-                    let sent = wire::write(to.link.stream(), &parts, client.stall).await;
-                    client.input.advance(count);
-                    sent.map_err(|_| Interrupted::Sandbox)?;
-                    // The time for an answer begins anew with each part of a long upload.
-                    to.link.conn().await_anew();
-                }
-                Piece::More => {
-                    let most = self.decoder.wants(STEP);
-                    client.input.reserve(most);
-                    self.read_on(client, most, to).await.map_err(Interrupted::Client)?;
-                }
-                Piece::End => self.send_end(to.link.stream(), client.stall).await?,
+            let piece = self.decoder.join(&mut client.input, &mut joined);
+            let piece = piece.map_err(|broken| Interrupted::Client(wrong(broken)))?;
+            let count = if let Piece::Data(count) = piece { count } else { 0 };
+            if piece == Piece::End {
+                self.write_end(&mut end, to.fields);
+            }
+            let length = joined.len() + count;
+            if length > 0 {
+                self.passed_on = true;
+                // It can be sent only once now.
+                self.held = Vec::new();
+                self.bytes += length as u64;
+            }
+            let mut parts = self.framed([&joined, &client.input[..count]], &mut size);
+            parts.push(&end);
+            let sent = wire::write(to.link.stream(), &parts, client.stall).await;
+            client.input.advance(count);
+            joined.clear();
+            sent.map_err(|_| Interrupted::Sandbox)?;
+            if length > 0 {
+                // The time for an answer begins anew with each part of a long upload.
+                to.link.conn().await_anew();
+            }
+            if piece == Piece::More {
+                let most = self.decoder.wants(STEP);
+                client.input.reserve(most);
+                self.read_on(client, most, to).await.map_err(Interrupted::Client)?;
             }
         }
         Ok(())
@@ -235,37 +238,31 @@ impl Upload {
         }
     }
 
-    async fn send_held(&self, head: &[u8], to: &TcpStream, stall: Duration) -> Result<(), Interrupted> {
+    async fn send_held(&self, head: &[u8], to: &To<'_>, stall: Duration) -> Result<(), Interrupted> {
         let (mut size, mut end) = (Vec::new(), Vec::new());
         if self.decoder.is_done() {
-            self.write_end(&mut end);
+            self.write_end(&mut end, to.fields);
         }
         let mut parts = vec![head];
-        if !self.held.is_empty() {
-            parts.extend(self.framed(&self.held, &mut size));
-        }
+        parts.extend(self.framed([&self.held, &[]], &mut size));
         parts.push(&end);
-        wire::write(to, &parts, stall).await.map_err(|_| Interrupted::Sandbox)
+        let sent = wire::write(to.link.stream(), &parts, stall).await;
+        sent.map_err(|_| Interrupted::Sandbox)
     }
 
-    async fn send_end(&self, to: &TcpStream, stall: Duration) -> Result<(), Interrupted> {
-        let mut end = Vec::new();
-        self.write_end(&mut end);
-        wire::write(to, &[&end], stall).await.map_err(|_| Interrupted::Sandbox)
-    }
-
-    /// `data` with what its framing puts around it.
-    fn framed<'d>(&self, data: &'d [u8], size: &'d mut Vec<u8>) -> Vec<&'d [u8]> {
-        if self.framing != Framing::Chunked {
-            return vec![data];
+    /// `data`, as one piece, with what its framing puts around it.
+    fn framed<'d>(&self, [first, second]: [&'d [u8]; 2], size: &'d mut Vec<u8>) -> Vec<&'d [u8]> {
+        let length = first.len() + second.len();
+        if self.framing != Framing::Chunked || length == 0 {
+            return vec![first, second];
         }
-        write_size(size, data.len());
-        vec![size, data, b"\r\n"]
+        write_size(size, length);
+        vec![size, first, second, b"\r\n"]
     }
 
-    fn write_end(&self, end: &mut Vec<u8>) {
+    fn write_end(&self, end: &mut Vec<u8>, fields: &Fields) {
         if self.framing == Framing::Chunked {
-            write_last_chunk(end, &self.decoder);
+            write_last_chunk(end, &self.decoder, fields);
         }
     }
 }
@@ -280,11 +277,14 @@ pub fn write_size(out: &mut Vec<u8>, size: usize) {
     display(out, format_args!("{size:x}\r\n"));
 }
 
-/// The end of a chunked body, with the trailers that may be passed on (RFC 9110 §6.5.1).
-pub fn write_last_chunk(out: &mut Vec<u8>, decoder: &Decoder) {
+/// The end of a chunked body, with the trailers that may be passed on (RFC 9110 §6.5.1): not those that the head's `Connection`, which
+/// is in `fields`, says are between two neighbours (§7.6.1).
+pub fn write_last_chunk(out: &mut Vec<u8>, decoder: &Decoder, fields: &Fields) {
     out.extend_from_slice(b"0\r\n");
-    for trailer in decoder.trailers().iter().flat_map(|trailers| trailers.iter()) {
-        if trailer.name == Name::Other {
+    if let Some(trailers) = decoder.trailers() {
+        let nominated = fields.nominated();
+        let passed = trailers.iter().filter(|trailer| trailer.name == Name::Other);
+        for trailer in passed.filter(|trailer| !nominated.has(trailer.key)) {
             field(out, trailer.key, trailer.value);
         }
     }

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -74,7 +75,8 @@ pub async fn write(stream: &TcpStream, parts: &[&[u8]], stall: Duration) -> io::
 /// The most parts that one message has: a head, a chunk's size, its data, and what ends it.
 const MOST_PARTS: usize = 6;
 
-fn try_write(stream: &TcpStream, parts: &[&[u8]], written: usize) -> io::Result<usize> {
+/// Writes what of `parts` is behind the first `written` bytes, as far as there is room.
+pub fn try_write(stream: &TcpStream, parts: &[&[u8]], written: usize) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); MOST_PARTS];
     let (mut count, mut skip) = (0, written);
     for part in parts {
@@ -89,6 +91,39 @@ fn try_write(stream: &TcpStream, parts: &[&[u8]], written: usize) -> io::Result<
         [only] => stream.try_write(only),
         some => stream.try_write_vectored(some),
     }
+}
+
+/// What the other side's system has said of what was sent to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Bytes, since the connection began.
+    pub acked: u64,
+    /// How long there was more for it than it had room for, since the connection began; in steps of some milliseconds.
+    pub shut: Duration,
+}
+
+/// How much the other side has taken.
+pub fn taken(stream: &TcpStream) -> io::Result<Taken> {
+    // SAFETY: it has nothing but integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    // SAFETY: the system writes `length` bytes at most, which `info` has, and how many it wrote to `length`.
+    let outcome = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Taken {
+        acked: info.tcpi_bytes_acked,
+        shut: Duration::from_micros(info.tcpi_rwnd_limited),
+    })
 }
 
 /// Returns when the other side has broken the connection off; never where it has only finished sending.

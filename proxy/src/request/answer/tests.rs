@@ -118,3 +118,18 @@ fn f15_a_connection_is_kept_only_behind_a_clear_end() {
         assert_eq!(parse(text, GET).unwrap().keeps(), keeps, "{text:?}");
     }
 }
+
+#[test]
+fn f19_only_what_says_so_is_a_stream() {
+    for (line, is_stream) in [
+        ("Content-Type: text/event-stream", true),
+        ("content-type: Text/Event-Stream;charset=utf-8", true),
+        ("X-Accel-Buffering: no", true),
+        ("X-Accel-Buffering: yes", false),
+        ("Content-Type: text/html", false),
+        ("Accept: text/event-stream", false),
+    ] {
+        let answer = parse(&format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n"), GET).unwrap();
+        assert_eq!(answer.is_stream(), is_stream, "{line}");
+    }
+}

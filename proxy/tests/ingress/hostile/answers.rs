@@ -13,7 +13,7 @@ const BODY: &str = "mortal----mortal----";
 const MANY: usize = 200;
 
 /// A server that dies, with its listener, in the middle of its first answer: after each of these writes.
-async fn mortal(writes: &'static [&'static str], is_reset: bool) -> RawApp {
+pub async fn mortal(writes: &'static [&'static str], is_reset: bool) -> RawApp {
     RawApp::start(move |mut conn| async move {
         let Some(request) = conn.request().await else { return };
         conn.log.seen.lock().push(request);
@@ -39,7 +39,7 @@ const DEATHS: [&[&str]; 7] = [
 ];
 
 /// Asks for `request` until the one that dies was asked; every answer, also of that time.
-async fn until_it_dies(stage: &Stage, mortal: &RawApp, request: &str) -> Vec<Option<Response>> {
+pub async fn until_it_dies(stage: &Stage, mortal: &RawApp, request: &str) -> Vec<Option<Response>> {
     let mut answers = Vec::new();
     while mortal.seen().is_empty() {
         assert!(answers.len() < MANY, "it was never asked");
@@ -175,7 +175,7 @@ async fn f19_an_answer_that_has_begun_is_never_a_mix_of_two() {
     }
 }
 
-/// Nothing but small answers of a known length is held back: the beginning is here before the app says more.
+/// What is held back is held for a moment: the beginning is here before the app says more.
 #[tokio::test(flavor = "multi_thread")]
 async fn f19_streams_and_large_answers_are_passed_on_as_they_come() {
     let large = "y".repeat(100_000);

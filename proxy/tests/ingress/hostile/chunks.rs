@@ -4,6 +4,7 @@ use super::{BAD, BOUNDED, Bench, Fate, Open, Refused, Served};
 use crate::client::get;
 use crate::raw::RawApp;
 use crate::stage::{HOST, Stage};
+use tokio::io::AsyncReadExt;
 
 const HEAD: &str = "POST /case HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -194,4 +195,121 @@ async fn f17_a_request_may_arrive_byte_for_byte() {
     }
     let bodies: Vec<_> = app.seen().into_iter().map(|request| request.body).collect();
     assert_eq!(bodies, [b"abcde".to_vec(), Vec::new(), b"abcde".to_vec()]);
+}
+
+/// So many, behind what is awaited of a body before a sandbox is asked for.
+const TINY: usize = 20_000;
+
+fn tiny_chunks() -> String {
+    "1\r\nx\r\n".repeat(TINY) + "0\r\n\r\n"
+}
+
+/// How many chunks there are in `text` before the last one, where their data are only `x`.
+fn chunks(text: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(text);
+    text.split("\r\n")
+        .filter(|line| !line.starts_with('x') && !line.is_empty())
+        .count()
+        - 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_are_there_at_once_reach_the_app_as_few() {
+    let stage = Stage::new(BOUNDED).await;
+    let (send, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let app = RawApp::start(move |mut conn| {
+        let send = send.clone();
+        async move {
+            let mut all = Vec::new();
+            while !all.ends_with(b"\r\n0\r\n\r\n") {
+                if conn.stream.read_buf(&mut all).await.is_ok_and(|count| count > 0) {
+                    continue;
+                }
+                return;
+            }
+            conn.answer("done", false).await;
+            let end = all.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+            send.send(all.split_off(end + 4)).unwrap();
+        }
+    })
+    .await;
+    app.granted(&stage, 10);
+    let mut client = stage.client().await;
+    let long = "x".repeat(70_000);
+    let sent = format!("{HEAD}{:x}\r\n{long}\r\n{}", long.len(), tiny_chunks());
+    client.push(sent.as_bytes()).await;
+    assert_eq!(client.answer().await.map(|answer| answer.body), Some("done".to_owned()));
+    let body = bodies.recv().await.expect("a body");
+    let data = body.iter().filter(|byte| **byte == b'x').count();
+    assert_eq!(data, long.len() + TINY);
+    let count = chunks(&body);
+    assert!(count < TINY / 10, "{count} chunks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_are_there_at_once_reach_the_client_as_few() {
+    let stage = Stage::new(BOUNDED).await;
+    let app = RawApp::start(|mut conn| async move {
+        while conn.request().await.is_some() {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            conn.say(&(head.to_owned() + &tiny_chunks())).await;
+        }
+    })
+    .await;
+    app.granted(&stage, 10);
+    for request in [get(HOST, "/case"), crate::client::post(HOST, "/case", "body")] {
+        let mut client = stage.client().await;
+        client.push(request.as_bytes()).await;
+        client.read_head().await;
+        let mut all = client.take_unread();
+        while !all.ends_with(b"\r\n0\r\n\r\n") {
+            let count = client.stream.read_buf(&mut all).await.unwrap();
+            assert!(count > 0, "it ended");
+        }
+        assert_eq!(all.iter().filter(|byte| **byte == b'x').count(), TINY);
+        let count = chunks(&all);
+        assert!(count < TINY / 10, "{count} chunks");
+    }
+}
+
+/// RFC 9110 §7.6.1: what `Connection` names is between two neighbours, also behind a body.
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_trailers_that_connection_names_are_not_passed_on() {
+    let trailers = "3\r\nabc\r\n0\r\nX-Hop: 1\r\nX-Sum: 2\r\n\r\n";
+    let app = crate::echo::Echo::start(move |_| {
+        let head = "HTTP/1.1 200 OK\r\nConnection: x-hop\r\nTransfer-Encoding: chunked\r\n\r\n";
+        vec![crate::echo::Step::Send(format!("{head}{trailers}").into_bytes())]
+    })
+    .await;
+    let stage = app.on_stage(BOUNDED, 10).await;
+    let mut client = stage.client().await;
+    client.push(get(HOST, "/case").as_bytes()).await;
+    assert!(client.read_past("X-Sum: 2").await);
+    assert!(
+        !String::from_utf8_lossy(&client.take_unread()).contains("X-Hop"),
+        "of an answer"
+    );
+
+    let stage = Stage::new(BOUNDED).await;
+    let (send, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let app = RawApp::start(move |mut conn| {
+        let send = send.clone();
+        async move {
+            let mut all = Vec::new();
+            while !all.ends_with(b"X-Sum: 2\r\n\r\n") {
+                if conn.stream.read_buf(&mut all).await.is_ok_and(|count| count == 0) {
+                    return;
+                }
+            }
+            conn.answer("done", false).await;
+            send.send(String::from_utf8_lossy(&all).into_owned()).unwrap();
+        }
+    })
+    .await;
+    app.granted(&stage, 10);
+    let sent = HEAD.replace("\r\n\r\n", "\r\nConnection: X-Hop\r\n\r\n") + trailers;
+    let answer = crate::client::ask(stage.address(), &sent).await;
+    assert_eq!(answer.body, "done");
+    let got = bodies.recv().await.expect("a request");
+    assert!(!got.contains("X-Hop"), "{got}");
 }

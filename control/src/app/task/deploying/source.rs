@@ -1,11 +1,12 @@
 //! Decides what a deploy installs: which folder, with which variables, as a new version or as one there was.
 
-use crate::app::spec::Run;
-use crate::app::task::Task;
-use crate::app::{spec, variables};
+use crate::app::task::book::Book;
+use crate::app::task::publishing::Publishing;
+use crate::app::task::supply::Supply;
+use crate::app::variables;
 use crate::images::Pins;
-use crate::ledger::{self, LoadError};
-use crate::record::{Content, Source, Stored, VersionRecord};
+use crate::ledger;
+use crate::record::{Content, Source, VersionRecord, size};
 use miren_api::app_file::{Service, dockerfile_of};
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
@@ -13,24 +14,30 @@ use miren_api::{ApiError, ErrorCode};
 use miren_image::{Digest, Reference};
 use std::collections::BTreeMap;
 
-impl Task {
+/// What requests mean, told from what is known of the app.
+pub(in crate::app::task) struct Sources<'t> {
+    pub book: &'t Book,
+    pub supply: &'t Supply,
+    pub publishing: &'t Publishing,
+}
+
+impl Sources<'_> {
     /// Settles what a request means, before it gets its number. Nothing is changed.
     ///
     /// # Errors
     /// With everything that would make the deploy fail before its sandboxes start.
-    pub(super) async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
+    pub async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
         let (source, services) = self.content(request).await?;
+        // Each is kept with its pool.
+        services.values().try_for_each(size::check)?;
         let mounts = services.into_values().flat_map(|service| service.disks).collect();
-        let disks = self.world.executor.disks();
-        disks.check(&self.state.app.name, mounts).await?;
+        let disks = self.supply.executor.disks();
+        disks.check(&self.book.state.app.name, mounts).await?;
         Ok(source)
     }
 
     /// As [`Self::source`], whatever disks it needs; with the services it runs.
-    pub(in crate::app::task) async fn content(
-        &self,
-        request: &DeployRequest,
-    ) -> Result<(Source, BTreeMap<String, Service>), ApiError> {
+    pub async fn content(&self, request: &DeployRequest) -> Result<(Source, BTreeMap<String, Service>), ApiError> {
         if let Some(image) = request.image.as_deref().filter(|image| dockerfile_of(image).is_some()) {
             let error = ApiError::new(ErrorCode::InvalidValue, format!("{image:?} is no name of an image"));
             return Err(error.field("image").remedy("a name like registry.example.com/shop:v1"));
@@ -62,7 +69,7 @@ impl Task {
             variables: kept.unwrap_or_default().with(request),
             version: same.filter(|_| request.version.is_some() && !changes_variables),
         };
-        let services = self.what_runs(&source).await?.services;
+        let services = self.supply.what_runs(&source).await?.services;
         variables::check(request, &services)?;
         self.name_images(&mut source.content, &services).await?;
         Ok((source, services))
@@ -78,7 +85,7 @@ impl Task {
             if dockerfile_of(name).is_some() {
                 // Whether it can be built is seen when it is.
             } else if let Ok(digest) = name.parse::<Digest>() {
-                match self.world.images.find(digest).await {
+                match self.supply.images.find(digest).await {
                     Ok(Some(_)) => {}
                     Ok(None) => return refused(format!("there is no image {name}"), "send it with --image-archive"),
                     Err(error) => return refused(error.to_string(), "send it again with --image-archive"),
@@ -93,10 +100,10 @@ impl Task {
 
     /// What the newest deploy under way installs, else what serves: a change of variables is on top of that.
     async fn newest(&self) -> Result<Option<Source>, ApiError> {
-        if let Some(under_way) = self.state.deploys.values().next_back() {
+        if let Some(under_way) = self.book.state.deploys.values().next_back() {
             return Ok(Some(under_way.source()));
         }
-        let active = self.world.routing.now().active(&self.state.app.name).cloned();
+        let active = self.publishing.now().active(&self.book.state.app.name).cloned();
         match active {
             Some(version) => Ok(Some(self.source_of(&version).await?)),
             None => Ok(None),
@@ -104,13 +111,13 @@ impl Task {
     }
 
     async fn source_of(&self, version: &VersionId) -> Result<Source, ApiError> {
-        let found: Option<VersionRecord> = ledger::find(&*self.world.store, version.as_str()).await?;
-        let of_app = found.filter(|found| found.app == self.state.app.name);
+        let found: Option<VersionRecord> = ledger::find(&*self.supply.store, version.as_str()).await?;
+        let of_app = found.filter(|found| found.app == self.book.state.app.name);
         let found = of_app.ok_or_else(|| {
-            let message = format!("app {} has no version {version}", self.state.app.name);
+            let message = format!("app {} has no version {version}", self.book.state.app.name);
             ApiError::new(ErrorCode::NotFound, message)
                 .field("version")
-                .remedy(format!("miren app versions -a {}", self.state.app.name))
+                .remedy(format!("miren app versions -a {}", self.book.state.app.name))
         })?;
         Ok(Source {
             content: found.content,
@@ -123,33 +130,8 @@ impl Task {
     fn nothing_deployed(&self) -> ApiError {
         let message = format!(
             "app {} has no version whose variables could change",
-            self.state.app.name
+            self.book.state.app.name
         );
         ApiError::new(ErrorCode::NotFound, message).remedy("deploy its folder first")
-    }
-
-    /// What a source runs.
-    pub(in crate::app::task) async fn what_runs(&self, source: &Source) -> Result<Run, ApiError> {
-        spec::load(&self.world.artifacts, &source.content, source.variables.clone()).await
-    }
-
-    /// The version that a deploy installs: the one there was, for this task to write from now on, or a new one.
-    pub(super) async fn version(&mut self, seq: u64, source: &Source) -> Result<VersionRecord, ApiError> {
-        if let Some(id) = &source.version {
-            let key = crate::store::Key::new(VersionRecord::KIND, id.as_str());
-            let record = self.world.store.get(&key).await.map_err(LoadError::from)?;
-            let gone = || ApiError::new(ErrorCode::NotFound, format!("version {id} was removed meanwhile"));
-            return Ok(self.ledger.adopt(&record.ok_or_else(gone)?)?);
-        }
-        Ok(VersionRecord {
-            id: VersionId::generate(&self.state.app.name),
-            app: self.state.app.name.clone(),
-            seq,
-            created_at: self.now(),
-            content: source.content.clone(),
-            variables: source.variables.clone(),
-            pools: BTreeMap::new(),
-            preview: None,
-        })
     }
 }

@@ -1,12 +1,13 @@
 //! Decides which requests for previews are taken: those whose every mistake can be told now are refused before anything is made.
 
-use super::{Making, Preparation, PreviewOrder, Reply};
+use super::{Making, Preparation, PreviewOrder, Previews, Reply};
 use crate::app::preview::Stage;
-use crate::app::task::Task;
-use crate::record::{Asked, Source, Stored};
-use miren_api::app_file::{Previews, Service, WEB};
+use crate::drain::Work;
+use crate::record::{Asked, Source, Stored, size};
+use miren_api::app_file::{self, Service, WEB};
 use miren_api::ephemeral::EphemeralDeployed;
 use miren_api::{ApiError, ErrorCode};
+use miren_gate::Permit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const RECENT: usize = 32;
 /// The services that a preview has: none with a disk, which one version has at a time. Each starts with its first request.
 pub(super) fn previewed(
     services: BTreeMap<String, Service>,
-    previews: &Previews,
+    previews: &app_file::Previews,
 ) -> impl Iterator<Item = (String, Service)> {
     let own = services.into_iter().filter(|(_, service)| service.disks.is_empty());
     own.map(|(name, mut service)| {
@@ -78,17 +79,21 @@ fn used_for_another() -> ApiError {
     ApiError::new(ErrorCode::Conflict, message).remedy("send a new key")
 }
 
-impl Task {
+impl Previews<'_> {
     /// Begins to make a preview; the answer comes when it can be reached, or with why it cannot.
-    pub(in crate::app::task) async fn preview(&mut self, order: PreviewOrder, reply: Reply) {
+    pub async fn order(&mut self, order: PreviewOrder, reply: Reply) {
         let Some(reply) = self.making.repeated(&order, reply) else {
             return;
         };
         if let Some(made) = self.made_earlier(&order).transpose() {
             return drop(reply.send(made));
         }
+        let permit = match self.book.admission.admit(Work::Preview) {
+            Ok(permit) => permit,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
         match self.accept_preview(&order).await {
-            Ok(source) => self.begin_preview(order, source, reply).await,
+            Ok(source) => self.begin_preview(order, source, (reply, permit)).await,
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -96,7 +101,7 @@ impl Task {
     /// What the same key made in an earlier process, if it still has its label.
     fn made_earlier(&self, order: &PreviewOrder) -> Result<Option<EphemeralDeployed>, ApiError> {
         let Some(asked) = order.asked() else { return Ok(None) };
-        let mut kept = self.state.previews.values();
+        let mut kept = self.book.state.previews.values();
         let known = kept.find_map(|version| {
             let preview = version.preview.as_ref()?;
             let known = preview.asked.as_ref().filter(|known| known.asked.key == asked.key)?;
@@ -126,35 +131,37 @@ impl Task {
 
     async fn accept_preview(&self, order: &PreviewOrder) -> Result<Source, ApiError> {
         if self.making.of.len() >= AT_ONCE {
-            let message = format!("{AT_ONCE} previews of {} are being made already", self.state.app.name);
+            let message = format!("{AT_ONCE} previews of {} are being made already", self.book.name());
             return Err(ApiError::new(ErrorCode::Conflict, message).remedy("try again when one of them is there"));
         }
-        let (mut source, services) = self.content(&order.request.content()).await?;
+        let (mut source, services) = self.sources().content(&order.request.content()).await?;
         refuse_disks(&services)?;
+        // All are kept with its version.
+        size::check(&(&source, &services))?;
         // A clone, whatever it is made from (E7).
         source.version = None;
         Ok(source)
     }
 
     /// From here on it goes on whether or not anybody waits for it. An older one for the same label is given up.
-    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, reply: Reply) {
-        if !self.exists {
-            self.ledger.put(&self.state.app);
-            if !self.commit().await {
-                self.ledger.delete(self.state.app.key());
+    async fn begin_preview(&mut self, order: PreviewOrder, source: Source, (reply, permit): (Reply, Permit<Work>)) {
+        if !self.book.exists {
+            self.book.ledger.put(&self.book.state.app);
+            if !self.book.commit().await {
+                self.book.ledger.delete(self.book.state.app.key());
                 let message = "saving the app failed; nothing has changed";
                 return drop(reply.send(Err(ApiError::new(ErrorCode::Internal, message))));
             }
         }
-        let seq = self.making.number(self.now());
-        self.exists = true;
+        let seq = self.making.number(self.book.now());
+        self.book.exists = true;
         let same = |preparation: &&Preparation| {
             preparation.order.label == order.label && preparation.stage != Stage::Announced
         };
         let older = self.making.of.iter().filter(|(_, older)| same(older));
         for older in older.map(|(seq, _)| *seq).collect::<Vec<_>>() {
             let message = format!("a newer preview {} was asked for", order.label);
-            self.fail_preview(older, ApiError::new(ErrorCode::Superseded, message));
+            self.fail(older, ApiError::new(ErrorCode::Superseded, message));
         }
         let preparation = Preparation {
             order,
@@ -169,6 +176,7 @@ impl Task {
             evicted: Vec::new(),
         };
         self.making.of.insert(seq, preparation);
+        self.book.held.begin(seq, permit);
     }
 }
 

@@ -1,0 +1,80 @@
+//! What is said of a node.
+
+use super::*;
+use miren_api::id::NodeId;
+use miren_api::node::{Blocker, DrainStep, NodeGate};
+
+fn status(phase: NodePhase) -> NodeStatus {
+    NodeStatus {
+        node: "here".into(),
+        id: NodeId::FIRST,
+        state: phase.state(),
+        phase,
+        gate: NodeGate::Open,
+        epoch: 3,
+        generation: 0,
+        cordoned: false,
+        waits_for: None,
+        admitted: 0,
+        starts: 0,
+        requests: 0,
+        sandboxes: [("RUNNING".to_owned(), 2), ("DRAINING".to_owned(), 0)].into(),
+        clean_ups: 0,
+        since: None,
+        deadline: None,
+        overdue: false,
+        blockers: Vec::new(),
+        more_blockers: 0,
+        errors: Vec::new(),
+    }
+}
+
+fn blocker(id: &str, why: &str) -> Blocker {
+    Blocker {
+        id: id.into(),
+        state: "STARTING".into(),
+        since: None,
+        why: why.into(),
+    }
+}
+
+#[test]
+fn d4_a_line_says_what_is_waited_for_and_what_has_waited_longest() {
+    let mut draining = status(NodePhase::Draining);
+    draining.waits_for = Some(DrainStep::Admitted);
+    draining.admitted = 2;
+    draining.blockers = vec![
+        blocker("dep-1", "a deploy of shop"),
+        blocker("dep-2", "a deploy of blog"),
+    ];
+    assert_eq!(
+        progress::line(&draining),
+        "DRAINING  2 let in before (dep-1: a deploy of shop)"
+    );
+    draining.waits_for = Some(DrainStep::Sandboxes);
+    draining.requests = 7;
+    draining.blockers.clear();
+    assert_eq!(progress::line(&draining), "DRAINING  2 sandboxes, 7 requests in flight");
+}
+
+#[test]
+fn d4_states_without_a_sandbox_are_not_told_and_more_blockers_are_told_as_a_number() {
+    let mut draining = status(NodePhase::Draining);
+    let fields = fields(&draining);
+    let sandboxes = fields.iter().find(|(name, _)| *name == "Sandboxes").unwrap();
+    assert_eq!(sandboxes.1, "2 RUNNING");
+    draining.blockers = vec![blocker("sb-1", "shop/web has 1 requests in flight")];
+    draining.more_blockers = 12;
+    let table = blockers(&draining).render(false);
+    assert!(table.contains("sb-1") && table.contains("and 12 more"), "{table}");
+}
+
+#[test]
+fn d4_a_forced_phase_that_is_over_says_so() {
+    let mut forced = status(NodePhase::Forced);
+    assert_eq!(progress::phase(&forced), "FORCED");
+    forced.overdue = true;
+    assert_eq!(progress::phase(&forced), "FORCED, and given up: something is left");
+    assert!(forced.is_over() && !status(NodePhase::Draining).is_over());
+    assert!(status(NodePhase::Empty).is_over() && status(NodePhase::Active).is_over());
+}
