@@ -170,6 +170,8 @@ fn f14_a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
         true => Err("it still runs"),
         false => Ok(()),
     });
+    // In the log of the first one, which has not come to its last phase.
+    assert!(proxy.log().contains("phase=\"exit\""), "{}", proxy.log());
     let output = proxy.try_upgrade(&proxy.settings(), &[]);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complained}");
