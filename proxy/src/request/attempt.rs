@@ -2,11 +2,14 @@
 
 use super::refusal::Reason;
 use crate::lease::Ended;
+use std::time::Duration;
 
 /// Attempts after which a request that was sent, and broke off, is not sent again; the first one included.
 const ATTEMPTS: u32 = 3;
 /// Attempts when nothing was sent, since no sandbox accepted the connection: each is on another lease, or waits for one.
 const CONNECTS: u32 = 8;
+/// What the first attempt waits for that follows a shortage of this side's; each further one twice as long, 0.6 s in all.
+const SHORTAGE: Duration = Duration::from_millis(5);
 
 /// How an attempt failed. Each engine says it in these words, in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +99,8 @@ pub enum Next {
 pub fn next(facts: &Facts, pay: impl FnMut() -> bool) -> Next {
     match facts.failure {
         Failure::NotConnected { .. } if facts.attempts < CONNECTS => Next::Again,
-        Failure::NotConnected { .. } => Next::Refuse(Reason::UpstreamUnreachable),
+        Failure::NotConnected { here: true } => Next::Refuse(Reason::QueueFull),
+        Failure::NotConnected { here: false } => Next::Refuse(Reason::UpstreamUnreachable),
         Failure::Broke { answered: true }
         | Failure::Unreadable { answered: true }
         | Failure::ClientSlow { answered: true }
@@ -110,6 +114,14 @@ pub fn next(facts: &Facts, pay: impl FnMut() -> bool) -> Next {
         Failure::ClientSlow { answered: false } => Next::Refuse(Reason::RequestTimeout),
         Failure::ClientWrong { answered: false } => Next::Refuse(Reason::BadRequest),
         Failure::Overtime { answered: false } => Next::Refuse(Reason::DrainDeadline),
+    }
+}
+
+/// How long to wait before the next attempt. What this side lacks another sandbox lacks as well: who gives it up does so in a moment.
+pub fn pause(failure: Failure, attempts: u32) -> Duration {
+    match failure {
+        Failure::NotConnected { here: true } => SHORTAGE * 2_u32.pow(attempts.clamp(1, CONNECTS) - 1),
+        _ => Duration::ZERO,
     }
 }
 
@@ -170,6 +182,22 @@ mod tests {
             };
             assert_eq!(decide(often), (Next::Refuse(Reason::UpstreamUnreachable), false));
         }
+    }
+
+    #[test]
+    fn r7_what_the_proxy_lacks_is_waited_for_and_no_fault_of_the_app() {
+        let here = Failure::NotConnected { here: true };
+        let pauses: Vec<Duration> = (1..CONNECTS).map(|attempts| pause(here, attempts)).collect();
+        assert!(pauses.is_sorted() && pauses[0] > Duration::ZERO, "{pauses:?}");
+        assert!(pauses.iter().sum::<Duration>() < Duration::from_secs(1), "{pauses:?}");
+        let last = Facts {
+            failure: here,
+            attempts: CONNECTS,
+            ..BROKE
+        };
+        assert_eq!(decide(last), (Next::Refuse(Reason::QueueFull), false));
+        assert_eq!(pause(Failure::NotConnected { here: false }, 3), Duration::ZERO);
+        assert_eq!(pause(BROKE.failure, 1), Duration::ZERO);
     }
 
     #[test]

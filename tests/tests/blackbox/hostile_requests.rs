@@ -1,6 +1,10 @@
 //! Requests that pretend, or that two readers would take for two things: what is unclear reaches no app, and what is pretended
 //! does not either.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -215,5 +219,57 @@ fn f12_an_app_with_room_for_one_stays_reachable_beside_a_thousand_that_do_not_re
     }
     assert!(node.proxy_metric("miren_proxy_slow_readers_total") > 0);
     drop(crowd);
+    node.stop();
+}
+
+/// The lowest number that no descriptor of a process has.
+fn first_free(pid: u32) -> u32 {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let numbers: BTreeSet<u32> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    (0..)
+        .find(|number| !numbers.contains(number))
+        .expect("some number is free")
+}
+
+/// As the user that the process has become: it may not be changed by others without a capability that not every root has.
+fn limit_descriptors(pid: u32, limit: &str) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let id = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let first = line.and_then(|line| line.split_whitespace().next());
+        first
+            .and_then(|id| id.parse().ok())
+            .expect("a process has a user and a group")
+    };
+    let mut command = Command::new("prlimit");
+    command.uid(id("Uid:")).gid(id("Gid:"));
+    command.args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")]);
+    let output = command.output().expect("starting prlimit");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn f13_a_request_for_which_there_is_no_descriptor_gets_that_of_a_silent_connection() {
+    const FULL: &str = "full.example.com";
+    let node = Node::start();
+    node.deploy_at(&AppFolder::rust("full").fixed(1), FULL);
+    let proxy = node.proxy_pid();
+    // With `Upgrade` each has a connection of its own to the app, which answers it as any other.
+    let request = format!("GET /info HTTP/1.1\r\nHost: {FULL}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let mut clients: Vec<Connection> = (0..200).map(|_| after(node.http, request.as_bytes())).collect();
+    for client in &mut clients {
+        assert_eq!(client.response().expect("an answer").status, 200);
+    }
+    limit_descriptors(proxy, &first_free(proxy).to_string());
+    // Those that have been silent for the shortest time: all others give way before them.
+    for client in clients.iter_mut().rev().take(5) {
+        client.send(request.as_bytes()).expect("the connection is kept");
+        let answer = client.response().expect("an answer");
+        assert_eq!((answer.status, answer.code()), (200, ""), "{}", answer.text());
+    }
+    limit_descriptors(proxy, "4096");
+    assert_eq!(node.get(FULL, "/info").status, 200);
     node.stop();
 }

@@ -161,6 +161,7 @@ impl Server<'_> {
                     // Nobody was shown it.
                     account.status = 0;
                     permit.give_up();
+                    tokio::time::sleep(attempt::pause(failure, account.attempts)).await;
                 }
                 Next::Refuse(reason) => return Err(Unadmitted::Refused(reason.into())),
                 Next::Cut => {

@@ -211,3 +211,20 @@ async fn f12_who_takes_its_answer_in_sips_as_it_comes_gets_all_of_it() {
     assert_eq!(stage.metric(SLOW_READERS).await, 0.0);
     drop(waiting);
 }
+
+/// What is unread when a client closes is answered with a reset: nothing else would free the place here.
+#[tokio::test(flavor = "multi_thread")]
+async fn g11_a_client_that_closes_with_its_window_full_is_gone() {
+    let in_flight = "miren_proxy_requests_in_flight";
+    for sent in requests() {
+        let stage = Stage::new(&format!("{PATIENT}\nlimits.body_rate = \"0B\"")).await;
+        let app = generous().await;
+        app.granted(&stage, 1);
+        let client = asks(stage.address(), &sent).await;
+        client.readable().await.unwrap();
+        stage.metric_becomes(in_flight, 1.0).await;
+        drop(client);
+        stage.metric_becomes(in_flight, 0.0).await;
+        assert_eq!(stage.metric(SLOW_READERS).await, 0.0, "{sent:?}");
+    }
+}
