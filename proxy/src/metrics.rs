@@ -33,8 +33,7 @@ pub struct Metrics {
     pub upstream_reused: IntCounter,
     pub retries: IntCounter,
     pub stalls: Stalls,
-    pub answers_overdue: IntCounter,
-    pub drain_cuts: IntCounter,
+    pub cuts: Cuts,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
     pub acquires: IntCounter,
@@ -101,6 +100,30 @@ impl Stalls {
             rests: declare.counter(
                 "sandbox_rests_total",
                 "Times a sandbox got no further requests for a while since it answered nothing.",
+            )?,
+        })
+    }
+}
+
+/// Connections to sandboxes that were cut since their time was over.
+#[derive(Debug)]
+pub struct Cuts {
+    /// That for an answer to begin.
+    pub overdue: IntCounter,
+    /// That of the requests of a retired sandbox.
+    pub drained: IntCounter,
+}
+
+impl Cuts {
+    fn declare(declare: &Declare<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            overdue: declare.counter(
+                "answers_overdue_total",
+                "Connections cut since no answer began in time.",
+            )?,
+            drained: declare.counter(
+                "drain_cuts_total",
+                "Connections to retired sandboxes cut since the time of their requests was over.",
             )?,
         })
     }
@@ -206,14 +229,7 @@ impl Metrics {
             upstream_reused: upstream.with_label_values(&["reused"]),
             retries: declare.counter("retries_total", "Attempts after the first one of a request.")?,
             stalls: Stalls::declare(&declare)?,
-            answers_overdue: declare.counter(
-                "answers_overdue_total",
-                "Connections cut since no answer began in time.",
-            )?,
-            drain_cuts: declare.counter(
-                "drain_cuts_total",
-                "Connections to retired sandboxes cut since the time of their requests was over.",
-            )?,
+            cuts: Cuts::declare(&declare)?,
             leases: declare.gauge("leases", "Leases held.")?,
             leases_closed: declare.counter(
                 "leases_closed_total",

@@ -126,9 +126,13 @@ async fn look_at_all(shared: &Shared) {
         for lease in &held {
             shared.look(lease);
             lease.sweep(now);
-            shared.metrics.drain_cuts.inc_by(lease.end_requests(now.into()) as u64);
+            shared
+                .metrics
+                .cuts
+                .drained
+                .inc_by(lease.end_requests(now.into()) as u64);
             let cut = lease.conns().cut_overdue(now);
-            shared.metrics.answers_overdue.inc_by(cut as u64);
+            shared.metrics.cuts.overdue.inc_by(cut as u64);
         }
         shared.metrics.leases.set(held.len() as i64);
     }
