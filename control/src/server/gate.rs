@@ -3,7 +3,7 @@
 use super::Server;
 use super::refusal::Refusal;
 use crate::config::ProxyUser;
-use crate::control::{Asked, Control, Phase};
+use crate::control::{Asked, Phase};
 use crate::drain::Work;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
@@ -96,7 +96,7 @@ pub async fn admit(
         let remedy = "run it as root, or as the user that control runs as";
         return Err(ApiError::new(ErrorCode::Forbidden, message).remedy(remedy).into());
     }
-    match enter(&server.control, request.method(), path) {
+    match enter(&server, request.method(), path) {
         Ok(_entered) => Ok(next.run(request).await),
         Err(refusal) => {
             // Whoever is cut off in the middle of a body cannot read why.
@@ -109,16 +109,16 @@ pub async fn admit(
 /// What counts a request while it is answered: that it is one, and what it is to the node.
 type Entered = (Option<Permit<Asked>>, Option<Permit<Work>>);
 
-fn enter(control: &Control, method: &Method, path: &str) -> Result<Entered, Refusal> {
-    let starting = *control.phase.borrow() == Phase::Starting;
+fn enter(server: &Server, method: &Method, path: &str) -> Result<Entered, Refusal> {
+    let starting = *server.control.phase.borrow() == Phase::Starting;
     if starting && changes_something(method) {
         return Err(not_now(ErrorCode::Starting, "control is still taking over what runs"));
     }
-    let asked = begins_something(method, path).then(|| control.asked.enter(Asked::Change));
+    let asked = begins_something(method, path).then(|| server.control.asked.enter(Asked::Change));
     let asked = asked
         .transpose()
         .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
-    let work = work_of(method, path).map(|work| control.world.admission.admit(work));
+    let work = work_of(method, path).map(|work| server.admission.admit(work));
     Ok((asked, work.transpose()?))
 }
 

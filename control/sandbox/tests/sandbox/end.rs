@@ -88,6 +88,12 @@ fn f14_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
             };
             node.sandboxes().drain(&order.id, "replaced", budgets, idle);
             node.until(&order.id, Draining).await;
+            // Long enough for another one to live and end.
+            let other = node.order("listen 0.0.0.0");
+            node.run(&other).await;
+            node.drain_now(&other.id, "replaced");
+            node.until(&other.id, Stopped).await;
+            assert_eq!(node.states(&order.id), [Pending, Running, Draining]);
             assert_eq!(ask_on(open, "cwd").expect("an answer"), "/app");
             done.send(()).expect("it waits still");
             node.until(&order.id, Stopped).await;
