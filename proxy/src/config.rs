@@ -18,6 +18,11 @@ pub const DEFAULT_PATH: &str = "/etc/miren/proxy.toml";
 /// Where control's packages put the table: with the kernel, and without.
 const AUTO_SLOTS: &str = "pinned:/sys/fs/bpf/miren,file:/run/miren/slots";
 
+/// What those get who are still there when their time is over: enough to say an error or a goodbye to each.
+pub const FORCED: Duration = Duration::from_secs(2);
+/// What a stop has to leave of the supervisor's patience: to give leases back, and to end.
+const SUPERVISOR_SLACK: Duration = Duration::from_secs(5);
+
 /// Everything an operator can set.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -47,6 +52,13 @@ pub struct Drain {
     pub tunnel_timeout: Duration,
     /// Of tunnels where a successor took over.
     pub upgrade_tunnel_timeout: Duration,
+}
+
+impl Drain {
+    /// The most that a stop takes.
+    fn longest(&self) -> Duration {
+        self.lame_duck + self.request_timeout.max(self.tunnel_timeout) + FORCED
+    }
 }
 
 /// How long each step of a request may take.
@@ -163,6 +175,27 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
 }
 
 fn drain(table: &mut Table<'_, '_, '_>) -> Drain {
+    let supervisor = table.duration(
+        "supervisor_timeout",
+        "90s",
+        "Time after which the supervisor kills a proxy that it told to stop (`TimeoutStopSec`); 0 is never. Settings under which a stop may \
+         come closer to it than 5 s are refused.",
+    );
+    let drain = drain_times(table);
+    let needed = drain.longest() + SUPERVISOR_SLACK;
+    if !supervisor.is_zero() && needed > supervisor {
+        let message = format!(
+            "is {}, and lame_duck, the longer of request_timeout and tunnel_timeout, and 7s take {}: a proxy that stops would be killed; \
+             raise it together with TimeoutStopSec of its unit, or lower the others",
+            settings::show_duration(supervisor),
+            settings::show_duration(needed),
+        );
+        table.refuse("supervisor_timeout", message);
+    }
+    drain
+}
+
+fn drain_times(table: &mut Table<'_, '_, '_>) -> Drain {
     Drain {
         lame_duck: table.duration(
             "lame_duck",

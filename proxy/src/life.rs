@@ -36,6 +36,7 @@ pub mod replace;
 mod stop;
 mod successor;
 mod upgrade;
+mod watchdog;
 
 /// How long the slot table may take to appear: control makes it when it starts.
 const TABLE_WAIT: Duration = Duration::from_secs(30);
@@ -185,13 +186,15 @@ impl Prepared {
         let giving_back = memory::after_crowds(Arc::clone(&works.house), config.threads);
         tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
 
+        let watchdog = watchdog::interval(successor.as_ref().and_then(|successor| successor.watchdog));
         let outcome = match successor {
             Some(successor) => successor.serves().await,
             None => Ok(()),
         };
-        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing));
+        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing), watchdog);
         let (tell, is_ready) = oneshot::channel();
         if outcome.is_ok() {
+            tell_supervisor(watchdog, &works, &mut tasks);
             let owned = folder.clone();
             tasks.spawn(miren_log::supervised(
                 "the data folder",
@@ -325,6 +328,13 @@ fn serve_pages(works: &Works, listener: TcpListener, tasks: &mut JoinSet<()>) {
         door: works.door.subscribe(),
     };
     tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, listener)));
+}
+
+fn tell_supervisor(watchdog: Option<Duration>, works: &Works, tasks: &mut JoinSet<()>) {
+    if let Some(interval) = watchdog {
+        let telling = watchdog::run(interval, works.door.subscribe(), watchdog::tell);
+        tasks.spawn(miren_log::endless("the watchdog", telling));
+    }
 }
 
 async fn serve_admin(admin: Admin, listener: TcpListener) {

@@ -1,8 +1,11 @@
 //! Where the binaries under test are.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+const PROGRAMS: [&str; 3] = ["miren", "miren-control", "miren-proxy"];
 
 /// The folder that has `miren`, `miren-control` and `miren-proxy`.
 #[derive(Clone, Debug)]
@@ -15,7 +18,7 @@ impl Binaries {
     #[track_caller]
     pub fn find() -> Self {
         let folder = env::var_os("MIREN_BIN_DIR").map_or_else(profile_folder, PathBuf::from);
-        let missing: Vec<&str> = ["miren", "miren-control", "miren-proxy"]
+        let missing: Vec<&str> = PROGRAMS
             .into_iter()
             .filter(|name| !folder.join(name).exists())
             .collect();
@@ -26,6 +29,18 @@ impl Binaries {
             missing.join(", "),
         );
         Self { folder }
+    }
+
+    /// The same programs in another folder, which is made.
+    #[track_caller]
+    pub fn copy_to(&self, folder: &Path) -> Self {
+        fs::create_dir(folder).expect("making a folder");
+        for name in PROGRAMS {
+            fs::copy(self.path(name), folder.join(name)).unwrap_or_else(|error| panic!("copying {name}: {error}"));
+        }
+        Self {
+            folder: folder.to_owned(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

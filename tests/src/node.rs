@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::apps::AppFolder;
-use crate::binaries::Binaries;
 use crate::census;
 use crate::cli::Cli;
 use crate::http::{self, Response};
@@ -88,7 +87,7 @@ impl Node {
 
     #[track_caller]
     fn of(options: NodeOptions) -> Self {
-        let binaries = Binaries::find();
+        let binaries = options.binaries();
         let log = options.folder().join("dev.log");
         let stderr = File::options()
             .create(true)

@@ -128,9 +128,34 @@ fn the_reference_names_every_key_of_the_contract() {
         "drain.request_timeout",
         "drain.tunnel_timeout",
         "drain.upgrade_tunnel_timeout",
+        "drain.supervisor_timeout",
         "slots",
         "threads",
     ] {
         assert!(keys.iter().any(|known| known == key), "{key} is missing in {keys:?}");
+    }
+}
+
+#[test]
+fn f14_a_stop_fits_into_the_patience_of_the_supervisor() {
+    for fits in [
+        "",
+        "drain.request_timeout = \"83s\"",
+        "drain.tunnel_timeout = \"10m\"\ndrain.supervisor_timeout = \"607s\"",
+        "drain.lame_duck = \"1h\"\ndrain.supervisor_timeout = \"0s\"",
+        // Nobody waits for it.
+        "drain.upgrade_tunnel_timeout = \"24h\"",
+    ] {
+        parse(fits).unwrap_or_else(|problems| panic!("{fits}: {problems}"));
+    }
+    for refused in [
+        "drain.request_timeout = \"84s\"",
+        "drain.tunnel_timeout = \"84s\"",
+        "drain.lame_duck = \"54s\"",
+        "drain.supervisor_timeout = \"36s\"",
+    ] {
+        let problem = &parse(refused).unwrap_err().0[0];
+        assert_eq!(problem.key, "drain.supervisor_timeout", "{refused}");
+        assert!(problem.message.contains("TimeoutStopSec"), "{problem:?}");
     }
 }

@@ -41,6 +41,9 @@ pub enum Message {
         /// What is served now: a successor does not begin with less.
         lineage: String,
         generation: u64,
+        /// Within how many milliseconds the supervisor wants to hear that the process goes on.
+        #[serde(default)]
+        watchdog_ms: Option<u64>,
     },
     /// The successor accepts at these addresses.
     Serving { addresses: Vec<SocketAddr> },

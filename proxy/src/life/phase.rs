@@ -1,12 +1,10 @@
 //! Decides which phase the proxy is in, and what has to be done when another one begins. Time and counts are arguments.
 
+use crate::config::FORCED;
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
-
-/// What those get who are still there when their time is over: enough to say an error or a goodbye to each.
-const FORCED: Duration = Duration::from_secs(2);
 
 /// Where a proxy is between its start and its end. It only moves down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

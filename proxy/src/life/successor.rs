@@ -31,6 +31,7 @@ pub struct Handed {
     /// Where that one writes its log.
     pub log: OwnedFd,
     served: Served,
+    watchdog: Option<Duration>,
 }
 
 /// A successor that does not serve yet.
@@ -39,6 +40,8 @@ pub struct Successor {
     peer: OwnedFd,
     served: Served,
     taken: Vec<SocketAddr>,
+    /// Within what time its supervisor wants to hear that the process goes on.
+    pub watchdog: Option<Duration>,
 }
 
 /// Asks the proxy that owns `data_dir` for its sockets.
@@ -69,6 +72,7 @@ fn ask_at(peer: OwnedFd) -> io::Result<Handed> {
                 sockets,
                 lineage,
                 generation,
+                watchdog_ms,
             },
             mut descriptors,
         )) => {
@@ -87,6 +91,7 @@ fn ask_at(peer: OwnedFd) -> io::Result<Handed> {
                 sockets: sockets.into_iter().zip(listeners).collect(),
                 log,
                 served,
+                watchdog: watchdog_ms.map(Duration::from_millis),
             })
         }
         Some((Message::Refused { why }, _)) => Err(io::Error::other(format!("the running proxy refuses: {why}"))),
@@ -124,8 +129,16 @@ impl Handed {
             &mut taken,
         );
         let admin = given.map_or_else(|| sockets::listen(config.admin, "admin.listen"), Ok)?;
-        let Self { peer, served, .. } = self;
-        Ok((http, admin, Successor { peer, served, taken }))
+        let Self {
+            peer, served, watchdog, ..
+        } = self;
+        let successor = Successor {
+            peer,
+            served,
+            taken,
+            watchdog,
+        };
+        Ok((http, admin, successor))
     }
 
     fn take(&mut self, is_it: impl Fn(&Socket) -> bool, taken: &mut Vec<SocketAddr>) -> Option<TcpListener> {

@@ -45,6 +45,7 @@ pub struct Upgrades {
     sockets: Sockets,
     routing: Arc<Routing>,
     offers: mpsc::Sender<Offer>,
+    watchdog: Option<Duration>,
     /// One at a time.
     turn: Semaphore,
 }
@@ -73,14 +74,19 @@ impl Offers {
     }
 }
 
-/// Answers successors who ask for `sockets`, once it is run; what they lead to is heard of at the other end.
-pub fn upgrades(sockets: Vec<(Socket, TcpListener)>, routing: Arc<Routing>) -> (Upgrades, Offers) {
+/// Answers successors who ask for `sockets`, and are told of the supervisor's `watchdog`, once it is run; what they lead to is heard of at the other end.
+pub fn upgrades(
+    sockets: Vec<(Socket, TcpListener)>,
+    routing: Arc<Routing>,
+    watchdog: Option<Duration>,
+) -> (Upgrades, Offers) {
     let (send, offers) = mpsc::channel(1);
     let sockets = Sockets(Arc::new(Mutex::new(sockets)));
     let upgrades = Upgrades {
         sockets: sockets.clone(),
         routing,
         offers: send,
+        watchdog,
         turn: Semaphore::new(1),
     };
     (upgrades, Offers { offers, sockets })
@@ -211,6 +217,9 @@ impl Upgrades {
             sockets,
             lineage: served.lineage.to_string(),
             generation: served.generation,
+            watchdog_ms: self
+                .watchdog
+                .and_then(|watchdog| u64::try_from(watchdog.as_millis()).ok()),
         };
         peer.send(&message, &descriptors).await
     }
@@ -250,7 +259,8 @@ fn listen_in(folder: &Folder) -> io::Result<UnixListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     bind(listener.as_raw_fd(), &UnixAddr::new(&new)?)?;
-    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    // The folder decides who gets here, and the kernel says who did: root may lack what it takes to pass over a mode.
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
     listen(&listener, Backlog::new(8)?)?;
     fs::rename(&new, &path)?;
     UnixListener::from_std(std::os::unix::net::UnixListener::from(listener))

@@ -21,7 +21,7 @@ impl Proxy {
         std::fs::create_dir_all(&data).unwrap();
         let text = format!(
             "control = \"unix:{0}/control.sock\"\ndata_dir = \"{0}/data\"\nslots = \"file:{0}/slots\"\nthreads = 2\n\
-             listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{settings}\n",
+             listen.http = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\ndrain.supervisor_timeout = \"0s\"\n{settings}\n",
             folder.display()
         );
         Config::parse(Path::new("proxy.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))

@@ -49,6 +49,8 @@ pub struct NodeOptions {
     bpf: bool,
     environment: Vec<(String, String)>,
     registries: Vec<String>,
+    /// None: those under test, where they were built.
+    copied: Option<Binaries>,
 }
 
 impl NodeOptions {
@@ -69,6 +71,7 @@ impl NodeOptions {
             bpf: true,
             environment: Vec::new(),
             registries: Vec::new(),
+            copied: None,
         }
     }
 
@@ -94,6 +97,19 @@ impl NodeOptions {
     pub fn without_bpf(mut self) -> Self {
         self.bpf = false;
         self
+    }
+
+    /// Has copies of the programs in the folder of the node, which the test may replace.
+    #[track_caller]
+    pub fn own_programs(mut self) -> Self {
+        self.copied = Some(Binaries::find().copy_to(&self.folder().join("programs")));
+        self
+    }
+
+    /// The programs it is started from.
+    #[track_caller]
+    pub fn binaries(&self) -> Binaries {
+        self.copied.clone().unwrap_or_else(Binaries::find)
     }
 
     /// For `miren dev` and the daemons it starts.

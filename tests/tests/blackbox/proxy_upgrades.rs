@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use miren_blackbox::http::{Connection, WebSocket, get};
-use miren_blackbox::{AppFolder, Mixed, Node, SecondProxy, process, wait_until};
+use miren_blackbox::{AppFolder, Mixed, Node, NodeOptions, SecondProxy, process, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
@@ -177,5 +179,41 @@ fn f14_a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
     assert_eq!(output.status.code(), Some(1), "{complained}");
     assert!(complained.contains("no proxy can be asked"), "{complained}");
     drop(proxy);
+    node.stop();
+}
+
+/// Puts a program in the place of another, whole at once, as a build does.
+fn install(program: &Path, content: impl AsRef<[u8]>) {
+    let new = program.with_extension("new");
+    fs::write(&new, content).expect("writing a program");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("making it one that can be run");
+    fs::rename(new, program).expect("installing it");
+}
+
+#[test]
+fn f14_miren_dev_replaces_its_proxy_when_the_program_has_changed() {
+    let options = NodeOptions::unique().own_programs();
+    let program = options.binaries().path("miren-proxy");
+    let node = options.start();
+    node.deploy_at(&AppFolder::rust("upgraded").fixed(2), HOST);
+    node.wait_running("upgraded", 2);
+    let mixed = Mixed::start(&node, HOST);
+    let mut socket = WebSocket::open(node.http, HOST, "/ws").expect("a WebSocket opens");
+    let said = |what: &str| {
+        wait_until(what, LIMIT, || match node.log() {
+            log if log.contains(what) => Ok(()),
+            log => Err(log),
+        });
+    };
+    let whole = fs::read(&program).expect("reading a program");
+    install(&program, "#!/bin/sh\necho 'error: not today' >&2\nexit 1\n");
+    said("the new one does not serve: ended (exit status: 1): not today; the old one does");
+    install(&program, whole);
+    said("has changed on disk: the new one serves");
+    assert_eq!(socket.echo("hello").expect("the WebSocket lives on"), "hello");
+    let report = mixed.stop();
+    println!("{report}");
+    report.assert_none_failed();
+    // With the old process there, too.
     node.stop();
 }
