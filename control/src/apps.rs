@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long tasks get to finish their step when the daemon stops.
-const CLOSING: Duration = Duration::from_secs(10);
+pub const CLOSING: Duration = Duration::from_secs(10);
 /// Most apps of a node.
 const APPS_MAX: usize = 10_000;
 

@@ -5,17 +5,18 @@ use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_image::{Limits, Registries};
 use miren_loader::Mode;
-use miren_sandbox::Budgets;
 use miren_sandbox::RuntimeConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod drain;
 mod network;
 mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use drain::{Drain, Ending, OnStopDrain};
 pub use network::Network;
 
 /// Where the file is when nobody says otherwise.
@@ -41,25 +42,6 @@ pub enum ProxyUser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Sqlite,
-}
-
-/// Whether the node is drained when the daemon is told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnStopDrain {
-    Keep,
-    /// As `miren node drain` does it; the next daemon takes work.
-    Node,
-}
-
-/// Times of draining the node. Those of a retired sandbox are its service's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drain {
-    pub on_stop: OnStopDrain,
-    pub request_timeout: Duration,
-    pub tunnel_timeout: Duration,
-    pub stop_grace: Duration,
-    /// After which what is left is forced to end; zero: never.
-    pub node_timeout: Duration,
 }
 
 /// The API's limits.
@@ -184,6 +166,12 @@ pub fn reference() -> Vec<KeyDoc> {
 }
 
 fn declare(root: &mut Table<'_, '_, '_>) -> Config {
+    let on_stop = root.choice(
+        "on_stop",
+        "keep",
+        "On SIGTERM: `keep` leaves sandboxes running, `remove` drains and stops them.",
+        &[("keep", OnStop::Keep), ("remove", OnStop::Remove)],
+    );
     let mut config = Config {
         name: root.parsed("name", "miren", "Name of this node: a DNS label.", |text| {
             check_label(text)
@@ -197,12 +185,7 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
             "Sockets, locks: what a reboot may take.",
             whole_path,
         ),
-        on_stop: root.choice(
-            "on_stop",
-            "keep",
-            "On SIGTERM: `keep` leaves sandboxes running, `remove` drains and stops them.",
-            &[("keep", OnStop::Keep), ("remove", OnStop::Remove)],
-        ),
+        on_stop,
         api: root.table("api", api),
         store: root.table("store", |store| {
             store.choice(
@@ -216,18 +199,14 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         network: root.table("network", network::declare),
         runtime: root.table("runtime", runtime),
         images: root.table("images", images),
-        drain: root.table("drain", drain),
+        drain: root.table("drain", |table| drain::declare(table, on_stop)),
         policy: policy::declare(root),
         metrics: root.table("metrics", |metrics| {
             metrics.address("listen", "127.0.0.1:9464", "Where /metrics is served.")
         }),
     };
     config.policy.drain = DrainPolicy {
-        at_most: Budgets {
-            requests: config.drain.request_timeout,
-            tunnels: config.drain.tunnel_timeout,
-            grace: config.drain.stop_grace,
-        },
+        at_most: config.drain.at_most(),
         node_timeout: config.drain.node_timeout,
     };
     config
@@ -356,37 +335,6 @@ fn fast_path(fast_path: &mut Table<'_, '_, '_>) -> FastPathSettings {
             "/sys/fs/bpf/miren",
             "Folder on a bpffs where maps and links are pinned.",
             whole_path,
-        ),
-    }
-}
-
-fn drain(drain: &mut Table<'_, '_, '_>) -> Drain {
-    Drain {
-        on_stop: drain.choice(
-            "on_stop",
-            "keep",
-            "On SIGTERM: `node` drains the node as `miren node drain` does, `keep` leaves that to `on_stop`.",
-            &[("keep", OnStopDrain::Keep), ("node", OnStopDrain::Node)],
-        ),
-        request_timeout: drain.duration(
-            "request_timeout",
-            "30s",
-            "When the node drains: how long requests in flight may go on.",
-        ),
-        tunnel_timeout: drain.duration(
-            "tunnel_timeout",
-            "30s",
-            "When the node drains: how long WebSockets and other tunnels may go on.",
-        ),
-        stop_grace: drain.duration(
-            "stop_grace",
-            "10s",
-            "When the node drains because it stops: what a sandbox gets at most between SIGTERM and SIGKILL.",
-        ),
-        node_timeout: drain.duration(
-            "node_timeout",
-            "0s",
-            "When the node drains: the limit for all of it, after which whatever is left is forced to end; 0s waits for ever.",
         ),
     }
 }

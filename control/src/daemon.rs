@@ -2,7 +2,7 @@
 
 use crate::artifact::Artifacts;
 use crate::clock::Clock;
-use crate::config::{Config, OnStop, OnStopDrain};
+use crate::config::{Config, Ending, OnStop};
 use crate::control::{Control, Parts};
 use crate::drain::Stopped;
 use crate::executor::{Executor, Node};
@@ -14,16 +14,13 @@ use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
 use miren_build::Builds;
 use miren_image::{Auths, Images};
+use miren_log::supervisor;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-
-/// What a sandbox that uses its budgets up gets on top of them before it is killed.
-const SLACK: Duration = Duration::from_secs(5);
 
 type Services = JoinSet<(&'static str, std::io::Result<()>)>;
 
@@ -164,6 +161,11 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
         ("the lease sweep", Ok(()))
     };
     services.spawn(miren_log::supervised("the lease sweep", background));
+    services.spawn(miren_log::supervised("the watchdog", async {
+        supervisor::watched().await;
+        // Nobody listens.
+        std::future::pending().await
+    }));
     Ok((services, address))
 }
 
@@ -177,9 +179,7 @@ fn report_ready(config: &Config, node: &Node, metrics: std::net::SocketAddr) -> 
         "pid": std::process::id(),
     });
     tracing::info!(%facts, "ready");
-    let facts = format!("X_MIREN={facts}");
-    let state = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Custom(&facts)];
-    sd_notify::notify(&state).context("telling the supervisor that control is ready ($NOTIFY_SOCKET)")
+    supervisor::serves(&facts.to_string()).context("telling the supervisor that control is ready ($NOTIFY_SOCKET)")
 }
 
 fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::task::JoinError>>) -> anyhow::Error {
@@ -197,25 +197,32 @@ fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::t
 /// What is left of a node that was to be drained.
 async fn stop(config: &Config, control: &Control) -> anyhow::Result<()> {
     control.quiesce();
-    let drained = drain(config, control).await;
-    control.node.down();
-    control.apps.close().await;
+    let ending = config.drain.ending(config.on_stop);
+    let ends = async {
+        let drained = drain(ending, control).await;
+        control.node.down();
+        control.apps.close().await;
+        drained
+    };
+    let told = async {
+        supervisor::ends(ending.longest()).await;
+        std::future::pending().await
+    };
+    let drained = tokio::select! {
+        drained = ends => drained,
+        never = told => never,
+    };
     control.ending.cancel();
     let _ = std::fs::remove_file(config.socket());
     drained
 }
 
-/// With `drain.on_stop = "node"` as `miren node drain` does it. With `on_stop = "remove"` nothing is waited for but sandboxes, and
-/// these no longer than their own budgets: deploys under way are for the next daemon.
-async fn drain(config: &Config, control: &Control) -> anyhow::Result<()> {
-    let drain = &config.drain;
-    let budgets = config.policy.drain.at_most.total() + SLACK;
-    let stopping = match (drain.on_stop, config.on_stop, drain.node_timeout) {
-        (OnStopDrain::Keep, OnStop::Keep, _) => return Ok(()),
-        (OnStopDrain::Node, _, limit) => control.node.stop(limit, true),
-        (OnStopDrain::Keep, OnStop::Remove, Duration::ZERO) => control.node.stop(budgets, false),
-        (OnStopDrain::Keep, OnStop::Remove, limit) => control.node.stop(limit.min(budgets), false),
+/// As the settings say.
+async fn drain(ending: Ending, control: &Control) -> anyhow::Result<()> {
+    let Ending::Drain { limit, patient } = ending else {
+        return Ok(());
     };
+    let stopping = control.node.stop(limit, patient);
     match stopping.await.context("draining the node")? {
         Stopped::Empty => Ok(()),
         Stopped::Left(what) => bail!(

@@ -8,6 +8,7 @@ mod seen;
 
 pub use admission::{Admission, Changes, Start, Work};
 pub use keeper::{NodeDrain, Stopped};
+pub use phase::FORCED;
 
 /// Which boot of the machine this is, if the kernel says so.
 pub fn boot() -> Option<String> {

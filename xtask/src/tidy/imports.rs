@@ -111,7 +111,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("control/src/app/preview", PLANNERS),
     ("control/src/app/retention", PLANNERS),
     ("control/src/app/turn", PLANNERS),
+    ("control/src/drain/phase", PLANNERS),
+    ("control/src/drain/plan", PLANNERS),
     ("control/src/lease/table", PLANNERS),
+    ("proxy/src/life/phase", PLANNERS),
     // The whole grammar is put together of the verbs.
     ("cli/src/verb", &["crate::args::"]),
     ("cli/src/options", &["crate::args::", "crate::verb::"]),
