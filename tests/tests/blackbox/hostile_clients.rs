@@ -23,10 +23,13 @@ class Plain(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = self.path.encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        in_chunks = self.path == "/chunks"
+        self.send_header(*(("Transfer-Encoding", "chunked") if in_chunks else ("Content-Length", str(len(body)))))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command == "HEAD":
+            return
+        for part in (b"%x\r\n" % len(body), body, b"\r\n", b"0\r\n\r\n") if in_chunks else (body,):
+            self.wfile.write(part)
 
     do_HEAD = do_DELETE = do_GET
 
@@ -84,8 +87,18 @@ const SANDBOXES: usize = 2;
 
 #[test]
 fn f19_no_answer_is_cut_by_a_kill_between_its_head_and_its_body() {
+    no_kill_is_seen_by_who_asks_for("/info");
+}
+
+#[test]
+fn f19_no_answer_is_cut_by_a_kill_between_its_chunks() {
+    no_kill_is_seen_by_who_asks_for("/chunks");
+}
+
+fn no_kill_is_seen_by_who_asks_for(path: &str) {
     let (node, host) = start("apart", 2);
-    let mut options = Options::get(&format!("http://{}/info", node.http), 200.0).expect("the address of a node is one");
+    let mut options =
+        Options::get(&format!("http://{}{path}", node.http), 200.0).expect("the address of a node is one");
     options.host = Some(host);
     let load = Load::start(options).expect("a load starts");
     let mut killed: Vec<String> = Vec::new();
