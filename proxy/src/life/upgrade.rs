@@ -3,6 +3,7 @@
 
 use super::folder::Folder;
 use super::handover::{DESCRIPTORS_MAX, Message, PROTOCOL, Peer, Purpose, Socket, socket_in};
+use crate::listen::Seldom;
 use crate::routing::Routing;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::geteuid;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -48,6 +49,8 @@ pub struct Upgrades {
     watchdog: Option<Duration>,
     /// One at a time.
     turn: Semaphore,
+    /// Those who asked and may not.
+    strangers: Seldom,
 }
 
 impl Offer {
@@ -88,6 +91,7 @@ pub fn upgrades(
         offers: send,
         watchdog,
         turn: Semaphore::new(1),
+        strangers: Seldom::default(),
     };
     (upgrades, Offers { offers, sockets })
 }
@@ -110,7 +114,7 @@ impl Upgrades {
 
     async fn answer_all(self: &Arc<Self>, listener: &UnixListener, folder: &Folder) {
         loop {
-            let peer = match next_peer(listener).await {
+            let peer = match next_peer(listener, &self.strangers).await {
                 Ok(peer) => peer,
                 Err(error) => {
                     tracing::warn!(%error, "who asks for the sockets cannot be heard");
@@ -267,13 +271,15 @@ fn listen_in(folder: &Folder) -> io::Result<UnixListener> {
 }
 
 /// The next one who may ask: root, or who runs this process.
-async fn next_peer(listener: &UnixListener) -> io::Result<Peer> {
+async fn next_peer(listener: &UnixListener, strangers: &Seldom) -> io::Result<Peer> {
     loop {
         let (socket, _) = listener.accept().await?;
         let uid = socket.peer_cred()?.uid();
         if uid == 0 || uid == geteuid().as_raw() {
             return Ok(Peer::accepted(socket));
         }
-        tracing::warn!(uid, "somebody who may not asked for the sockets");
+        if let Some(times) = strangers.happened(Instant::now()) {
+            tracing::warn!(uid, times, "somebody who may not asked for the sockets");
+        }
     }
 }
