@@ -174,6 +174,30 @@ async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f14_a_proxy_that_is_gone_holds_a_drain_up_for_five_seconds_and_one_that_lives_for_as_long_as_it_likes() {
+    let desk = desk();
+    let [gone, _lives] = ["gone", "lives"].map(|proxy| desk.connect(proxy).unwrap());
+    for proxy in ["gone", "lives", "gone", "lives"] {
+        grant(&desk, proxy);
+    }
+    let sweeping = tokio::spawn({
+        let desk = desk.clone();
+        async move { desk.sweep().await }
+    });
+    let idle = tokio::spawn(desk.close(ONE, BUDGETS));
+    drop(gone);
+    tokio::time::sleep(SILENCE + Duration::from_secs(1)).await;
+    assert_eq!(
+        (desk.holders(ONE), idle.is_finished()),
+        (1, false),
+        "the other one has something there"
+    );
+    desk.release("lives", &[ONE]);
+    assert!(within(1, idle).await.is_some());
+    sweeping.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_lease_on_a_draining_sandbox_stays_held_until_it_is_given_back() {
     let desk = desk();
     let idle = desk.close(ONE, BUDGETS);

@@ -105,3 +105,49 @@ impl Closing {
         self.given_back.load(Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(requests: u64, tunnels: u64, now: Instant) -> Deadlines {
+        Deadlines::after(Duration::from_secs(requests), Duration::from_secs(tunnels), now)
+    }
+
+    #[test]
+    fn f14_l3_deadlines_come_nearer_and_never_move_away() {
+        let (closing, now) = (Closing::default(), Instant::now());
+        assert!(!closing.are_requests_over(now + FAR), "nothing was told");
+        closing.tell(after(30, 60, now));
+        closing.tell(after(60, 30, now));
+        assert_eq!(*closing.deadlines.borrow(), Some(after(30, 30, now)));
+        let second = Duration::from_secs(1);
+        assert!(!closing.are_requests_over(now + 30 * second - Duration::from_nanos(1)));
+        assert!(closing.are_requests_over(now + 30 * second));
+    }
+
+    #[test]
+    fn f14_control_is_asked_once_and_not_when_it_has_said() {
+        let (asked, told) = (Closing::default(), Closing::default());
+        assert!(asked.is_to_be_asked() && !asked.is_to_be_asked());
+        told.tell(after(0, 0, Instant::now()));
+        assert!(!told.is_to_be_asked());
+    }
+
+    #[test]
+    fn a_time_beyond_all_clocks_is_no_fault() {
+        let now = Instant::now();
+        let told = Deadlines::after(Duration::MAX, Duration::from_millis(u64::MAX), now);
+        assert!(told.requests > now && told.tunnels > now);
+    }
+
+    #[tokio::test]
+    async fn f14_tunnels_wait_for_the_newest_word() {
+        let (closing, now) = (Closing::default(), Instant::now());
+        closing.tell(after(0, 86_400, now));
+        tokio::join!(closing.tunnels_over(), async {
+            tokio::task::yield_now().await;
+            closing.tell(after(0, 0, now));
+        });
+    }
+}

@@ -259,6 +259,19 @@ mod tests {
     }
 
     #[test]
+    fn f14_at_the_deadline_of_a_retired_sandbox_no_request_is_sent_elsewhere_and_nobody_pays() {
+        for (idempotent, was_stopped) in [(true, false), (false, false), (true, true)] {
+            let drained = Facts {
+                failure: Failure::Drained,
+                idempotent,
+                was_stopped,
+                ..BROKE
+            };
+            assert_eq!(decide(drained), (Next::Refuse(Reason::DrainDeadline), false));
+        }
+    }
+
+    #[test]
     fn after_a_part_of_an_answer_only_a_cut_says_that_the_rest_will_not_come() {
         for failure in [
             Failure::Broke { answered: true },

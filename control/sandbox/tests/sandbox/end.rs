@@ -70,10 +70,11 @@ fn a_drain_that_takes_too_long_is_ended_and_may_be_shortened() {
     });
 }
 
-/// Two deadlines and an acknowledgement: SIGTERM waits for all that was let in.
+/// Two deadlines and an acknowledgement: SIGTERM waits for all that was let in. That it is healthy meanwhile undoes nothing.
 #[test]
-fn f14_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
-    with_node(async |node| {
+fn f14_l3_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
+    let looks_often = |config: &mut NodeConfig| config.health.interval = Duration::from_millis(5);
+    with_config(looks_often, async |node| {
         let hour = Duration::from_secs(3600);
         for (requests, tunnels) in [(Duration::ZERO, hour), (hour, Duration::ZERO)] {
             let order = node.order("listen 0.0.0.0");
