@@ -16,12 +16,11 @@ use crate::store::Store;
 use miren_api::Identity;
 use miren_api::id::{AppName, PoolId, SandboxId, VersionId};
 use miren_api::routing::SandboxHint;
-use miren_sandbox::SandboxChange;
+use miren_sandbox::{Budgets, SandboxChange};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 
 mod command;
@@ -105,7 +104,7 @@ pub enum Event {
     },
     /// The node drains and starts no sandbox any more: nothing is planned until it takes work again. No drain takes longer than
     /// this.
-    NodeDrains(Duration),
+    NodeDrains(Budgets),
     /// What was let in before the node drained, and has not switched traffic, is given up.
     CalledOff,
     /// The node takes work again.

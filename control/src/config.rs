@@ -5,7 +5,7 @@ use miren_api::id::check_label;
 use miren_api::settings::{self, Bytes, KeyDoc, Problems, Table};
 use miren_image::{Limits, Registries};
 use miren_loader::Mode;
-use miren_sandbox::RuntimeConfig;
+use miren_sandbox::{Budgets, RuntimeConfig};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -222,7 +222,11 @@ fn declare(root: &mut Table<'_, '_, '_>) -> Config {
         }),
     };
     config.policy.drain = DrainPolicy {
-        at_most: config.drain.request_timeout.max(config.drain.tunnel_timeout),
+        at_most: Budgets {
+            requests: config.drain.request_timeout,
+            tunnels: config.drain.tunnel_timeout,
+            grace: config.drain.stop_grace,
+        },
         node_timeout: config.drain.node_timeout,
     };
     config

@@ -206,7 +206,7 @@ async fn stop(config: &Config, control: &Control) -> anyhow::Result<()> {
 /// these no longer than their own budgets: deploys under way are for the next daemon.
 async fn drain(config: &Config, control: &Control) -> anyhow::Result<()> {
     let drain = &config.drain;
-    let budgets = drain.request_timeout.max(drain.tunnel_timeout) + drain.stop_grace + SLACK;
+    let budgets = config.policy.drain.at_most.total() + SLACK;
     let stopping = match (drain.on_stop, config.on_stop, drain.node_timeout) {
         (OnStopDrain::Keep, OnStop::Keep, _) => return Ok(()),
         (OnStopDrain::Node, _, limit) => control.node.stop(limit, true),

@@ -8,8 +8,7 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::{Dropped, LogQuery};
-use miren_sandbox::{Exec, ExecError, Known, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
-use std::time::Duration;
+use miren_sandbox::{Budgets, Exec, ExecError, Known, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
 use tokio::sync::broadcast;
 
 mod disks;
@@ -27,8 +26,8 @@ pub trait Executor: Send + Sync + 'static {
     /// Starts a sandbox; returns at once.
     fn start(&self, order: StartOrder);
 
-    /// No new requests; stopped when `idle` resolves, or after `deadline`.
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>);
+    /// No new requests; stopped when `idle` resolves, or when its budgets are over. Asked again, it may only end sooner.
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>);
 
     /// Ends a sandbox at once.
     fn kill(&self, id: &SandboxId, reason: &str);

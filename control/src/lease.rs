@@ -3,6 +3,7 @@
 use miren_api::lease::LEASE_TTL;
 use std::time::Duration;
 
+mod closing;
 mod desk;
 mod proxies;
 mod share;
@@ -10,7 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use desk::{Changes, Connected, Desk, Leased, Tell};
+pub use desk::{About, Changes, Connected, Desk, Leased, Tell};
 pub use proxies::ProxyTable;
 pub use share::{Claim, divide};
 pub use table::{Ask, Effects, Granted, LeaseTable};

@@ -244,6 +244,7 @@ pub fn renew(apps: &Apps, request: &RenewRequest) -> RenewResponse {
     let (renewed, lost) = desk.renew(&request.proxy, &asks);
     RenewResponse {
         renewed,
+        closing: desk.closing(&lost),
         lost,
         ttl_ms: millis(LEASE_TTL),
         identity: Some(apps.world.identity()),

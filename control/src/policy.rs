@@ -2,6 +2,7 @@
 
 use crate::routing::{DEFAULT_HOST, Table};
 use miren_api::id::{AppName, Label};
+use miren_sandbox::Budgets;
 use std::time::Duration;
 
 /// Everything that apps' tasks go by.
@@ -16,8 +17,8 @@ pub struct Policy {
 /// Times of a drain of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainPolicy {
-    /// What a sandbox gets at most for its requests, whatever its service says.
-    pub at_most: Duration,
+    /// What a sandbox gets at most, whatever its service says.
+    pub at_most: Budgets,
     /// After which what is left is forced to end; zero: never.
     pub node_timeout: Duration,
 }
@@ -52,7 +53,11 @@ pub struct Retention {
 impl Default for DrainPolicy {
     fn default() -> Self {
         Self {
-            at_most: Duration::from_secs(30),
+            at_most: Budgets {
+                requests: Duration::from_secs(30),
+                tunnels: Duration::from_secs(30),
+                grace: Duration::from_secs(10),
+            },
             node_timeout: Duration::ZERO,
         }
     }

@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::Kept;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
 mod acquire;
 mod asking;
+mod closing;
 mod conns;
 mod entry;
 mod keep;
@@ -78,6 +79,10 @@ pub(crate) struct Shared {
     changed: Notify,
     /// Control has to be told what is held, now.
     renew_now: Notify,
+    /// As [`Shared::renew_now`], for the answer: how long what is under way to retired sandboxes may go on.
+    ask_how_long: Notify,
+    /// Held while control is told what is held, or given back.
+    telling: AsyncMutex<()>,
 }
 
 /// All pools of this proxy. Cheap to clone.
@@ -109,6 +114,8 @@ impl Leases {
             moved: AtomicU64::new(0),
             changed: Notify::new(),
             renew_now: Notify::new(),
+            ask_how_long: Notify::new(),
+            telling: AsyncMutex::default(),
         });
         let leases = Self {
             pools: Arc::default(),
@@ -187,6 +194,10 @@ impl Leases {
     pub fn look(&self, key: LeaseKey) {
         for lease in self.shared.held().iter().filter(|lease| lease.key == key) {
             self.shared.look(lease);
+            // It may be the time for what is under way that is another one.
+            if lease.is_closed() && lease.in_flight() > 0 && !lease.is_given_back() {
+                self.shared.ask_how_long.notify_one();
+            }
         }
     }
 

@@ -29,6 +29,9 @@ pub mod privileges;
 const TABLE_WAIT: Duration = Duration::from_secs(30);
 const TABLE_POLL: Duration = Duration::from_millis(50);
 
+/// How long WebSockets may take to say goodbye at the end: each has a second.
+const GOODBYES: Duration = Duration::from_secs(2);
+
 /// How long control may take to take the leases back at the end.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
@@ -251,6 +254,8 @@ async fn drained(edge: JoinHandle<()>, gate: &Gate, patience: Duration) -> bool 
     if !finished {
         let (requests, tunnels) = (gate.count(Class::Request), gate.count(Class::Tunnel));
         tracing::warn!(requests, tunnels, "cut what was still under way after {patience:?}");
+        gate.say_goodbye();
+        let _ = tokio::time::timeout(GOODBYES, gate.empty(Class::Tunnel)).await;
     }
     finished
 }

@@ -34,6 +34,7 @@ pub struct Metrics {
     pub retries: IntCounter,
     pub stalls: Stalls,
     pub answers_overdue: IntCounter,
+    pub drain_cuts: IntCounter,
     pub leases: IntGauge,
     pub leases_closed: IntCounter,
     pub acquires: IntCounter,
@@ -208,6 +209,10 @@ impl Metrics {
             answers_overdue: declare.counter(
                 "answers_overdue_total",
                 "Connections cut since no answer began in time.",
+            )?,
+            drain_cuts: declare.counter(
+                "drain_cuts_total",
+                "Connections to retired sandboxes cut since the time of their requests was over.",
             )?,
             leases: declare.gauge("leases", "Leases held.")?,
             leases_closed: declare.counter(

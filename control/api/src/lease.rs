@@ -157,11 +157,35 @@ impl RenewedLease {
     }
 }
 
+/// How long what is under way to a sandbox may go on that is being retired. What was let in is owed this time, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClosingLease {
+    pub slot: u32,
+    pub generation: u64,
+    /// Milliseconds from this answer on after which requests are ended: with 504 before their head, cut after it.
+    pub requests_ms: u64,
+    /// Milliseconds from this answer on after which WebSockets are told to go (close code 1012). They are cut when their sandbox
+    /// exits; the lease is given back before that.
+    pub tunnels_ms: u64,
+}
+
+impl ClosingLease {
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            slot: self.slot,
+            generation: self.generation,
+        }
+    }
+}
+
 /// Which leases go on. A lease on a sandbox that is not RUNNING is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RenewResponse {
     pub renewed: Vec<RenewedLease>,
     pub lost: Vec<LeaseKey>,
+    /// Of the lost ones, those on sandboxes that are being retired; none from a control of an earlier release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closing: Vec<ClosingLease>,
     pub ttl_ms: u64,
     /// Whose answer this is; none from a control of an earlier release.
     #[serde(default)]
@@ -187,7 +211,7 @@ impl ReleasedLease {
     }
 }
 
-/// Gives leases back: no request of this proxy is in flight to them any more.
+/// Gives leases back: no request of this proxy is in flight to them any more, and no tunnel but such as were told to go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {

@@ -54,6 +54,12 @@ impl Waiters {
         wakers.into_values().for_each(Waker::wake);
     }
 
+    /// Keeps everybody from lying down and from being woken, as long as the result is there.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.lock()
+    }
+
     /// A panic while it was held left it whole: each holder does one thing to it.
     fn lock(&self) -> MutexGuard<'_, Asleep> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

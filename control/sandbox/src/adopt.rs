@@ -5,9 +5,8 @@ use crate::files;
 use crate::lifecycle::clean::until_clean;
 use crate::lifecycle::{Life, Retirement, Sandbox, Stage};
 use crate::node::Node;
-use crate::order::{Facts, Known, SandboxChange};
+use crate::order::{Budgets, Facts, Known, SandboxChange};
 use crate::process::Process;
-use futures_util::future::{self, FutureExt};
 use miren_api::id::SandboxId;
 use miren_api::resource::SandboxState;
 use miren_loader::{SlotView, State};
@@ -66,7 +65,7 @@ async fn adopt(node: &Arc<Node>, known: Known) -> Option<SandboxChange> {
         init: found.init,
         helper: found.helper,
     });
-    let drain_timeout = known.order.service.drain_timeout;
+    let budgets = Budgets::of(&known.order.service);
     let facts = Facts {
         pid: known.facts.pid.or(found.pid),
         ..known.facts
@@ -82,11 +81,10 @@ async fn adopt(node: &Arc<Node>, known: Known) -> Option<SandboxChange> {
     let stage = match state {
         SandboxState::Pending => Stage::Ready,
         SandboxState::Running => Stage::Serve,
-        SandboxState::Draining => Stage::Drain(Retirement {
-            deadline: Instant::now() + drain_timeout,
-            idle: future::pending().boxed(),
-        }),
-        _ => Stage::Stop { at_once: false },
+        SandboxState::Draining => Stage::Drain(Retirement::unheard(budgets)),
+        _ => Stage::Stop {
+            grace: Some(budgets.grace),
+        },
     };
     node.spawn("a sandbox that was adopted", sandbox.run_from(stage));
     change

@@ -34,7 +34,7 @@ pub use exec::{Exec, ExecEnd, ExecError, ExecInput};
 pub use helper::helper_main_if_asked;
 pub use left::Left;
 pub use network::{Connections, Destination, DestinationError, Egress, RulesStatus, Subnet, SubnetError, Tracking};
-pub use order::{EndedBy, Facts, Known, Root, SandboxChange, StartOrder};
+pub use order::{Budgets, EndedBy, Facts, Known, Root, SandboxChange, StartOrder};
 pub use outlet::Outlet;
 pub use registry::CleanUp;
 pub use sandboxes::{OpenError, Sandboxes};

@@ -3,7 +3,7 @@
 use crate::bundle::SandboxDir;
 use crate::image;
 use crate::node::Node;
-use crate::order::{Facts, SandboxChange, StartOrder};
+use crate::order::{Budgets, Facts, SandboxChange, StartOrder};
 use crate::process::Process;
 use boot_error::BootError;
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ mod boot;
 mod boot_error;
 pub(crate) mod clean;
 mod end;
+mod leaving;
 mod listening;
 mod live;
 mod prepare;
@@ -26,6 +27,7 @@ mod ready;
 mod retire;
 mod volume;
 
+pub(crate) use leaving::ACKNOWLEDGED_WITHIN;
 pub(crate) use retire::Retirement;
 
 /// How long the exit hook may lag behind the pidfd before control moves the word itself.
@@ -35,7 +37,7 @@ const HOOK_LAG: Duration = Duration::from_millis(200);
 pub(crate) enum Command {
     Drain {
         reason: String,
-        deadline: Instant,
+        budgets: Budgets,
         idle: BoxFuture<'static, ()>,
     },
     Kill {
@@ -53,8 +55,8 @@ pub(crate) enum Stage {
     Serve,
     /// DRAINING.
     Drain(Retirement),
-    /// STOPPING, with SIGTERM first or not.
-    Stop { at_once: bool },
+    /// STOPPING, with SIGTERM and so long first; none: SIGKILL at once.
+    Stop { grace: Option<Duration> },
     /// It failed to boot: whatever exists of it is killed.
     Abort,
     /// Its process is gone.
@@ -199,7 +201,7 @@ impl Sandbox {
                 Stage::Ready => self.become_ready().await,
                 Stage::Serve => self.serve().await,
                 Stage::Drain(retirement) => self.drain(retirement).await,
-                Stage::Stop { at_once } => self.stop(at_once).await,
+                Stage::Stop { grace } => self.stop(grace).await,
                 Stage::Abort => self.abort().await,
                 Stage::Ended => break,
             };

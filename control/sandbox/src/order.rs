@@ -1,5 +1,6 @@
 //! Decides what is asked for when a sandbox is started, and what is said back about it.
 
+use crate::lifecycle::ACKNOWLEDGED_WITHIN;
 use miren_api::app_file::Service;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::{NodeFault, SandboxState};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One sandbox to be started.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,51 @@ impl Root {
     /// Whether nothing else says what runs.
     pub(crate) fn needs_command(&self) -> bool {
         !matches!(self, Self::Image(_))
+    }
+}
+
+/// What a sandbox gets that is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// For the requests that were let in, from the moment on that no more are.
+    pub requests: Duration,
+    /// For its WebSockets, from the same moment.
+    pub tunnels: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+}
+
+impl Budgets {
+    /// Nothing is owed to it.
+    pub const NONE: Self = Self {
+        requests: Duration::ZERO,
+        tunnels: Duration::ZERO,
+        grace: Duration::ZERO,
+    };
+
+    /// Those that a service asks for.
+    pub fn of(service: &Service) -> Self {
+        Self {
+            requests: service.drain_timeout,
+            tunnels: service.tunnel_timeout,
+            grace: service.shutdown_timeout,
+        }
+    }
+
+    /// None of them longer than in `most`.
+    #[must_use = "it is another one"]
+    pub fn at_most(self, most: Self) -> Self {
+        Self {
+            requests: self.requests.min(most.requests),
+            tunnels: self.tunnels.min(most.tunnels),
+            grace: self.grace.min(most.grace),
+        }
+    }
+
+    /// The longest that it can take altogether.
+    pub fn total(self) -> Duration {
+        let drains = self.requests.max(self.tunnels).saturating_add(ACKNOWLEDGED_WITHIN);
+        drains.saturating_add(self.grace)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::lifecycle::{Command, Sandbox};
 use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
-use crate::order::{Known, SandboxChange, StartOrder};
+use crate::order::{Budgets, Known, SandboxChange, StartOrder};
 use crate::outlet::{Outlet, Uses};
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
@@ -24,7 +24,6 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The sandboxes of one node. Cheap to clone; when the last clone is dropped everything that watches sandboxes ends,
@@ -134,15 +133,14 @@ impl Sandboxes {
         }
     }
 
-    /// Retires a sandbox: RUNNING → DRAINING until `idle` resolves or `deadline` has passed, then STOPPING: SIGTERM, the
-    /// service's `shutdown_timeout`, SIGKILL, then STOPPED with `reason`. A PENDING one skips DRAINING.
+    /// Retires a sandbox: RUNNING → DRAINING until `idle` resolves, or both deadlines of `budgets` and the time proxies have to say so
+    /// have passed; then STOPPING: SIGTERM, the grace, SIGKILL; then STOPPED with `reason`. A PENDING one skips DRAINING.
     /// Asking again may only shorten it; an id that is unknown or has ended is no error.
-    pub fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+    pub fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
         let reason = reason.to_owned();
-        let deadline = Instant::now() + deadline;
         self.node()
             .registry
-            .command(id, Command::Drain { reason, deadline, idle });
+            .command(id, Command::Drain { reason, budgets, idle });
     }
 
     /// Ends a sandbox at once with SIGKILL, whatever it is doing. It becomes STOPPED with `reason`.

@@ -17,6 +17,7 @@ use leaving::Held;
 use miren_api::ApiError;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::App;
+use miren_sandbox::Budgets;
 use previewing::Making;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub struct Task {
     /// Sandboxes that have been told to drain.
     draining: BTreeSet<SandboxId>,
     /// The node drains, and nothing is planned: no drain takes longer than this.
-    stopping: Option<Duration>,
+    stopping: Option<Budgets>,
     held: Held,
     deletions: Vec<oneshot::Sender<Result<App, ApiError>>>,
     /// What the next app of this name is asked for.
@@ -230,7 +231,10 @@ impl Task {
             }
             Event::Unrouted(version) => self.unrouted(version),
             Event::Fetched { seq, result } => self.fetched(seq, result),
-            Event::NodeDrains(at_most) => self.stopping = Some(at_most),
+            Event::NodeDrains(at_most) => {
+                self.stopping = Some(at_most);
+                self.hurry();
+            }
             Event::NodeOpens => self.stopping = None,
             Event::CalledOff => self.call_off(),
             Event::Drain(id, reason) => self.drain(&id, reason),

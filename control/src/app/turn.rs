@@ -1,6 +1,7 @@
 //! Decides which pool of an app may have sandboxes when several want one disk, which one sandbox writes at a time.
 
 use crate::record::PoolRecord;
+use miren_sandbox::Budgets;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -45,7 +46,7 @@ pub fn of<'p>(pool: &PoolRecord, leaves: bool, others: impl Iterator<Item = Riva
 /// How long the pools that give way to `pool` may take for it.
 pub fn handover<'p>(pool: &PoolRecord, others: impl Iterator<Item = &'p PoolRecord>) -> Duration {
     let older = others.filter(|other| collide(pool, other) && !is_newer(other, pool));
-    let times = older.map(|other| other.spec.drain_timeout + other.spec.shutdown_timeout);
+    let times = older.map(|other| Budgets::of(&other.spec).total());
     times.max().unwrap_or_default()
 }
 

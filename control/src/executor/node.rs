@@ -13,11 +13,10 @@ use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
 use miren_sandbox::{
-    Exec, ExecError, Known, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
+    Budgets, Exec, ExecError, Known, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, StartOrder,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// Why this machine cannot run sandboxes.
@@ -97,8 +96,8 @@ impl Executor for Node {
         self.sandboxes.start(order);
     }
 
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
-        self.sandboxes.drain(id, reason, deadline, idle);
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
+        self.sandboxes.drain(id, reason, budgets, idle);
     }
 
     fn dropped_lines(&self) -> Dropped {

@@ -1,11 +1,13 @@
 //! Decides how leases are asked for, waited on and rebalanced: one short lock over the tables, nothing called while it is
 //! held.
 
+use super::closing::Closings;
 use super::{Ask, Effects, Granted, LeaseTable, ProxyTable};
 use crate::clock::{Clock, later};
 use jiff::Timestamp;
 use miren_api::id::{AppName, PoolId, SandboxId};
-use miren_api::lease::{Demand, HeldLease, LEASE_TTL, LeaseKey, ReleasedLease, RenewedLease};
+use miren_api::lease::{ClosingLease, Demand, HeldLease, LEASE_TTL, LeaseKey, ReleasedLease, RenewedLease};
+use miren_sandbox::Budgets;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,11 +27,20 @@ pub struct Leased {
     pub pool: PoolId,
 }
 
-/// A proxy should ask again for its leases of a pool: its share is another one. A hint, told over the proxy's stream.
+/// What a proxy should ask again for. A hint, told over the proxy's stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tell {
     pub proxy: String,
-    pub pool: PoolId,
+    pub about: About,
+}
+
+/// What is another one than the proxy was told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// Its share of a pool.
+    Pool(PoolId),
+    /// How long what it has under way there may go on.
+    Closing(LeaseKey),
 }
 
 #[derive(Default)]
@@ -37,6 +48,7 @@ struct Tables {
     leases: LeaseTable,
     proxies: ProxyTable,
     sandboxes: HashMap<LeaseKey, Leased>,
+    closings: Closings,
     demand: BTreeMap<(PoolId, String), (Demand, Timestamp)>,
     /// Number of the last answer with grants.
     answer: u64,
@@ -62,9 +74,21 @@ impl Tables {
     fn tells(&self, effects: Effects) -> BTreeSet<Tell> {
         let known = |(key, proxy): (LeaseKey, String)| {
             let pool = self.sandboxes.get(&key)?.pool.clone();
-            Some(Tell { proxy, pool })
+            let about = About::Pool(pool);
+            Some(Tell { proxy, about })
         };
         effects.told.into_iter().filter_map(known).collect()
+    }
+
+    /// Closes a generation; no deadline it has moves away. Who has to know of them.
+    fn close(&mut self, key: LeaseKey, budgets: Budgets, now: Timestamp) -> Vec<Tell> {
+        self.leases.close(key);
+        self.closings.close(key, budgets, now);
+        let tell = |proxy: &str| Tell {
+            proxy: proxy.to_owned(),
+            about: About::Closing(key),
+        };
+        self.leases.held_by(key).map(tell).collect()
     }
 }
 
@@ -109,11 +133,15 @@ impl Desk {
         if freed {
             self.changed.send_modify(|count| *count += 1);
         }
+        self.send(tells);
+        outcome
+    }
+
+    fn send(&self, tells: impl IntoIterator<Item = Tell>) {
         for tell in tells {
             // No receiver means that no proxy follows: it asks for everything when it does.
             let _ = self.tells.send(tell);
         }
-        outcome
     }
 
     /// Waits until `done` is true of the tables; asked again after each change, and at least every [`SWEEP`].
@@ -211,6 +239,13 @@ impl Desk {
         (renewed, lost)
     }
 
+    /// Those of `keys` that are closed, and how long what is under way there may still go on.
+    pub fn closing(&self, keys: &[LeaseKey]) -> Vec<ClosingLease> {
+        let now = self.clock.steady();
+        let tables = self.tables.lock();
+        keys.iter().filter_map(|key| tables.closings.left(*key, now)).collect()
+    }
+
     /// Requests in flight to a generation, from all proxies, as they last reported.
     pub fn in_flight(&self, key: LeaseKey) -> u32 {
         self.tables.lock().leases.in_flight(key)
@@ -226,9 +261,11 @@ impl Desk {
         self.tables.lock().leases.holders(key)
     }
 
-    /// Closes a generation to new leases; the future resolves when no proxy has one any more.
-    pub fn close(&self, key: LeaseKey) -> impl Future<Output = ()> + Send + 'static {
-        self.change(|tables, _| tables.leases.close(key));
+    /// Closes a generation to new leases, and tells those who have one how long what they have under way may go on; done again, it
+    /// may only be less. The future resolves when no proxy has one any more.
+    pub fn close(&self, key: LeaseKey, budgets: Budgets) -> impl Future<Output = ()> + Send + 'static {
+        let tells = self.change(|tables, now| tables.close(key, budgets, now));
+        self.send(tells);
         let desk = self.clone();
         async move {
             desk.wait(|tables, now| tables.leases.is_trusted(now) && tables.leases.is_idle(key))
@@ -245,6 +282,7 @@ impl Desk {
     pub fn forget(&self, key: LeaseKey) {
         self.change(|tables, _| {
             tables.leases.forget(key);
+            tables.closings.forget(key);
             tables.sandboxes.remove(&key);
         });
     }

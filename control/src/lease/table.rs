@@ -257,6 +257,13 @@ impl LeaseTable {
         self.holders(key) == 0
     }
 
+    /// Which proxies have a lease on this generation.
+    pub fn held_by(&self, key: LeaseKey) -> impl Iterator<Item = &str> {
+        let stakes = self.sandboxes.get(&key).map(|sandbox| &sandbox.stakes);
+        let held = stakes.into_iter().flatten().filter(|(_, stake)| stake.held);
+        held.map(|(proxy, _)| &**proxy)
+    }
+
     /// How many proxies have a lease on this generation.
     pub fn holders(&self, key: LeaseKey) -> usize {
         self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.leases().count())

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use jiff::Timestamp;
 use miren_api::id::{AppName, PoolId, SandboxId};
 use miren_api::lease::{Demand, HeldLease, LeaseKey, RENEW_INTERVAL};
+use miren_sandbox::Budgets;
 use std::time::Duration;
 
 mod random;
@@ -12,6 +13,12 @@ mod shares;
 
 const ONE: LeaseKey = LeaseKey { slot: 1, generation: 1 };
 const NEXT: LeaseKey = LeaseKey { slot: 1, generation: 2 };
+
+const BUDGETS: Budgets = Budgets {
+    requests: Duration::from_secs(30),
+    tunnels: Duration::from_secs(60),
+    grace: Duration::from_secs(10),
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
@@ -128,7 +135,7 @@ async fn r6_renewal_of_a_dead_or_unknown_sandbox_fails() {
 async fn r6_a_renewal_once_the_generation_is_closed_is_lost_and_stays_held() {
     let desk = desk();
     grant(&desk, "a");
-    let idle = desk.close(ONE);
+    let idle = desk.close(ONE, BUDGETS);
     let renewing = async {
         for _ in 0..4 {
             tokio::time::sleep(RENEW_INTERVAL).await;
@@ -149,10 +156,10 @@ async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
     for proxy in ["a", "b", "a", "b"] {
         grant(&desk, proxy);
     }
-    let idle = tokio::spawn(desk.close(ONE));
+    let idle = tokio::spawn(desk.close(ONE, BUDGETS));
     assert!(grant(&desk, "c").is_empty(), "closed");
     desk.release("a", &[ONE]);
-    assert!(within(1, desk.close(ONE)).await.is_none(), "b still has one");
+    assert!(within(1, desk.close(ONE, BUDGETS)).await.is_none(), "b still has one");
     desk.release("b", &[ONE]);
     assert!(within(1, idle).await.is_some());
 }
@@ -160,7 +167,7 @@ async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_on_a_draining_sandbox_stays_held_until_it_is_given_back() {
     let desk = desk();
-    let idle = desk.close(ONE);
+    let idle = desk.close(ONE, BUDGETS);
     assert_eq!(renew(&desk, "a", &[ONE], false), (vec![], vec![ONE]));
     let mut idle = Box::pin(idle);
     assert!(within(1, &mut idle).await.is_none(), "requests are in flight under it");
@@ -172,7 +179,7 @@ async fn a_lost_lease_on_a_draining_sandbox_stays_held_until_it_is_given_back() 
 async fn i7_after_a_restart_no_lease_is_no_answer_before_proxies_could_renew() {
     let desk = desk();
     desk.trust_from(at(11));
-    let mut idle = Box::pin(desk.close(ONE));
+    let mut idle = Box::pin(desk.close(ONE, BUDGETS));
     assert!(within(10, &mut idle).await.is_none());
     assert!(within(2, idle).await.is_some());
 }
@@ -224,7 +231,7 @@ async fn the_others_are_told_over_their_streams_and_whoever_waits_is_woken() {
     assert!(grant(&desk, "b").is_empty(), "a has all");
     let told = |proxy: &str| Tell {
         proxy: proxy.to_owned(),
-        pool: PoolId::from_text("pool-1"),
+        about: About::Pool(PoolId::from_text("pool-1")),
     };
     assert_eq!(tells.try_recv(), Ok(told("a")));
     let mut changes = desk.changes();

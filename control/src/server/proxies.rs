@@ -4,7 +4,7 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::refusal::Refusal;
 use crate::app::Hint;
-use crate::lease::{Connected, Tell};
+use crate::lease::{About, Connected, Tell};
 use crate::routing::Routed;
 use crate::{apps::Apps, leasing};
 use axum::Json;
@@ -13,7 +13,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::{Stream, StreamExt, stream};
 use miren_api::lease::{AcquireRequest, AcquireResponse, ReleaseRequest, RenewRequest, RenewResponse};
-use miren_api::routing::{PoolChanged, ProxyAck, RoutingSnapshot};
+use miren_api::routing::{PoolChanged, ProxyAck, RoutingSnapshot, SandboxHint};
 use miren_api::{ApiError, ErrorCode};
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -111,7 +111,7 @@ impl Feed {
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
             told = told(&mut self.tells, &self.proxy) => match told? {
-                Some(tell) => event(&Hint::Pool(tell.pool))?,
+                Some(tell) => event(&hint(tell.about))?,
                 None => self.everything()?,
             },
         };
@@ -149,6 +149,17 @@ async fn told(tells: &mut broadcast::Receiver<Tell>, proxy: &str) -> Option<Opti
             Err(broadcast::error::RecvError::Lagged(_)) => return Some(None),
             Err(broadcast::error::RecvError::Closed) => return None,
         }
+    }
+}
+
+fn hint(about: About) -> Hint {
+    match about {
+        About::Pool(pool) => Hint::Pool(pool),
+        About::Closing(key) => Hint::Sandbox(SandboxHint {
+            slot: key.slot,
+            generation: key.generation,
+            state: miren_loader::State::Draining.name().to_owned(),
+        }),
     }
 }
 

@@ -15,12 +15,20 @@ use miren_control::control::Control;
 use miren_control::ledger;
 use miren_control::record::{DeployRecord, PoolRecord, SandboxRecord, Stored};
 use miren_control::store::{Selection, Store};
+use miren_sandbox::Budgets;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// Longer than any test.
+const DAY: Budgets = Budgets {
+    requests: Duration::from_secs(86_400),
+    tunnels: Duration::from_secs(86_400),
+    grace: Duration::from_secs(10),
+};
+
 const BOTH: [SignedDuration; 2] = [HOUR, SignedDuration::from_hours(-1)];
 
 /// Somebody sets the wall clock, and control sees it.
@@ -44,7 +52,7 @@ async fn f8_a_lease_that_is_renewed_no_more_ends_after_its_time_whatever_the_wal
         let desk = &stage.control.apps.world.desk;
         let key = stage.acquire(&version).await.unwrap().leases[0].key;
         let _follows = desk.connect("p1").unwrap();
-        let idle = tokio::spawn(desk.close(key));
+        let idle = tokio::spawn(desk.close(key, DAY));
         set(&stage.control, by);
         tokio::time::sleep(LEASE_TTL - Duration::from_secs(2)).await;
         assert!(!idle.is_finished(), "a sandbox that drains was cut by {by}");

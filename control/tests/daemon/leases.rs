@@ -20,6 +20,7 @@ use miren_control::control::Control;
 use miren_control::leasing;
 use miren_control::policy::Policy;
 use miren_control::store::Store;
+use miren_sandbox::Budgets;
 use std::io::Cursor;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -152,6 +153,13 @@ async fn halves(node: &Node, version: &VersionId) -> (Proxy, Proxy) {
     (first, second)
 }
 
+/// Longer than any test.
+const DAY: Budgets = Budgets {
+    requests: Duration::from_secs(86_400),
+    tunnels: Duration::from_secs(86_400),
+    grace: Duration::from_secs(10),
+};
+
 #[tokio::test]
 async fn two_proxies_share_what_a_sandbox_takes_and_the_last_one_has_it_all() {
     let (node, version, key) = node(10).await;
@@ -239,7 +247,7 @@ async fn f11_a_drain_waits_for_leases_that_could_not_be_renewed_while_control_to
     *machine.adopts_in.lock().unwrap() = RENEW_INTERVAL * 3;
     let control = control_on(&machine, records, Policy::default(), place.path()).await;
     let desk = &control.apps.world.desk;
-    let mut idle = Box::pin(desk.close(key));
+    let mut idle = Box::pin(desk.close(key, DAY));
     tokio::select! {
         () = &mut idle => panic!("a request is in flight under a lease that was not renewed yet"),
         () = tokio::time::sleep(RENEW_INTERVAL) => {}

@@ -13,7 +13,7 @@ use miren_control::clock::Clock;
 use miren_control::executor::{Disks, Executor};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{EndedBy, Exec, ExecError, Facts, Known, Left, Outlet, SandboxChange, StartOrder};
+use miren_sandbox::{Budgets, EndedBy, Exec, ExecError, Facts, Known, Left, Outlet, SandboxChange, StartOrder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -289,11 +289,11 @@ impl Executor for Machine {
         }
     }
 
-    fn drain(&self, id: &SandboxId, reason: &str, deadline: Duration, idle: BoxFuture<'static, ()>) {
+    fn drain(&self, id: &SandboxId, reason: &str, budgets: Budgets, idle: BoxFuture<'static, ()>) {
         let (machine, id, reason) = (self.clone(), id.clone(), reason.to_owned());
         tokio::spawn(async move {
             machine.reach(&id, SandboxState::Draining, Some(reason.clone()));
-            let _ = tokio::time::timeout(deadline, idle).await;
+            let _ = tokio::time::timeout(budgets.total(), idle).await;
             machine.not_held(&id).await;
             machine.reach(&id, SandboxState::Stopping, None);
             machine.reach(&id, SandboxState::Stopped, Some(reason));

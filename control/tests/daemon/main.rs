@@ -7,6 +7,7 @@ mod collecting;
 mod crashes;
 mod deploys;
 mod disks;
+mod draining;
 mod ending;
 mod faulty;
 mod firsts;

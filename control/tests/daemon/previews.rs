@@ -236,7 +236,7 @@ async fn e15_a_preview_has_one_sandbox_unless_its_settings_say_more_and_none_whe
     pass(5).await;
     assert_eq!(stage.running(), ["./many", "./many", "./many", "./one"]);
     // Demand that nobody repeats is forgotten after half a minute, and a lease that nobody gives back holds a drain up.
-    pass(30 + 60 + 31).await;
+    pass(30 + 60 + 33).await;
     assert_eq!(stage.running(), ["./one"]);
     pass(300).await;
     assert_eq!(stage.running(), Vec::<String>::new());

@@ -21,11 +21,13 @@ mod client;
 mod dial;
 mod download;
 mod gone;
+mod goodbye;
 mod rate;
 mod scan;
 mod serve;
 mod tunnel;
 mod upload;
+mod way;
 mod wire;
 
 /// What a kept connection is owed whose last answer began before the proxy was told to stop, and ended after it.

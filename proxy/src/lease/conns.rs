@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// One connection to a sandbox.
@@ -20,7 +20,14 @@ pub struct Conn {
     /// Whether the request that waits may be sent to another sandbox instead.
     movable: AtomicBool,
     timed_out: AtomicBool,
+    /// One of [`REQUEST`], [`TUNNEL`], [`OVER`].
+    carries: AtomicU8,
 }
+
+/// What a connection carries: requests, until it was upgraded or their time was over; each of the two excludes the other.
+const REQUEST: u8 = 0;
+const TUNNEL: u8 = 1;
+const OVER: u8 = 2;
 
 /// All open connections of one lease, by descriptor.
 #[derive(Debug, Default)]
@@ -31,6 +38,8 @@ pub struct ConnSet {
 #[derive(Debug, Default)]
 struct Open {
     revoked: bool,
+    /// The time of its requests is over.
+    is_over: bool,
     conns: HashMap<RawFd, Arc<Conn>>,
 }
 
@@ -43,7 +52,27 @@ impl Conn {
             limit: AtomicU64::new(0),
             movable: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            carries: AtomicU8::new(REQUEST),
         }
+    }
+
+    /// It was upgraded. False if it was cut before: the time of requests was over.
+    pub fn becomes_tunnel(&self) -> bool {
+        self.carries
+            .compare_exchange(REQUEST, TUNNEL, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Whether it was cut since the time of requests was over.
+    pub fn is_over(&self) -> bool {
+        self.carries.load(Ordering::Acquire) == OVER
+    }
+
+    /// False if it carries no request any more.
+    fn end(&self) -> bool {
+        self.carries
+            .compare_exchange(REQUEST, OVER, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// A request is sent, and its answer must begin within `limit` from now.
@@ -104,10 +133,10 @@ impl Conn {
 }
 
 impl ConnSet {
-    /// Notes an open descriptor; `None` if the lease has been revoked, and the connection must not be used.
+    /// Notes an open descriptor; `None` if the lease has been revoked, or the time of its requests is over: the connection must not be used.
     pub fn register(&self, fd: RawFd) -> Option<Arc<Conn>> {
         let mut open = self.open.lock();
-        if open.revoked {
+        if open.revoked || open.is_over {
             return None;
         }
         let conn = Arc::new(Conn::new());
@@ -128,6 +157,16 @@ impl ConnSet {
             cut_one(*fd);
         }
         open.conns.len()
+    }
+
+    /// Cuts the connections that carry requests, in use or not, and lets no new one in; those that were upgraded go on.
+    pub fn cut_requests(&self) -> usize {
+        let mut open = self.open.lock();
+        if std::mem::replace(&mut open.is_over, true) {
+            return 0;
+        }
+        let requests = open.conns.iter().filter(|(_, conn)| conn.end());
+        requests.map(|(fd, _)| cut_one(*fd)).count()
     }
 
     /// Cuts the connections whose answer is overdue.

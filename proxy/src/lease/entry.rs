@@ -1,5 +1,6 @@
 //! One lease and its permits: how many requests are in flight, and whether another may be sent.
 
+use super::closing::{Closing, Deadlines};
 use super::conns::ConnSet;
 use super::link::{KeepLimits, Link, Shelf};
 use super::pool::Pool;
@@ -47,6 +48,7 @@ pub struct Lease {
     told: Notify,
     /// Whether its requests may be sent elsewhere although it ended by itself.
     loss_paid: OnceLock<bool>,
+    closing: Closing,
 }
 
 impl Lease {
@@ -66,6 +68,7 @@ impl Lease {
             shelf: Shelf::new(Arc::clone(keep)),
             told: Notify::new(),
             loss_paid: OnceLock::new(),
+            closing: Closing::default(),
         }
     }
 
@@ -136,6 +139,48 @@ impl Lease {
     /// Whether nobody uses it any more; true once.
     pub(super) fn finish(&self) -> bool {
         self.uses.load(Ordering::SeqCst) == CLOSED && !self.finished.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether control need not wait for it: nothing is under way but tunnels that were let off.
+    pub(super) fn is_done(&self) -> bool {
+        self.uses.load(Ordering::SeqCst) == CLOSED | u64::from(self.closing.let_off())
+    }
+
+    /// It is given back to control; true once.
+    pub(super) fn give_back(&self) -> bool {
+        self.closing.give_back()
+    }
+
+    pub(super) fn is_given_back(&self) -> bool {
+        self.closing.is_given_back()
+    }
+
+    /// Whether nobody uses it any more.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Control says how long what is under way may go on.
+    pub(super) fn tell(&self, deadlines: Deadlines) {
+        self.closing.tell(deadlines);
+    }
+
+    /// Whether control has to be asked how long what is under way may go on; true once.
+    pub(super) fn asks_how_long(&self) -> bool {
+        self.in_flight() > 0 && self.closing.is_to_be_asked()
+    }
+
+    /// Waits until its tunnels have no time left.
+    pub async fn tunnels_over(&self) {
+        self.closing.tunnels_over().await;
+    }
+
+    /// Ends its requests if they have no time left; how many connections that cut.
+    pub(super) fn end_requests(&self, now: tokio::time::Instant) -> usize {
+        match self.closing.are_requests_over(now) {
+            true => self.conns.cut_requests(),
+            false => 0,
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
@@ -282,6 +327,14 @@ impl Permit {
         pool.moves();
     }
 
+    /// It is a tunnel that was told to go: control need not wait for its end. Counted until the result is dropped, which has to be
+    /// before the permit is.
+    pub fn let_off(&self) -> LetOff<'_> {
+        self.lease.closing.one_let_off();
+        self.pool.left(&self.lease);
+        LetOff(&self.lease)
+    }
+
     /// What became of the sandbox after its connection broke: at once, or within [`WORD_LAG`] where its word says nothing yet.
     pub async fn ended(&self) -> Ended {
         self.lease.ended(self.pool.slots(), WORD_LAG).await
@@ -308,6 +361,16 @@ impl Permit {
     /// Where the sandbox is now; `None` when its slot belongs to another generation.
     pub fn state(&self) -> Option<State> {
         self.pool.state_of(&self.lease)
+    }
+}
+
+/// A tunnel that nobody waits for.
+#[derive(Debug)]
+pub struct LetOff<'p>(&'p Lease);
+
+impl Drop for LetOff<'_> {
+    fn drop(&mut self) {
+        self.0.closing.one_ended();
     }
 }
 

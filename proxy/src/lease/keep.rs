@@ -49,9 +49,14 @@ impl Shared {
     /// Looks at the word of a lease and does what it says.
     pub(super) fn look(&self, lease: &Arc<Lease>) {
         match self.slots.state(lease.key) {
-            Some(State::Running) => return,
-            // Requests in flight go on; new ones find the lease closed.
-            Some(State::Pending | State::Draining | State::Stopping) => {}
+            Some(State::Running) => {}
+            // Requests in flight go on, for as long as control says; new ones find the lease closed.
+            Some(State::Pending | State::Draining | State::Stopping) => {
+                self.end(lease);
+                if lease.asks_how_long() {
+                    self.ask_how_long.notify_one();
+                }
+            }
             // Over, or another generation has the slot: nothing may reach it any more.
             Some(State::Free | State::Stopped | State::Dead) | None => {
                 let cut = lease.cut();
@@ -63,9 +68,9 @@ impl Shared {
                         "a sandbox ended"
                     );
                 }
+                self.end(lease);
             }
         }
-        self.end(lease);
     }
 
     /// Lets no further request in under a lease.
@@ -77,16 +82,19 @@ impl Shared {
         self.finish_if_idle(lease);
     }
 
-    /// Takes finished leases out of what is held. Returns those to give back: of a generation that is held under another
-    /// lease too, that one knows of every answer from now on.
-    fn take_out(&self, finished: &[Arc<Lease>]) -> Vec<ReleasedLease> {
-        let serials: HashSet<u64> = finished.iter().map(|lease| lease.serial).collect();
+    /// Takes finished leases out of what is held; those that only have tunnels which were let off are looked at on. Returns those to
+    /// give back: of a generation that is held under another lease too, that one knows of every answer from now on.
+    fn take_out(&self, done: &[Arc<Lease>]) -> Vec<ReleasedLease> {
+        let finished = done.iter().filter(|lease| lease.is_finished());
+        let serials: HashSet<u64> = finished.map(|lease| lease.serial).collect();
         let mut held = self.held.lock();
         held.retain(|lease| !serials.contains(&lease.serial));
         let mut released: BTreeMap<LeaseKey, ReleasedLease> = BTreeMap::new();
-        for lease in finished {
+        let given_back: Vec<_> = done.iter().filter(|lease| lease.give_back()).collect();
+        for lease in given_back {
             let last = lease.released();
-            let mut others = held.iter().filter(|other| other.key == lease.key).peekable();
+            let others = held.iter().filter(|other| other.key == lease.key);
+            let mut others = others.filter(|other| !other.is_given_back()).peekable();
             if others.peek().is_none() {
                 let known = released.entry(lease.key).or_insert(last);
                 known.answer = known.answer.max(last.answer);
@@ -96,13 +104,15 @@ impl Shared {
         released.into_values().collect()
     }
 
-    /// Gives a closed lease back once nothing is in flight under it.
+    /// Gives a closed lease back once nothing is in flight under it that control has to wait for.
     pub(super) fn finish_if_idle(&self, lease: &Arc<Lease>) {
         if lease.finish() {
             lease.cut();
-            // The receiver is only gone when the proxy is about to exit.
-            let _ = self.finished.send(Arc::clone(lease));
+        } else if !lease.is_done() || lease.is_given_back() {
+            return;
         }
+        // The receiver is only gone when the proxy is about to exit.
+        let _ = self.finished.send(Arc::clone(lease));
     }
 }
 
@@ -116,6 +126,7 @@ async fn look_at_all(shared: &Shared) {
         for lease in &held {
             shared.look(lease);
             lease.sweep(now);
+            shared.metrics.drain_cuts.inc_by(lease.end_requests(now.into()) as u64);
             let cut = lease.conns().cut_overdue(now);
             shared.metrics.answers_overdue.inc_by(cut as u64);
         }
@@ -170,6 +181,8 @@ async fn write(leases: &Leases, store: LeaseStore) {
 async fn release(shared: &Shared, mut to_release: mpsc::UnboundedReceiver<Arc<Lease>>) {
     let mut finished = Vec::new();
     while to_release.recv_many(&mut finished, 256).await > 0 {
+        // One after the other: of a renewal that is under way control would take what is given back for held.
+        let _alone = shared.telling.lock().await;
         let released = shared.take_out(&finished);
         finished.clear();
         if released.is_empty() || !shared.binding.holds() {

@@ -262,7 +262,10 @@ impl Pool {
     /// A connection to `lease` could not be made: it is dropped, and control is told with the next acquire.
     pub fn drop_lease(self: &Arc<Self>, lease: &Arc<Lease>) {
         if lease.close() {
-            self.dropped.lock().push(lease.key);
+            // With others under way besides the one that was refused it is in use, and given back behind them.
+            if lease.in_flight() <= 1 {
+                self.dropped.lock().push(lease.key);
+            }
             self.shared.changed.notify_one();
             self.metrics.leases_dropped.inc();
             self.open.rcu(|open| {

@@ -1,11 +1,20 @@
 //! How leases are renewed: what is held and how much it is used goes to control, and its share of each comes back.
 
+use super::closing::Deadlines;
 use super::pool::Pool;
 use super::store::Kept;
 use super::{LeaseKey, Leases};
-use miren_api::lease::{AcquireResponse, HeldLease, RENEW_INTERVAL, RenewResponse};
+use miren_api::lease::{AcquireResponse, ClosingLease, HeldLease, RENEW_INTERVAL, RenewResponse};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn until(left: &ClosingLease, now: Instant) -> (LeaseKey, Deadlines) {
+    let (requests, tunnels) = (left.requests_ms, left.tunnels_ms);
+    let deadlines = Deadlines::after(Duration::from_millis(requests), Duration::from_millis(tunnels), now);
+    (left.key(), deadlines)
+}
 
 impl Leases {
     /// Renews at times, and at once when control is there again; then every pool asks for what is new.
@@ -14,12 +23,13 @@ impl Leases {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tick.tick().await;
         loop {
-            let is_time = tokio::select! {
+            let is_known = tokio::select! {
                 _ = tick.tick() => true,
+                () = self.shared.ask_how_long.notified() => true,
                 () = self.shared.renew_now.notified() => false,
             };
             self.renew().await;
-            if !is_time {
+            if !is_known {
                 // Only now: an acquire of leases that control does not know would be taken for that of a newcomer.
                 tick.reset();
                 self.pools.load().values().for_each(Pool::refresh);
@@ -31,6 +41,7 @@ impl Leases {
     ///
     /// When control does not answer, leases go on: their words are the truth.
     async fn renew(&self) {
+        let _alone = self.shared.telling.lock().await;
         let held = self.held();
         let demand = self.demand();
         let binding = &self.shared.binding;
@@ -55,7 +66,7 @@ impl Leases {
     /// What this proxy holds. Two leases of one generation, an earlier one whose last requests run out, are one to control.
     fn held(&self) -> Vec<HeldLease> {
         let mut held: BTreeMap<LeaseKey, HeldLease> = BTreeMap::new();
-        for lease in self.shared.held() {
+        for lease in self.shared.held().iter().filter(|lease| !lease.is_given_back()) {
             let one = held.entry(lease.key).or_insert(HeldLease {
                 slot: lease.key.slot,
                 generation: lease.key.generation,
@@ -72,6 +83,13 @@ impl Leases {
         let lost: HashSet<LeaseKey> = answer.lost.iter().copied().collect();
         for lease in self.shared.held().iter().filter(|lease| lost.contains(&lease.key)) {
             self.shared.end(lease);
+        }
+        let now = Instant::now();
+        let closing: BTreeMap<LeaseKey, Deadlines> = answer.closing.iter().map(|left| until(left, now)).collect();
+        for lease in self.shared.held().iter() {
+            if let Some(deadlines) = closing.get(&lease.key) {
+                lease.tell(*deadlines);
+            }
         }
         let shares: BTreeMap<LeaseKey, u32> = answer
             .renewed

@@ -1,6 +1,7 @@
 //! What is still under way, so that the proxy knows when it may go: connections, requests and tunnels.
 
 use miren_gate::Permit;
+use tokio::sync::watch;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub type Held = Permit<Class>;
 pub struct Gate {
     gate: miren_gate::Gate<Class>,
     listening: Held,
+    /// Whether tunnels are told to go.
+    goodbye: watch::Sender<bool>,
 }
 
 impl Default for Gate {
@@ -46,7 +49,12 @@ impl Default for Gate {
         let gate = miren_gate::Gate::new(0);
         let listening = gate.enter(Class::Listening);
         let listening = listening.unwrap_or_else(|closed| unreachable!("nobody else has it: {closed}"));
-        Self { gate, listening }
+        let goodbye = watch::Sender::new(false);
+        Self {
+            gate,
+            listening,
+            goodbye,
+        }
     }
 }
 
@@ -64,6 +72,18 @@ impl Gate {
     /// Whether connections should not be kept any more.
     pub fn is_closing(&self) -> bool {
         self.gate.is_closed()
+    }
+
+    /// Tells every tunnel there is, or will be, to go: its client gets a close frame, and a second to answer it.
+    pub fn say_goodbye(&self) {
+        self.goodbye.send_replace(true);
+    }
+
+    /// Waits until tunnels are told to go.
+    pub async fn goodbye(&self) {
+        let mut told = self.goodbye.subscribe();
+        // The sender is `self`: it is there as long as this waits.
+        let _ = told.wait_for(|told| *told).await;
     }
 
     pub fn count(&self, class: Class) -> usize {

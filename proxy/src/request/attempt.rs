@@ -21,6 +21,8 @@ pub enum Failure {
     },
     /// No answer began in time.
     TimedOut,
+    /// No answer had begun when the time was over that a retired sandbox has for its requests.
+    Drained,
     /// What the sandbox said is no answer.
     Unreadable {
         answered: bool,
@@ -44,6 +46,7 @@ impl Failure {
             Self::NotConnected { here: false } => "not connected",
             Self::Broke { .. } => "broke off",
             Self::TimedOut => "no answer in time",
+            Self::Drained => "no answer before its sandbox was stopped",
             Self::Unreadable { .. } => "malformed answer",
             Self::ClientGone => "client gone",
             Self::ClientSlow { .. } => "client too slow",
@@ -97,6 +100,7 @@ pub fn next(facts: &Facts, pay: impl FnMut() -> bool) -> Next {
         Failure::Broke { answered: false } => broke(facts, pay),
         Failure::Unreadable { answered: false } => Next::Refuse(Reason::UpstreamInvalid),
         Failure::TimedOut => Next::Refuse(Reason::UpstreamTimeout),
+        Failure::Drained => Next::Refuse(Reason::DrainDeadline),
         Failure::ClientSlow { answered: false } => Next::Refuse(Reason::RequestTimeout),
         Failure::ClientWrong { answered: false } => Next::Refuse(Reason::BadRequest),
     }

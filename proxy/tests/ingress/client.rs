@@ -193,6 +193,14 @@ impl Client {
         self.find(b"\r\n\r\n").await;
     }
 
+    /// So many bytes; fewer if the connection closes before.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let there = async { while self.unread.len() < count && self.more().await {} };
+        tokio::time::timeout(PATIENCE, there).await.expect("no bytes in time");
+        let count = count.min(self.unread.len());
+        self.unread.drain(..count).collect()
+    }
+
     /// How much has come and was not asked for yet.
     pub fn unread(&self) -> usize {
         self.unread.len()

@@ -9,8 +9,8 @@ use axum::{Json, Router};
 use futures_util::{Stream, StreamExt};
 use miren_api::error::ErrorBody;
 use miren_api::lease::{
-    AcquireRequest, AcquireResponse, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest, RenewResponse,
-    RenewedLease,
+    AcquireRequest, AcquireResponse, ClosingLease, HeldLease, Lease, LeaseKey, ReleaseRequest, RenewRequest,
+    RenewResponse, RenewedLease,
 };
 use miren_api::routing::{ProxyAck, RoutingSnapshot};
 use miren_api::{ApiError, ErrorCode, Identity, PoolId};
@@ -51,6 +51,8 @@ pub struct Inner {
     /// Versions whose requests are never asked of two sandboxes.
     pub unhedged: HashSet<String>,
     pub lost: Vec<LeaseKey>,
+    /// How long what is under way to lost ones may go on.
+    pub closing: HashMap<LeaseKey, ClosingLease>,
     pub renewals: Vec<RenewRequest>,
     /// Whether renewals wait for their answer.
     pub holds_renewals: bool,
@@ -293,6 +295,10 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
                 generation: held.generation,
                 capacity: share(held),
             })
+            .collect(),
+        closing: lost
+            .iter()
+            .filter_map(|held| inner.closing.get(&held.key()).copied())
             .collect(),
         lost: lost.iter().map(HeldLease::key).collect(),
         ttl_ms: 30_000,

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod crashes;
 mod crowds;
+mod draining;
 mod echo;
 mod greedy;
 mod hostile;

@@ -50,6 +50,24 @@ impl WebSocket {
         }
     }
 
+    /// Waits until the other side says that it goes, agrees, and sees the connection closed: the code and the words it gave.
+    pub fn told_to_go(mut self) -> io::Result<(u16, String)> {
+        let (kind, payload) = self.read()?;
+        let [high, low, words @ ..] = payload.as_slice() else {
+            return Err(super::invalid(format!("a frame of kind {kind:#x} without a code")));
+        };
+        if kind != CLOSE {
+            return Err(super::invalid(format!("a frame of kind {kind:#x} came, not a close")));
+        }
+        self.frame(CLOSE, &[*high, *low])?;
+        let rest = self.connection.rest()?;
+        if !rest.is_empty() {
+            return Err(super::invalid(format!("{} bytes came behind the close", rest.len())));
+        }
+        let words = String::from_utf8_lossy(words).into_owned();
+        Ok((u16::from_be_bytes([*high, *low]), words))
+    }
+
     fn frame(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
         let mut bytes = vec![kind];
         match u8::try_from(payload.len()) {

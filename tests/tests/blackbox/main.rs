@@ -12,6 +12,7 @@ mod deploy_steps;
 mod deploys;
 mod disk_story;
 mod disks;
+mod drains;
 mod egress;
 mod exec;
 mod full_disks;

@@ -27,6 +27,9 @@ pub struct Service {
     pub shutdown_timeout: Duration,
     /// How long its requests may go on once it is being retired.
     pub drain_timeout: Duration,
+    /// How long its WebSockets may go on then, from the same moment. Left out where it is the usual: the spec hash stays.
+    #[serde(default = "usual_tunnel_timeout", skip_serializing_if = "is_usual_tunnel_timeout")]
+    pub tunnel_timeout: Duration,
     /// Path that must answer 2xx or 3xx before it counts as ready; none: listening is enough.
     pub health_path: Option<String>,
     /// Nothing but `/tmp` and its disks can be written to. Left out where it is not asked for: the spec hash stays.
@@ -42,6 +45,14 @@ pub struct Service {
     /// Absent in records of releases without disks, and left out where there are none: their spec hash stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskMount>,
+}
+
+fn usual_tunnel_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn is_usual_tunnel_timeout(timeout: &Duration) -> bool {
+    *timeout == usual_tunnel_timeout()
 }
 
 /// What a service has that says nothing.
@@ -129,6 +140,7 @@ impl Service {
             port_timeout: Duration::from_secs(15),
             shutdown_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
+            tunnel_timeout: usual_tunnel_timeout(),
             health_path: None,
             read_only_root: false,
             hedge: hedged(),
@@ -197,13 +209,7 @@ pub(super) fn declare(
         "From its start until it listens; at most a day, as all times here.",
         limits::some_time,
     );
-    let shutdown_timeout = table.parsed("shutdown_timeout", "10s", "From SIGTERM to SIGKILL.", limits::bounded);
-    let drain_timeout = table.parsed(
-        "drain_timeout",
-        "30s",
-        "How long requests may go on while it is retired.",
-        limits::bounded,
-    );
+    let (drain_timeout, tunnel_timeout, shutdown_timeout) = retirement(table);
     let health_path = table.table("health", |health| {
         let doc = "Path that must answer 2xx or 3xx before it is ready.";
         health.optional("path", doc, limits::http_path)
@@ -232,6 +238,7 @@ pub(super) fn declare(
         port_timeout,
         shutdown_timeout,
         drain_timeout,
+        tunnel_timeout,
         health_path,
         read_only_root,
         hedge,
@@ -245,6 +252,17 @@ pub(super) fn declare(
 fn command(table: &mut Table<'_, '_, '_>) -> Option<String> {
     let doc = "What to run; overrides the Procfile and what its image runs by itself.";
     table.optional("command", doc, limits::command)
+}
+
+/// What a retired sandbox gets, one after the other: for its requests, for its WebSockets, and from SIGTERM on.
+fn retirement(table: &mut Table<'_, '_, '_>) -> (Duration, Duration, Duration) {
+    let doc = "From SIGTERM to SIGKILL.";
+    let shutdown = table.parsed("shutdown_timeout", "10s", doc, limits::bounded);
+    let doc = "How long requests may go on while it is retired.";
+    let drain = table.parsed("drain_timeout", "30s", doc, limits::bounded);
+    let doc = "How long WebSockets may go on while it is retired; then their clients are told to connect anew (1012).";
+    let tunnel = table.parsed("tunnel_timeout", "30s", doc, limits::bounded);
+    (drain, tunnel, shutdown)
 }
 
 fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {

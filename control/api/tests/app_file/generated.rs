@@ -74,12 +74,13 @@ fn service() -> impl Strategy<Value = Service> {
     let command = "(?s)[^\0]{1,20}"
         .prop_map(|command: String| command.trim().to_owned())
         .prop_filter("a command says something", |command| !command.is_empty());
-    let times = (duration(1), duration(0), duration(0));
+    let times = (duration(1), duration(0), duration(0), duration(0));
     let health_path = option::of("/[!-~]{0,12}");
     let port = option::of(1..=u16::MAX);
     let rest = (any::<bool>(), any::<bool>(), concurrency(), resources());
     (command, port, times, health_path, rest, disks(), env()).prop_map(
-        |(command, port, (port_timeout, shutdown_timeout, drain_timeout), health_path, rest, disks, env)| {
+        |(command, port, times, health_path, rest, disks, env)| {
+            let (port_timeout, shutdown_timeout, drain_timeout, tunnel_timeout) = times;
             let (read_only_root, hedge, concurrency, resources) = rest;
             Service {
                 command,
@@ -89,6 +90,7 @@ fn service() -> impl Strategy<Value = Service> {
                 port_timeout,
                 shutdown_timeout,
                 drain_timeout,
+                tunnel_timeout,
                 health_path,
                 read_only_root,
                 hedge,
@@ -208,6 +210,11 @@ fn of_service(service: &Service) -> Table {
         Some(show_duration(service.shutdown_timeout)),
     );
     set(&mut table, "drain_timeout", Some(show_duration(service.drain_timeout)));
+    set(
+        &mut table,
+        "tunnel_timeout",
+        Some(show_duration(service.tunnel_timeout)),
+    );
     let mut health = Table::new();
     set(&mut health, "path", service.health_path.as_deref());
     set(&mut table, "health", Some(health));

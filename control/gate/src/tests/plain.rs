@@ -148,6 +148,65 @@ fn nobody_is_looked_for_once_the_last_who_slept_gave_up() {
     assert_eq!(woken.times(), 0);
 }
 
+/// L2: nobody who sleeps, wakes or lies down holds up who only looks, enters or leaves.
+#[test]
+fn f14_l2_status_entering_and_leaving_take_no_lock() {
+    let gate = Gate::new(3);
+    let (told, emptied) = (gate.inner.told.hold(), gate.inner.emptied.hold());
+    let (done, is_done) = std::sync::mpsc::channel();
+    let other = gate.clone();
+    let looks = std::thread::spawn(move || {
+        let permit = other.enter(Kind::Request).unwrap();
+        let also = permit.also(Kind::Tunnel);
+        let seen = (other.counts().total(), other.count(Kind::Tunnel), other.is_closed());
+        drop((also, permit));
+        let _ = format!("{other:?}");
+        done.send((seen, other.counts().total())).unwrap();
+    });
+    let seen = is_done.recv_timeout(std::time::Duration::from_secs(60));
+    drop((told, emptied));
+    assert_eq!(seen.expect("it waits for a lock"), ((2, 1, false), 0));
+    looks.join().unwrap();
+}
+
+/// L3 and L6: what is closed stays closed, under its epoch, whatever comes of it; another epoch is another gate.
+#[test]
+fn f14_l3_l6_a_gate_is_never_opened_again_and_the_next_one_is_another() {
+    let (gate, next) = (Gate::new(1), Gate::new(2));
+    let permit = gate.enter(Kind::Request).unwrap();
+    let closed = gate.close();
+    let woken = std::sync::Arc::<Woken>::default();
+    assert!(matches!(
+        poll(pin!(closed.wait(ready(()))), &woken),
+        Poll::Ready(Waited::TimedOut(_))
+    ));
+    // L4: who waited in vain may wait again, by another deadline.
+    drop(permit);
+    assert_eq!(poll(pin!(closed.wait(pending())), &woken), Poll::Ready(Waited::Idle));
+    drop(closed);
+    assert_eq!(gate.enter(Kind::Request).unwrap_err(), Draining { epoch: 1 });
+    assert!(next.enter(Kind::Request).is_ok());
+}
+
+/// L1: who was let in is never asked again; what comes of it is counted, by its own close too (L5).
+#[test]
+fn f14_l1_l5_a_permit_holds_through_the_close_and_whatever_it_begins_is_waited_for() {
+    let gate = Gate::new(1);
+    let request = gate.enter(Kind::Request).unwrap();
+    let closed = gate.close();
+    assert!(!request.is_cancelled(), "closing calls nothing off");
+    let tunnel = request.also(Kind::Tunnel);
+    drop(request);
+    let woken = std::sync::Arc::<Woken>::default();
+    let mut wait = pin!(closed.wait(pending()));
+    assert!(
+        poll(wait.as_mut(), &woken).is_pending(),
+        "a tunnel outlives its request"
+    );
+    drop(tunnel);
+    assert_eq!(poll(wait, &woken), Poll::Ready(Waited::Idle));
+}
+
 #[test]
 fn a_count_at_its_limit_changes_nothing_beside_it() {
     let gate = Gate::new(1);

@@ -5,13 +5,12 @@ use super::ready::{Unready, probe};
 use super::{Life, Retirement, Sandbox, Stage};
 use crate::config::RuntimeConfig;
 use crate::node::Node;
-use crate::order::StartOrder;
+use crate::order::{Budgets, StartOrder};
 use crate::process::Process;
 use miren_api::resource::SandboxState;
 use miren_loader::State;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
 use tokio::time::sleep;
 
 /// Processor time, nanoseconds, that processes which work use between two checks: a five hundredth of the usual 5 s.
@@ -47,10 +46,7 @@ impl Sandbox {
         tracing::warn!(sandbox = %self.order.id, why, "given up");
         self.why.get_or_insert(why);
         // Control hears of it, closes its leases and says when it is idle; this is for the case that it is away.
-        let retirement = Retirement {
-            deadline: Instant::now() + self.order.service.drain_timeout,
-            idle: Box::pin(std::future::pending()),
-        };
+        let retirement = Retirement::unheard(Budgets::of(&self.order.service));
         let advanced = self.advance(State::Draining, SandboxState::Draining);
         advanced.err().unwrap_or(Stage::Drain(retirement))
     }

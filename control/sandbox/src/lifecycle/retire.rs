@@ -1,6 +1,8 @@
 //! Decides how a sandbox is ended: when its requests are done or its time is up, gently first.
 
+use super::leaving::{Act, Event, Leaving};
 use super::{Command, Sandbox, Stage};
+use crate::order::Budgets;
 use crate::process::{Disposition, Process};
 use futures_util::future::BoxFuture;
 use miren_api::resource::SandboxState;
@@ -19,8 +21,22 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a sandbox that is DRAINING waits for.
 pub(crate) struct Retirement {
-    pub(crate) deadline: Instant,
-    pub(crate) idle: BoxFuture<'static, ()>,
+    leaving: Leaving,
+    idle: BoxFuture<'static, ()>,
+}
+
+impl Retirement {
+    fn begin(budgets: Budgets, idle: BoxFuture<'static, ()>) -> Self {
+        Self {
+            leaving: Leaving::begin(budgets, Instant::now()),
+            idle,
+        }
+    }
+
+    /// One that control has not heard of yet: it closes the leases and says when they are given back, unless it is away.
+    pub(crate) fn unheard(budgets: Budgets) -> Self {
+        Self::begin(budgets, Box::pin(std::future::pending()))
+    }
 }
 
 impl Sandbox {
@@ -29,14 +45,16 @@ impl Sandbox {
         match command {
             Command::Kill { reason } => {
                 self.why.get_or_insert(reason);
-                Stage::Stop { at_once: true }
+                Stage::Stop { grace: None }
             }
-            Command::Drain { reason, deadline, idle } => {
+            Command::Drain { reason, budgets, idle } => {
                 self.why.get_or_insert(reason);
+                let grace = budgets.grace.min(self.order.service.shutdown_timeout);
                 if self.state == SandboxState::Pending {
-                    return Stage::Stop { at_once: false };
+                    return Stage::Stop { grace: Some(grace) };
                 }
-                let retirement = Retirement { deadline, idle };
+                let budgets = Budgets { grace, ..budgets };
+                let retirement = Retirement::begin(budgets, idle);
                 let advanced = self.advance(State::Draining, SandboxState::Draining);
                 advanced.err().unwrap_or(Stage::Drain(retirement))
             }
@@ -47,33 +65,44 @@ impl Sandbox {
     pub(super) async fn drain(&mut self, mut retirement: Retirement) -> Stage {
         let Some(life) = &self.life else { return Stage::Ended };
         loop {
-            tokio::select! {
+            let grace = match retirement.leaving {
+                Leaving::Drains { grace, .. } => Some(grace),
+                Leaving::Stops { .. } | Leaving::Killed => None,
+            };
+            let event = tokio::select! {
                 () = life.ended(&self.node.fast_path) => return Stage::Ended,
-                () = &mut retirement.idle => return Stage::Stop { at_once: false },
-                () = sleep_until(retirement.deadline.into()) => return Stage::Stop { at_once: false },
-                Some(command) = self.commands.recv() => match command {
-                    Command::Kill { reason } => {
-                        self.why.get_or_insert(reason);
-                        return Stage::Stop { at_once: true };
-                    }
-                    Command::Drain { reason, deadline, idle } => {
-                        self.why.get_or_insert(reason);
-                        retirement.deadline = retirement.deadline.min(deadline);
-                        retirement.idle = idle;
-                    }
+                () = &mut retirement.idle => Event::Acknowledged,
+                () = until(retirement.leaving.next()) => Event::Time,
+                Some(command) = self.commands.recv() => {
+                    let (reason, event) = match command {
+                        Command::Kill { reason } => (reason, Event::Killed),
+                        Command::Drain { reason, budgets, idle } => {
+                            retirement.idle = idle;
+                            (reason, Event::Asked(budgets))
+                        }
+                    };
+                    self.why.get_or_insert(reason);
+                    event
                 }
+            };
+            match retirement.leaving.on(event, Instant::now()) {
+                Act::Wait => {}
+                Act::Terminate => return Stage::Stop { grace },
+                Act::Kill => return Stage::Stop { grace: None },
             }
         }
     }
 
-    /// STOPPING: SIGTERM, the service's grace, SIGKILL.
-    pub(super) async fn stop(&mut self, at_once: bool) -> Stage {
+    /// STOPPING: SIGTERM, the grace there is, SIGKILL; that at once where there is none.
+    pub(super) async fn stop(&mut self, grace: Option<Duration>) -> Stage {
         if self.state != SandboxState::Stopping
             && let Err(ended) = self.advance(State::Stopping, SandboxState::Stopping)
         {
             return ended;
         }
-        if !at_once && self.terminate().await {
+        if let Some(grace) = grace
+            && self.terminate(grace).await
+        {
             return Stage::Ended;
         }
         self.kill().await;
@@ -107,7 +136,7 @@ impl Sandbox {
     }
 
     /// True if it ended by itself within its grace.
-    async fn terminate(&mut self) -> bool {
+    async fn terminate(&mut self, grace: Duration) -> bool {
         let Some(life) = &self.life else { return true };
         let Some(init) = &life.init else { return false };
         match self.ask_to_end(init).await {
@@ -115,23 +144,27 @@ impl Sandbox {
             Ok(false) => return false,
             Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "SIGTERM could not be sent"),
         }
-        let grace = self.order.service.shutdown_timeout;
-        let deadline = sleep_until((Instant::now() + grace).into());
-        tokio::pin!(deadline);
+        let asked = Instant::now();
+        let mut leaving = Leaving::stops(grace, asked);
         loop {
-            tokio::select! {
+            let next = leaving.next();
+            let event = tokio::select! {
                 () = life.ended(&self.node.fast_path) => return true,
-                () = &mut deadline => break,
-                Some(command) = self.commands.recv() => if matches!(command, Command::Kill { .. }) {
-                    return false;
+                () = until(next) => Event::Time,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Kill { .. } => return false,
+                    Command::Drain { budgets, .. } => Event::Asked(budgets),
                 }
+            };
+            if leaving.on(event, Instant::now()) == Act::Kill {
+                let grace = next.map_or(grace, |next| next - asked);
+                tracing::warn!(sandbox = %self.order.id, ?grace, "ignored SIGTERM; killing it");
+                if let Some(why) = &mut self.why {
+                    why.push_str(&format!("; it did not exit within {grace:?} of SIGTERM and was killed"));
+                }
+                return false;
             }
         }
-        tracing::warn!(sandbox = %self.order.id, ?grace, "ignored SIGTERM; killing it");
-        if let Some(why) = &mut self.why {
-            why.push_str(&format!("; it did not exit within {grace:?} of SIGTERM and was killed"));
-        }
-        false
     }
 
     /// SIGKILL to everything in its cgroup, again and again until init is gone.
@@ -147,6 +180,13 @@ impl Sandbox {
                 return;
             }
         }
+    }
+}
+
+async fn until(next: Option<Instant>) {
+    match next {
+        Some(next) => sleep_until(next.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::client::ask;
 use crate::node::{eventually, with_node};
+use crate::timing::within;
 use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped};
 use miren_sandbox::{Facts, RuntimeConfig};
 use nix::sys::signal::{Signal, kill};
@@ -64,7 +65,7 @@ fn a_draining_sandbox_goes_on_draining() {
         node.sandboxes().drain(
             &order.id,
             "replaced",
-            Duration::from_secs(3600),
+            within(Duration::from_secs(3600)),
             Box::pin(std::future::pending()),
         );
         node.until(&order.id, Draining).await;

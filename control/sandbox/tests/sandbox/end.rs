@@ -2,9 +2,10 @@
 
 use crate::client::{ask, ask_on, connect};
 use crate::node::{TestNode, eventually, signal, with_config, with_node};
+use crate::timing::within;
 use miren_api::resource::SandboxState::{Dead, Draining, Pending, Running, Stopped, Stopping};
 use miren_loader::ActiveMode;
-use miren_sandbox::{EndedBy, NodeConfig, RuntimeConfig, StartOrder};
+use miren_sandbox::{Budgets, EndedBy, NodeConfig, RuntimeConfig, StartOrder};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -18,7 +19,7 @@ fn draining_waits_for_the_last_request_then_stops() {
         let (done, idle) = oneshot::channel::<()>();
         let idle = Box::pin(async { drop(idle.await) });
         node.sandboxes()
-            .drain(&order.id, "replaced", Duration::from_secs(60), idle);
+            .drain(&order.id, "replaced", within(Duration::from_secs(60)), idle);
         node.until(&order.id, Draining).await;
         assert_eq!(
             ask_on(open, "cwd").expect("an answer"),
@@ -41,7 +42,7 @@ fn f18_a_draining_sandbox_reaches_itself_by_its_name_and_takes_nothing_new() {
         let (done, idle) = oneshot::channel::<()>();
         let idle = Box::pin(async { drop(idle.await) });
         node.sandboxes()
-            .drain(&order.id, "replaced", Duration::from_secs(60), idle);
+            .drain(&order.id, "replaced", within(Duration::from_secs(60)), idle);
         node.until(&order.id, Draining).await;
         assert_eq!(ask_on(open, &format!("meet/{}", order.id)).expect("an answer"), "ok");
         if node.fast_path_mode() == ActiveMode::Kernel {
@@ -60,12 +61,71 @@ fn a_drain_that_takes_too_long_is_ended_and_may_be_shortened() {
         node.run(&order).await;
         let never = || Box::pin(std::future::pending());
         node.sandboxes()
-            .drain(&order.id, "replaced", Duration::from_secs(3600), never());
+            .drain(&order.id, "replaced", within(Duration::from_secs(3600)), never());
         node.until(&order.id, Draining).await;
         node.sandboxes()
-            .drain(&order.id, "node drains", Duration::from_millis(50), never());
+            .drain(&order.id, "node drains", within(Duration::from_millis(50)), never());
         let stopped = node.until(&order.id, Stopped).await;
         assert_eq!(stopped.reason.as_deref(), Some("replaced"), "the first reason wins");
+    });
+}
+
+/// Two deadlines and an acknowledgement: SIGTERM waits for all that was let in.
+#[test]
+fn f14_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
+    with_node(async |node| {
+        let hour = Duration::from_secs(3600);
+        for (requests, tunnels) in [(Duration::ZERO, hour), (hour, Duration::ZERO)] {
+            let order = node.order("listen 0.0.0.0");
+            let running = node.run(&order).await;
+            let open = connect(&running).expect("a connection");
+            let (done, idle) = oneshot::channel::<()>();
+            let idle = Box::pin(async { drop(idle.await) });
+            let budgets = Budgets {
+                requests,
+                tunnels,
+                ..within(hour)
+            };
+            node.sandboxes().drain(&order.id, "replaced", budgets, idle);
+            node.until(&order.id, Draining).await;
+            // Long enough for another one to live and end.
+            let other = node.order("listen 0.0.0.0");
+            node.run(&other).await;
+            node.drain_now(&other.id, "replaced");
+            node.until(&other.id, Stopped).await;
+            assert_eq!(node.states(&order.id), [Pending, Running, Draining]);
+            assert_eq!(ask_on(open, "cwd").expect("an answer"), "/app");
+            done.send(()).expect("it waits still");
+            node.until(&order.id, Stopped).await;
+        }
+        let order = node.order("listen 0.0.0.0");
+        node.run(&order).await;
+        let never = Box::pin(std::future::pending());
+        node.sandboxes()
+            .drain(&order.id, "replaced", within(Duration::ZERO), never);
+        node.until(&order.id, Stopped).await;
+        assert_eq!(node.states(&order.id), [Pending, Running, Draining, Stopping, Stopped]);
+    });
+}
+
+#[test]
+fn f14_d4_a_grace_that_is_shortened_ends_sooner() {
+    with_node(async |node| {
+        let mut order = node.order("deaf 0.0.0.0");
+        order.service.shutdown_timeout = Duration::from_secs(3600);
+        node.run(&order).await;
+        node.drain_now(&order.id, "replaced");
+        node.until(&order.id, Stopping).await;
+        let never = Box::pin(std::future::pending());
+        let budgets = Budgets {
+            grace: Duration::ZERO,
+            ..within(Duration::ZERO)
+        };
+        node.sandboxes().drain(&order.id, "node drains", budgets, never);
+        let stopped = node.until(&order.id, Stopped).await;
+        let reason = stopped.reason.expect("a reason");
+        assert!(reason.starts_with("replaced; it did not exit within "), "{reason}");
+        assert_eq!(stopped.facts.exit_code, Some(137));
     });
 }
 
@@ -200,7 +260,7 @@ fn b8_a_death_while_draining_is_no_crash_and_is_told_once() {
         node.sandboxes().drain(
             &order.id,
             "replaced",
-            Duration::from_secs(60),
+            within(Duration::from_secs(60)),
             Box::pin(std::future::pending()),
         );
         node.until(&order.id, Draining).await;

@@ -1,5 +1,6 @@
 //! Decides how a test gets a node of its own and gives it back, even when it panics.
 
+use crate::timing::within;
 use miren_api::app_file::{Base, Concurrency, Resources, Service};
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
@@ -171,7 +172,7 @@ impl TestNode {
 
     pub fn drain_now(&self, id: &SandboxId, reason: &str) {
         self.sandboxes()
-            .drain(id, reason, SOON, Box::pin(std::future::ready(())));
+            .drain(id, reason, within(SOON), Box::pin(std::future::ready(())));
     }
 
     /// Waits until a state of a sandbox is announced.
@@ -354,6 +355,7 @@ fn service(command: &str) -> Service {
         port_timeout: Duration::from_secs(10),
         shutdown_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),
+        tunnel_timeout: Duration::from_secs(10),
         health_path: None,
         read_only_root: false,
         hedge: true,

@@ -2,6 +2,7 @@
 
 use crate::node::with_config;
 use miren_api::resource::SandboxState;
+use miren_sandbox::Budgets;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -34,4 +35,13 @@ fn starting_and_ending_are_noticed_without_a_look_that_is_due() {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
+}
+
+/// So long for what is under way, and an hour for the end.
+pub fn within(time: Duration) -> Budgets {
+    Budgets {
+        requests: time,
+        tunnels: time,
+        grace: Duration::from_secs(3600),
+    }
 }

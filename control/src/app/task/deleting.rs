@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use miren_api::ApiError;
 use miren_api::ErrorCode;
 use miren_api::deploy::DeployStatus;
+use miren_sandbox::Budgets;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -100,10 +101,7 @@ impl Task {
         if !makes_one || self.stopping.is_some() || of.len() >= WAITING {
             return command.refuse(self.still_there());
         }
-        let longest = self.state.pools.values().map(|pool| {
-            let spec = &pool.spec;
-            spec.drain_timeout.saturating_add(spec.shutdown_timeout)
-        });
+        let longest = self.state.pools.values().map(|pool| Budgets::of(&pool.spec).total());
         let patience = longest.max().unwrap_or_default().saturating_add(END_SLACK);
         let until = later(self.world.clock.steady(), patience);
         self.waiting.of.push_back((until, command));

@@ -12,8 +12,10 @@ use miren_api::id::{PoolId, SandboxId};
 use miren_api::lease::Demand;
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::Facts;
-use std::time::Duration;
+use miren_sandbox::{Budgets, Facts};
+
+/// Why a sandbox ends with the node.
+const NODE_DRAINS: &str = "the node drains";
 
 impl Task {
     /// Plans one pool and does it; returns when to plan it again.
@@ -178,18 +180,27 @@ impl Task {
     /// Lets a sandbox go: no new leases, then its word, then the wait for the leases there are.
     pub(super) fn drain(&mut self, id: &SandboxId, reason: &str) {
         let Some(sandbox) = self.state.sandbox(id) else { return };
-        if sandbox.state.is_terminal() || !self.draining.insert(id.clone()) {
-            return;
+        if !sandbox.state.is_terminal() && self.draining.insert(id.clone()) {
+            self.let_go(id, reason);
         }
-        let service = self.state.pools.get(&sandbox.pool).map(|pool| pool.spec.drain_timeout);
-        let deadline = service
-            .unwrap_or(Duration::ZERO)
-            .min(self.stopping.unwrap_or(Duration::MAX));
+    }
+
+    /// The node stops: what drains already has no more time than the node gives.
+    pub(super) fn hurry(&self) {
+        self.draining.iter().for_each(|id| self.let_go(id, NODE_DRAINS));
+    }
+
+    /// Done again, it may only end sooner.
+    fn let_go(&self, id: &SandboxId, reason: &str) {
+        let Some(sandbox) = self.state.sandbox(id) else { return };
+        let service = self.state.pools.get(&sandbox.pool).map(|pool| Budgets::of(&pool.spec));
+        let own = service.unwrap_or(Budgets::NONE);
+        let budgets = self.stopping.map_or(own, |most| own.at_most(most));
         let idle = match sandbox.lease_key() {
-            Some(key) => self.world.desk.close(key).boxed(),
+            Some(key) => self.world.desk.close(key, budgets).boxed(),
             None => std::future::ready(()).boxed(),
         };
-        self.world.executor.drain(id, reason, deadline, idle);
+        self.world.executor.drain(id, reason, budgets, idle);
     }
 
     pub(super) fn stop_sandbox(&mut self, id: &SandboxId) -> Result<Sandbox, ApiError> {

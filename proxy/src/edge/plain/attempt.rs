@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::dial::dial;
 use super::download::{Download, Received};
-use super::tunnel;
+use super::tunnel::Tunnel;
 use super::upload::{Interrupted, To, Upload};
 use super::wire;
 use crate::lease::{Link, Permit};
@@ -160,10 +160,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// A connection that was cut since no answer began in time looks like one that broke.
+    /// A connection that was cut since no answer began in time, or since its sandbox is retired, looks like one that broke.
     fn why(&self, link: &Link, failure: Failure) -> Failure {
         match failure {
             Failure::Broke { answered: false } if link.conn().timed_out() => Failure::TimedOut,
+            Failure::Broke { answered: false } if link.conn().is_over() => Failure::Drained,
             other => other,
         }
     }
@@ -179,7 +180,9 @@ impl Attempt<'_> {
         let _counted = self.parts.gate.enter(Class::Tunnel);
         self.parts.metrics.tunnels.inc();
         let early = [std::mem::take(&mut client.input), early];
-        let (up, down) = tunnel::run(client.stream, link.stream(), early, client.stall).await;
+        let mut tunnel = Tunnel::new(client.stream, link.stream(), early, client.stall);
+        tunnel.run(self.permit, &self.parts.gate).await;
+        let (up, down) = tunnel.passed();
         self.parts.metrics.tunnels.dec();
         account.bytes_in += up;
         account.bytes_out += down;

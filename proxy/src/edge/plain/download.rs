@@ -207,7 +207,8 @@ impl Download<'_> {
         };
         match read {
             Ok(1..) => Ok(()),
-            Ok(0) if decoder.closed() => Ok(()),
+            // One that was cut has not come to its end.
+            Ok(0) if !self.link.conn().is_over() && decoder.closed() => Ok(()),
             Ok(0) | Err(_) => Err(Failure::Broke {
                 answered: progress.shown,
             }),
@@ -217,6 +218,9 @@ impl Download<'_> {
     async fn switch(&self, answer: &Answer, early: BytesMut) -> Result<Received, Failure> {
         if !self.attempt.head.upgrade || !answer.switches() {
             return Err(Failure::Unreadable { answered: false });
+        }
+        if !self.link.conn().becomes_tunnel() {
+            return Err(Failure::Broke { answered: false });
         }
         let mut head = Vec::new();
         answer.write_head(&mut head, self.attempt.head, self.attempt.sender.id, true);
