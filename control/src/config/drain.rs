@@ -140,7 +140,6 @@ fn times(table: &mut Table<'_, '_, '_>) -> Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Config;
     use std::path::Path;
 

@@ -93,7 +93,7 @@ async fn f14_a_proxy_is_told_how_long_what_it_has_at_a_retired_sandbox_may_go_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_d4_a_node_that_stops_gives_no_more_to_what_drains_already() {
+async fn f14_d4_a_node_that_drains_gives_no_more_to_what_drains_already() {
     let (stage, key, _follows) = retired().await;
     pass_renewed(&stage, key, 60).await;
     assert_eq!(draining(&stage), 1);
@@ -104,8 +104,9 @@ async fn f14_d4_a_node_that_stops_gives_no_more_to_what_drains_already() {
     };
     let mut tells = stage.control.world.desk.tells();
     stage.control.apps.tell_all(|| Event::NodeDrains(budgets));
-    // It is told at once.
-    while tells.recv().await.unwrap().about != About::Closing(key) {}
+    let told = async { while tells.recv().await.unwrap().about != About::Closing(key) {} };
+    let in_time = tokio::time::timeout(Duration::from_secs(1), told).await;
+    in_time.expect("it is told at once");
     assert_eq!(left(&stage, key), Some((30_000, 5_000)));
     pass_renewed(&stage, key, 60).await;
     assert_eq!(

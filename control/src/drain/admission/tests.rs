@@ -111,7 +111,7 @@ fn d2_of_starts_against_the_close_none_is_missed_and_none_comes_after() {
         let (admission, _node) = admission();
         let registered = Mutex::new(Vec::new());
         let begin = std::sync::Barrier::new(THREADS + 1);
-        thread::scope(|scope| {
+        let found = thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (admission, registered, begin) = (&admission, &registered, &begin);
                 let (let_in, refused) = (&let_in, &refused);
@@ -120,6 +120,7 @@ fn d2_of_starts_against_the_close_none_is_missed_and_none_comes_after() {
                     for start in 0..STARTS / THREADS {
                         match admission.start() {
                             Some(permit) => {
+                                thread::yield_now();
                                 registered.lock().unwrap().push((thread, start));
                                 let_in.fetch_add(1, Ordering::Relaxed);
                                 drop(permit);
@@ -134,11 +135,12 @@ fn d2_of_starts_against_the_close_none_is_missed_and_none_comes_after() {
             (0..round % 64).for_each(|_| std::hint::spin_loop());
             let closed = admission.close_starts();
             runtime.block_on(closed.wait(std::future::pending()));
-            let found = registered.lock().unwrap().len();
             assert!(admission.start().is_none(), "round {round}: one came after the close");
-            let later = || registered.lock().unwrap().len();
-            assert_eq!(found, later(), "round {round}: one was let in and not waited for");
+            registered.lock().unwrap().len()
         });
+        // By now every thread has ended.
+        let all = registered.into_inner().unwrap().len();
+        assert_eq!(all, found, "round {round}: one was let in and not waited for");
         assert_eq!(admission.seen().starts, 0);
     }
     let (let_in, refused) = (let_in.into_inner(), refused.into_inner());
