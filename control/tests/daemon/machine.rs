@@ -293,7 +293,8 @@ impl Executor for Machine {
         let (machine, id, reason) = (self.clone(), id.clone(), reason.to_owned());
         tokio::spawn(async move {
             machine.reach(&id, SandboxState::Draining, Some(reason.clone()));
-            let _ = tokio::time::timeout(budgets.total(), idle).await;
+            let drains = budgets.total().saturating_sub(budgets.grace);
+            let _ = tokio::time::timeout(drains, idle).await;
             machine.not_held(&id).await;
             machine.reach(&id, SandboxState::Stopping, None);
             machine.reach(&id, SandboxState::Stopped, Some(reason));
