@@ -120,7 +120,7 @@ impl Look {
             waits_for: drain.and_then(Drain::waits_for),
             admitted: self.gates.admitted.total(),
             starts: self.gates.starts,
-            requests: world.desk.requests(),
+            requests: world.desk.all_in_flight(),
             sandboxes: self.by_state(),
             clean_ups: progress.left.len() as u64,
             since: drain.map(|drain| told(drain.since)),

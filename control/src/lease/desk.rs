@@ -252,8 +252,7 @@ impl Desk {
         self.tables.lock().leases.in_flight(key)
     }
 
-    /// Those to all generations.
-    pub fn requests(&self) -> u64 {
+    pub fn all_in_flight(&self) -> u64 {
         self.tables.lock().leases.all_in_flight()
     }
 
