@@ -98,7 +98,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn f14_a_program_is_another_one_when_it_was_replaced_and_not_when_something_beside_it_was() {
+    async fn a_program_is_another_one_when_it_was_replaced_and_not_when_something_beside_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         fs::write(&path, "old").unwrap();

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_proxy_is_told_what_is_left_and_never_less() {
+    fn a_proxy_is_told_what_is_left_and_never_less() {
         let mut closings = Closings::default();
         let begin = Timestamp::from_second(1_000).unwrap();
         assert_eq!(left(&closings, begin), None);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_l3_closing_again_puts_nothing_off() {
+    fn l3_closing_again_puts_nothing_off() {
         let mut closings = Closings::default();
         let begin = Timestamp::from_second(1_000).unwrap();
         closings.close(KEY, budgets(30, 60), begin);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_l6_another_generation_of_the_slot_is_not_closed() {
+    fn l6_another_generation_of_the_slot_is_not_closed() {
         let mut closings = Closings::default();
         let now = Timestamp::from_second(1_000).unwrap();
         closings.close(KEY, budgets(0, 0), now);

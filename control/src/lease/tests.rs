@@ -174,7 +174,7 @@ async fn a_draining_sandbox_is_idle_when_the_last_lease_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_a_proxy_that_is_gone_holds_a_drain_up_for_five_seconds_and_one_that_lives_for_as_long_as_it_likes() {
+async fn a_proxy_that_is_gone_holds_a_drain_up_for_five_seconds_and_one_that_lives_for_as_long_as_it_likes() {
     let desk = desk();
     let [gone, _lives] = ["gone", "lives"].map(|proxy| desk.connect(proxy).unwrap());
     for proxy in ["gone", "lives", "gone", "lives"] {

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_what_a_transaction_takes_is_one_in_the_order_of_its_keys() {
+    fn what_a_transaction_takes_is_one_in_the_order_of_its_keys() {
         let few: Vec<Write> = [Kind::App, Kind::Deploy, Kind::Sandbox, Kind::Snapshot]
             .map(|kind| put(kind, "a".into(), 10))
             .to_vec();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_crash_between_the_transactions_of_one_batch_leaves_no_record_without_what_it_refers_to() {
+    fn a_crash_between_the_transactions_of_one_batch_leaves_no_record_without_what_it_refers_to() {
         let mut noted: Vec<Write> = (0..200)
             .map(|n| put(Kind::Sandbox, format!("new-{n:03}"), 10))
             .collect();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_the_number_of_a_routing_snapshot_rises_before_any_of_many_routes_goes() {
+    fn the_number_of_a_routing_snapshot_rises_before_any_of_many_routes_goes() {
         let mut noted: Vec<Write> = (0..300).map(|n| remove(Kind::Route, format!("{n}.test"))).collect();
         noted.push(put(Kind::Snapshot, "routing".into(), 50));
         let split = split(noted);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_bytes_split_too_and_a_record_that_is_too_large_keeps_nothing_else_from_being_written() {
+    fn bytes_split_too_and_a_record_that_is_too_large_keeps_nothing_else_from_being_written() {
         let half = BYTES_MAX / 2;
         let noted = vec![
             put(Kind::Pool, "a".into(), half),

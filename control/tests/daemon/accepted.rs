@@ -35,7 +35,7 @@ async fn record(stage: &Stage, id: &DeployId) -> DeployRecord {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_a_deploy_goes_on_by_what_was_read_when_it_was_accepted() {
+async fn a_deploy_goes_on_by_what_was_read_when_it_was_accepted() {
     let (stage, id, digest) = accepted().await;
     let settings = record(&stage, &id).await.source().settings.expect("kept with it");
     assert_eq!(settings.services["web"].command, "./one");
@@ -60,7 +60,7 @@ async fn f14_a_deploy_goes_on_by_what_was_read_when_it_was_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_a_deploy_that_an_earlier_release_accepted_has_its_folder_read_when_it_is_needed() {
+async fn a_deploy_that_an_earlier_release_accepted_has_its_folder_read_when_it_is_needed() {
     let (stage, id, _) = accepted().await;
     let key = Key::new(Kind::Deploy, id.as_str());
     let found = stage.records.get(&key).await.unwrap().unwrap();
@@ -83,7 +83,7 @@ async fn f14_a_deploy_that_an_earlier_release_accepted_has_its_folder_read_when_
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_an_order_names_its_folder_by_digest_and_no_place_on_a_machine() {
+async fn an_order_names_its_folder_by_digest_and_no_place_on_a_machine() {
     let stage = Stage::start().await;
     let digest = stage.artifact(&web("./one"));
     stage.deploy("./one").await;

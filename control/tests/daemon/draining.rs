@@ -74,7 +74,7 @@ fn draining(stage: &Stage) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_a_proxy_is_told_how_long_what_it_has_at_a_retired_sandbox_may_go_on() {
+async fn a_proxy_is_told_how_long_what_it_has_at_a_retired_sandbox_may_go_on() {
     let (stage, key, _follows) = retired().await;
     let (requests, tunnels) = left(&stage, key).expect("it is told");
     assert!((9 * HOUR..=10 * HOUR).contains(&requests), "{requests}");
@@ -93,7 +93,7 @@ async fn f14_a_proxy_is_told_how_long_what_it_has_at_a_retired_sandbox_may_go_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_d4_a_node_that_drains_gives_no_more_to_what_drains_already() {
+async fn d4_a_node_that_drains_gives_no_more_to_what_drains_already() {
     let (stage, key, _follows) = retired().await;
     pass_renewed(&stage, key, 60).await;
     assert_eq!(draining(&stage), 1);
@@ -118,7 +118,7 @@ async fn f14_d4_a_node_that_drains_gives_no_more_to_what_drains_already() {
 
 /// Deadlines are moments (L4): a control that takes over may give no more than the service has.
 #[tokio::test(start_paused = true)]
-async fn f14_i7_a_control_that_takes_over_goes_on_with_the_drain_and_tells_of_it() {
+async fn i7_a_control_that_takes_over_goes_on_with_the_drain_and_tells_of_it() {
     let (stage, key, _follows) = retired().await;
     pass_renewed(&stage, key, 60).await;
     let stage = stage.killed().await;

@@ -81,7 +81,7 @@ async fn delete(stage: &Stage) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_an_app_with_more_records_than_a_transaction_takes_is_deleted_whenever_control_dies_in_it() {
+async fn an_app_with_more_records_than_a_transaction_takes_is_deleted_whenever_control_dies_in_it() {
     let mut moments = 0;
     for moment in 0.. {
         let stage = with_past(Policy::default()).await;
@@ -108,7 +108,7 @@ async fn f14_an_app_with_more_records_than_a_transaction_takes_is_deleted_whenev
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_more_versions_than_a_transaction_takes_go_at_once() {
+async fn more_versions_than_a_transaction_takes_go_at_once() {
     let retention = Retention {
         versions: 5,
         age: Duration::ZERO,
@@ -135,7 +135,7 @@ async fn ask(stage: &Stage, request: DeployRequest) -> Result<Deploy, ApiError> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_more_sandboxes_than_a_transaction_takes_start_once_whenever_control_dies_meanwhile() {
+async fn more_sandboxes_than_a_transaction_takes_start_once_whenever_control_dies_meanwhile() {
     let count = u32::try_from(WRITES_MAX + 20).unwrap();
     let expected = vec!["./many".to_owned(); WRITES_MAX + 20];
     let mut moment = 0;
@@ -171,7 +171,7 @@ fn variables(count: usize, bytes: usize) -> BTreeMap<String, Option<String>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_what_no_record_could_keep_is_refused_when_it_is_asked_for_and_the_app_goes_on() {
+async fn what_no_record_could_keep_is_refused_when_it_is_asked_for_and_the_app_goes_on() {
     let stage = Stage::start().await;
     stage.deploy("./one").await;
     let before = *stage.records.revision().borrow();

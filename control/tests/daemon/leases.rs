@@ -344,7 +344,7 @@ async fn f16_a_proxy_is_told_which_services_are_asked_once_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f14_a_lease_on_a_slot_of_another_node_is_none_on_the_own_slot_of_that_number() {
+async fn a_lease_on_a_slot_of_another_node_is_none_on_the_own_slot_of_that_number() {
     let (control, version, _place) = paused().await;
     let held = control.leasing().acquire(ask("first", &version, 1, 0)).await.unwrap();
     let own = held.leases[0].key;

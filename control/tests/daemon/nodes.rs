@@ -23,7 +23,7 @@ async fn kept(store: &Memory) -> Vec<NodeRecord> {
 }
 
 #[tokio::test]
-async fn f14_a_store_has_its_node_from_the_first_start_on_whatever_it_is_called_later() {
+async fn a_store_has_its_node_from_the_first_start_on_whatever_it_is_called_later() {
     let store = Arc::new(Memory::new(100));
     assert_eq!(load(&store, "berlin", BEGAN).await.own(), NodeId::FIRST);
     let first = NodeRecord {
@@ -44,7 +44,7 @@ async fn f14_a_store_has_its_node_from_the_first_start_on_whatever_it_is_called_
 }
 
 #[tokio::test]
-async fn f14_a_cordon_is_told_once_it_is_kept_and_outlives_a_restart() {
+async fn a_cordon_is_told_once_it_is_kept_and_outlives_a_restart() {
     let store = Arc::new(Memory::new(100));
     let nodes = load(&store, "berlin", BEGAN).await;
     let mut told = nodes.follow();
@@ -59,7 +59,7 @@ async fn f14_a_cordon_is_told_once_it_is_kept_and_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn f14_a_node_whose_record_somebody_else_wrote_ends_the_process() {
+async fn a_node_whose_record_somebody_else_wrote_ends_the_process() {
     let store = Arc::new(Memory::new(100));
     let fatal = Fatal::default();
     let shared = Arc::clone(&store) as Arc<dyn Store>;

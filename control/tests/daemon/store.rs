@@ -84,7 +84,7 @@ fn ids_of(changes: &[Change]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn f14_all_that_a_transaction_writes_has_its_one_revision_and_a_place_in_it() {
+async fn all_that_a_transaction_writes_has_its_one_revision_and_a_place_in_it() {
     for place in Place::each() {
         let store = place.open().await;
         assert_eq!(store.get(&key("a")).await, Ok(None));
@@ -115,7 +115,7 @@ async fn f14_all_that_a_transaction_writes_has_its_one_revision_and_a_place_in_i
 }
 
 #[tokio::test]
-async fn f14_a_transaction_is_written_whole_or_not_at_all() {
+async fn a_transaction_is_written_whole_or_not_at_all() {
     for place in Place::each() {
         let store = place.open().await;
         let at = store.commit(new(&["a"])).await.unwrap();
@@ -150,7 +150,7 @@ async fn f14_a_transaction_is_written_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn f14_what_is_more_than_a_transaction_takes_is_refused_before_any_of_it_is_written() {
+async fn what_is_more_than_a_transaction_takes_is_refused_before_any_of_it_is_written() {
     for place in Place::each() {
         let store = place.open().await;
         let many = |count: usize| (0..count).map(|n| put(&format!("m{n:03}"), Expect::Absent, "1"));
@@ -206,7 +206,7 @@ async fn records_are_found_by_prefix_and_by_index() {
 }
 
 #[tokio::test]
-async fn f14_changes_are_followed_from_the_middle_of_a_transaction_on_and_in_pages_that_end_in_one() {
+async fn changes_are_followed_from_the_middle_of_a_transaction_on_and_in_pages_that_end_in_one() {
     for place in Place::each() {
         let store = place.open().await;
         store.commit(new(&["a", "b", "c"])).await.unwrap();
@@ -267,7 +267,7 @@ fn left(all: &[Change], kept: usize, at: Cursor) -> Option<&[Change]> {
 }
 
 #[tokio::test]
-async fn f14_whoever_watches_while_the_history_is_compacted_misses_nothing_or_is_told() {
+async fn whoever_watches_while_the_history_is_compacted_misses_nothing_or_is_told() {
     for place in Place::each() {
         let store = place.open().await;
         let mut all: Vec<Change> = Vec::new();
@@ -322,7 +322,7 @@ async fn f14_whoever_watches_while_the_history_is_compacted_misses_nothing_or_is
 }
 
 #[tokio::test]
-async fn f14_an_older_opener_is_fenced_off_and_writes_nothing_more() {
+async fn an_older_opener_is_fenced_off_and_writes_nothing_more() {
     for place in Place::each() {
         let older = place.open().await;
         older.commit(new(&["a"])).await.unwrap();

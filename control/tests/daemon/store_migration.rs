@@ -70,7 +70,7 @@ async fn m1_a_file_of_the_first_schema_becomes_a_current_one() {
 }
 
 #[tokio::test]
-async fn f14_a_store_of_the_release_before_keeps_its_records_its_revisions_and_its_history() {
+async fn a_store_of_the_release_before_keeps_its_records_its_revisions_and_its_history() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
     let other = "records WHERE kind != 'sandbox'";
@@ -103,7 +103,7 @@ async fn f14_a_store_of_the_release_before_keeps_its_records_its_revisions_and_i
 }
 
 #[tokio::test]
-async fn f14_the_release_before_goes_on_with_the_copy_and_refuses_what_was_migrated() {
+async fn the_release_before_goes_on_with_the_copy_and_refuses_what_was_migrated() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
     // What is only in the log of writes yet.
@@ -133,7 +133,7 @@ async fn f14_the_release_before_goes_on_with_the_copy_and_refuses_what_was_migra
 }
 
 #[tokio::test]
-async fn f14_one_copy_is_kept_and_none_is_made_where_nothing_is_migrated() {
+async fn one_copy_is_kept_and_none_is_made_where_nothing_is_migrated() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
     // Of an earlier migration, of one that was interrupted, and somebody's own.
@@ -157,7 +157,7 @@ async fn f14_one_copy_is_kept_and_none_is_made_where_nothing_is_migrated() {
 }
 
 #[tokio::test]
-async fn f14_a_store_that_cannot_be_copied_is_not_migrated() {
+async fn a_store_that_cannot_be_copied_is_not_migrated() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
     // Where the copy would be made there is something that does not go away.
@@ -172,7 +172,7 @@ async fn f14_a_store_that_cannot_be_copied_is_not_migrated() {
 }
 
 #[tokio::test]
-async fn f14_sandboxes_of_the_release_before_are_on_the_node_there_was() {
+async fn sandboxes_of_the_release_before_are_on_the_node_there_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = store_of_schema_2(folder.path());
     let before: Vec<SandboxRecord> = bodies(&path);

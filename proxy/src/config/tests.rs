@@ -137,7 +137,7 @@ fn the_reference_names_every_key_of_the_contract() {
 }
 
 #[test]
-fn f14_a_stop_fits_into_the_patience_of_the_supervisor() {
+fn a_stop_fits_into_the_patience_of_the_supervisor() {
     for fits in [
         "",
         "drain.request_timeout = \"83s\"",

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_l3_deadlines_come_nearer_and_never_move_away() {
+    fn l3_deadlines_come_nearer_and_never_move_away() {
         let (closing, now) = (Closing::default(), Instant::now());
         assert!(!closing.are_requests_over(now + FAR), "nothing was told");
         closing.tell(after(30, 60, now));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_control_is_asked_once_and_not_when_it_has_said() {
+    fn control_is_asked_once_and_not_when_it_has_said() {
         let (asked, told) = (Closing::default(), Closing::default());
         assert!(asked.is_to_be_asked() && !asked.is_to_be_asked());
         told.tell(after(0, 0, Instant::now()));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f14_tunnels_wait_for_the_newest_word() {
+    async fn tunnels_wait_for_the_newest_word() {
         let (closing, now) = (Closing::default(), Instant::now());
         closing.tell(after(0, 86_400, now));
         tokio::join!(closing.tunnels_over(), async {

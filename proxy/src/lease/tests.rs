@@ -69,7 +69,7 @@ impl Table {
 }
 
 #[test]
-fn f14_a_slot_of_another_node_is_no_slot_of_the_table_that_is_mapped() {
+fn a_slot_of_another_node_is_no_slot_of_the_table_that_is_mapped() {
     let table = table();
     let own = table.lease(2).key;
     let node: NodeId = "node-2".parse().unwrap();

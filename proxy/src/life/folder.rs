@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f14_a_folder_is_one_process_s_until_it_lets_go_and_has_finished_writing() {
+    async fn a_folder_is_one_process_s_until_it_lets_go_and_has_finished_writing() {
         let folder = tempfile::tempdir().unwrap();
         let own = Folder::new(folder.path());
         assert!(own.pen().now_or_never().is_none(), "not yet");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f14_who_left_a_folder_before_it_had_it_never_gets_it() {
+    async fn who_left_a_folder_before_it_had_it_never_gets_it() {
         let folder = tempfile::tempdir().unwrap();
         let own = Folder::new(folder.path());
         own.leave();

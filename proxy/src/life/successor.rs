@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_successor_goes_by_nothing_older_than_what_is_served() {
+    fn a_successor_goes_by_nothing_older_than_what_is_served() {
         let before = served("a", 7);
         for (known, is_fine) in [
             (served("a", 7), true),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_socket_is_taken_where_the_settings_want_it() {
+    fn a_socket_is_taken_where_the_settings_want_it() {
         let socket = Socket {
             of: Purpose::Http,
             address: "127.0.0.1:8080".parse().unwrap(),

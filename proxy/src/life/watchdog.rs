@@ -48,7 +48,7 @@ mod tests {
     use std::cell::Cell;
 
     #[tokio::test(start_paused = true)]
-    async fn f14_the_supervisor_hears_of_it_in_time_until_a_successor_serves() {
+    async fn the_supervisor_hears_of_it_in_time_until_a_successor_serves() {
         let (interval, heard) = (Duration::from_secs(30), Cell::new(0));
         let (door, watched) = watch::channel(Door::Open);
         let tell = || {

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_at_the_deadline_of_a_retired_sandbox_no_request_is_sent_elsewhere_and_nobody_pays() {
+    fn at_the_deadline_of_a_retired_sandbox_no_request_is_sent_elsewhere_and_nobody_pays() {
         for (idempotent, was_stopped) in [(true, false), (false, false), (true, true)] {
             let drained = Facts {
                 failure: Failure::Drained,

@@ -63,7 +63,7 @@ async fn asks(stage: &Stage, request: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_i9_before_the_head_a_request_is_answered_504_at_its_deadline_and_asked_nowhere_else() {
+async fn i9_before_the_head_a_request_is_answered_504_at_its_deadline_and_asked_nowhere_else() {
     let stage = Stage::new("").await;
     let (old, new) = (App::start("old").await, App::start("new").await);
     let sandbox = stage.grant("shop-v1", &old, 10);
@@ -88,7 +88,7 @@ async fn f14_i9_before_the_head_a_request_is_answered_504_at_its_deadline_and_as
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_i9_a_request_has_all_of_its_time_and_its_lease_is_given_back_behind_it() {
+async fn i9_a_request_has_all_of_its_time_and_its_lease_is_given_back_behind_it() {
     let stage = Stage::new("").await;
     let app = App::start("app").await;
     let sandbox = stage.grant("shop-v1", &app, 10);
@@ -106,7 +106,7 @@ async fn f14_i9_a_request_has_all_of_its_time_and_its_lease_is_given_back_behind
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_l3_a_deadline_that_comes_nearer_is_kept_and_one_that_moves_away_is_not() {
+async fn l3_a_deadline_that_comes_nearer_is_kept_and_one_that_moves_away_is_not() {
     let stage = Stage::new("").await;
     let app = App::start("app").await;
     let sandbox = stage.grant("shop-v1", &app, 10);
@@ -120,7 +120,7 @@ async fn f14_l3_a_deadline_that_comes_nearer_is_kept_and_one_that_moves_away_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_after_its_head_an_answer_is_cut_at_the_deadline_and_never_ended() {
+async fn after_its_head_an_answer_is_cut_at_the_deadline_and_never_ended() {
     let stage = Stage::new("").await;
     let app = RawApp::start(|mut conn| async move {
         let Some(request) = conn.request().await else { return };
@@ -154,7 +154,7 @@ async fn f14_after_its_head_an_answer_is_cut_at_the_deadline_and_never_ended() {
 
 /// HTTP/1.0 knows the end of an answer without a length only by the end of its connection: a reset tells it apart.
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() {
+async fn an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() {
     let stage = Stage::new("").await;
     let app = RawApp::start(|mut conn| async move {
         if conn.request().await.is_some() && conn.say("HTTP/1.1 200 OK\r\n\r\nbegin").await {
@@ -177,7 +177,7 @@ async fn f14_an_answer_that_ends_with_its_connection_is_reset_at_the_deadline() 
 
 /// Control takes what it is told to be of no use for given back, and would not wait for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_l1_a_sandbox_that_refuses_connections_is_held_for_what_is_under_way_there() {
+async fn l1_a_sandbox_that_refuses_connections_is_held_for_what_is_under_way_there() {
     let stage = Stage::new("").await;
     let new = App::start("new").await;
     let old = RawApp::start(|mut conn| async move {
@@ -209,7 +209,7 @@ async fn f14_l1_a_sandbox_that_refuses_connections_is_held_for_what_is_under_way
 
 /// A control of an earlier release says nothing: then everything goes on until its sandbox has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_without_a_word_of_control_nothing_is_ended() {
+async fn without_a_word_of_control_nothing_is_ended() {
     let stage = Stage::new("").await;
     let app = App::start("app").await;
     let sandbox = stage.grant("shop-v1", &app, 10);
@@ -226,7 +226,7 @@ async fn f14_without_a_word_of_control_nothing_is_ended() {
 
 /// The race of I1 seen from its other end: nobody is refused for a sandbox that closed under it.
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_i2_requests_that_come_while_one_sandbox_after_the_other_is_retired_are_all_served() {
+async fn i2_requests_that_come_while_one_sandbox_after_the_other_is_retired_are_all_served() {
     let stage = Stage::new("").await;
     let app = App::start("app").await;
     let mut sandbox = stage.grant("shop-v1", &app, 10);

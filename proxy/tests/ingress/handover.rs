@@ -42,7 +42,7 @@ impl Stranger {
 const HELLO: &str = r#"{"say":"hello","protocol":1,"version":"0.0.0","pid":1}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_successor_serves_at_the_same_addresses_and_the_old_one_finishes() {
+async fn a_successor_serves_at_the_same_addresses_and_the_old_one_finishes() {
     let mut stage = Stage::new("drain.upgrade_tunnel_timeout = \"1h\"\ndrain.tunnel_timeout = \"1ms\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -75,7 +75,7 @@ async fn f14_a_successor_serves_at_the_same_addresses_and_the_old_one_finishes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_one_successor_after_the_other_and_none_loses_a_connection() {
+async fn one_successor_after_the_other_and_none_loses_a_connection() {
     let mut stage = Stage::new("").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -122,7 +122,7 @@ async fn upgrade_when_it_can(stage: &mut Stage) -> crate::proxy::Proxy {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_successor_of_another_protocol_is_told_so_and_nothing_changes() {
+async fn a_successor_of_another_protocol_is_told_so_and_nothing_changes() {
     let mut stage = Stage::new("").await;
     for (said, told) in [
         (
@@ -147,7 +147,7 @@ async fn f14_a_successor_of_another_protocol_is_told_so_and_nothing_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_successor_that_ends_before_it_serves_has_changed_nothing() {
+async fn a_successor_that_ends_before_it_serves_has_changed_nothing() {
     let mut stage = Stage::new("").await;
     for _ in 0..3 {
         let stranger = Stranger::of(&stage).await;
@@ -166,7 +166,7 @@ async fn f14_a_successor_that_ends_before_it_serves_has_changed_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_of_two_successors_at_once_the_second_is_told_to_wait() {
+async fn of_two_successors_at_once_the_second_is_told_to_wait() {
     let stage = Stage::new("").await;
     let first = Stranger::of(&stage).await;
     first.says(HELLO);
@@ -179,7 +179,7 @@ async fn f14_of_two_successors_at_once_the_second_is_told_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_successor_knows_no_less_of_routing_and_writes_only_when_the_old_one_does_not() {
+async fn a_successor_knows_no_less_of_routing_and_writes_only_when_the_old_one_does_not() {
     let mut stage = Stage::new("").await;
     stage.serve(&snapshot(7, "shop-v7")).await;
     stage.keeps("routing", "shop-v7").await;
@@ -198,7 +198,7 @@ async fn f14_a_successor_knows_no_less_of_routing_and_writes_only_when_the_old_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_proxy_that_stops_gives_nothing_to_a_successor() {
+async fn a_proxy_that_stops_gives_nothing_to_a_successor() {
     let stage = Stage::new("drain.request_timeout = \"1h\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);

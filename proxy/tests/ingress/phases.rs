@@ -22,7 +22,7 @@ async fn readiness(stage: &Stage) -> (u16, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_proxy_lives_from_boot_on_and_is_ready_while_it_serves() {
+async fn a_proxy_lives_from_boot_on_and_is_ready_while_it_serves() {
     let stage = Stage::without_snapshot("").await;
     assert_eq!(
         (
@@ -37,7 +37,7 @@ async fn f14_a_proxy_lives_from_boot_on_and_is_ready_while_it_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_lame_duck_is_not_ready_and_takes_new_connections_and_leaves_kept_ones() {
+async fn a_lame_duck_is_not_ready_and_takes_new_connections_and_leaves_kept_ones() {
     let stage = Stage::new(&format!("drain.lame_duck = \"1h\"\n{LONG}")).await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -57,14 +57,14 @@ async fn f14_a_lame_duck_is_not_ready_and_takes_new_connections_and_leaves_kept_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_lame_duck_drains_when_its_time_is_over() {
+async fn a_lame_duck_drains_when_its_time_is_over() {
     let stage = Stage::new("drain.lame_duck = \"50ms\"").await;
     stage.proxy.stop.send_replace(Stop::Finish);
     assert_eq!(stage.proxy.ended().await, Ended::Finished);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_at_the_deadline_504_comes_before_the_head_and_an_abort_after_it() {
+async fn at_the_deadline_504_comes_before_the_head_and_an_abort_after_it() {
     let stage = Stage::new("drain.request_timeout = \"1s\"\ndrain.tunnel_timeout = \"1h\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -113,7 +113,7 @@ async fn f14_at_the_deadline_504_comes_before_the_head_and_an_abort_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_tunnel_that_ends_in_its_time_was_not_cut() {
+async fn a_tunnel_that_ends_in_its_time_was_not_cut() {
     let stage = Stage::new("drain.request_timeout = \"50ms\"\ndrain.tunnel_timeout = \"1h\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -128,7 +128,7 @@ async fn f14_a_tunnel_that_ends_in_its_time_was_not_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_tunnel_is_ended_when_its_time_is_over() {
+async fn a_tunnel_is_ended_when_its_time_is_over() {
     let stage = Stage::new("drain.request_timeout = \"1h\"\ndrain.tunnel_timeout = \"50ms\"").await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -145,7 +145,7 @@ async fn f14_a_tunnel_is_ended_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_half_a_head_does_not_outlive_the_time_of_requests() {
+async fn half_a_head_does_not_outlive_the_time_of_requests() {
     let stage = Stage::new("drain.request_timeout = \"3s\"\ntimeouts.header = \"1h\"").await;
     let mut client = stage.client().await;
     client.send("GET / HTT").await;
@@ -156,7 +156,7 @@ async fn f14_half_a_head_does_not_outlive_the_time_of_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_half_a_head_is_served_when_its_rest_comes() {
+async fn half_a_head_is_served_when_its_rest_comes() {
     let stage = Stage::new(LONG).await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);
@@ -175,7 +175,7 @@ async fn f14_half_a_head_is_served_when_its_rest_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_of_pipelined_requests_the_last_that_is_answered_says_so() {
+async fn of_pipelined_requests_the_last_that_is_answered_says_so() {
     let stage = Stage::new(LONG).await;
     let app = App::start("app").await;
     stage.grant("shop-v1", &app, 10);

@@ -27,7 +27,7 @@ fn node() -> Node {
 }
 
 #[test]
-fn f14_i9_twenty_upgrades_in_a_row_lose_nothing_of_a_mixed_load() {
+fn i9_twenty_upgrades_in_a_row_lose_nothing_of_a_mixed_load() {
     let node = node();
     let mut proxy = SecondProxy::start(&node);
     let http = proxy.http;
@@ -117,7 +117,7 @@ fn failing(node: &Node, own: &str, taken: SocketAddr) -> Vec<Failing> {
 }
 
 #[test]
-fn f14_a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
+fn a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
     let node = node();
     let mut proxy = SecondProxy::start(&node);
     let mixed = Mixed::start_at(proxy.http, HOST);
@@ -158,7 +158,7 @@ fn f14_a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
 }
 
 #[test]
-fn f14_a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
+fn a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
     let node = node();
     let mut proxy = SecondProxy::start(&node);
     let http = proxy.http;
@@ -191,7 +191,7 @@ fn install(program: &Path, content: impl AsRef<[u8]>) {
 }
 
 #[test]
-fn f14_miren_dev_replaces_its_proxy_when_the_program_has_changed() {
+fn miren_dev_replaces_its_proxy_when_the_program_has_changed() {
     let options = NodeOptions::unique().own_programs();
     let program = options.binaries().path("miren-proxy");
     let node = options.start();

@@ -161,7 +161,7 @@ fn install(path: &Path, script: &str) {
 }
 
 #[tokio::test]
-async fn f14_a_program_that_changed_on_disk_takes_over_and_one_that_fails_changes_nothing() {
+async fn a_program_that_changed_on_disk_takes_over_and_one_that_fails_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (path, calls) = (dir.path().join("program"), dir.path().join("calls"));
     let lives = |name: &str| {

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f14_a_node_is_written_in_one_way_and_nothing_else_names_one() {
+    fn a_node_is_written_in_one_way_and_nothing_else_names_one() {
         assert_eq!(NodeId::FIRST.to_string(), "node-1");
         for number in [1, 2, 10, u16::MAX] {
             let node: NodeId = format!("node-{number}").parse().unwrap();

@@ -81,7 +81,7 @@ const KEY: LeaseKey = LeaseKey {
 };
 
 #[test]
-fn f14_what_is_about_the_first_node_is_said_as_the_release_before_says_it() {
+fn what_is_about_the_first_node_is_said_as_the_release_before_says_it() {
     let (slot, generation) = (KEY.slot, KEY.generation);
     let lease = Lease {
         key: KEY,
@@ -100,7 +100,7 @@ fn f14_what_is_about_the_first_node_is_said_as_the_release_before_says_it() {
 }
 
 #[test]
-fn f14_what_a_proxy_says_of_the_first_node_is_what_one_of_the_release_before_says() {
+fn what_a_proxy_says_of_the_first_node_is_what_one_of_the_release_before_says() {
     let (slot, generation) = (KEY.slot, KEY.generation);
     let held = HeldLease {
         node: NodeId::FIRST,
@@ -159,7 +159,7 @@ fn f14_what_a_proxy_says_of_the_first_node_is_what_one_of_the_release_before_say
 }
 
 #[test]
-fn f14_every_message_about_another_node_names_it_and_keeps_it_over_every_turn() {
+fn every_message_about_another_node_names_it_and_keeps_it_over_every_turn() {
     let node: NodeId = "node-2".parse().unwrap();
     let other = LeaseKey { node, ..KEY };
     assert_ne!(other, KEY);
@@ -180,7 +180,7 @@ fn f14_every_message_about_another_node_names_it_and_keeps_it_over_every_turn() 
 
 /// It is hashed and compared with every request.
 #[test]
-fn f14_the_node_in_the_key_of_a_lease_takes_no_room_and_no_allocation() {
+fn the_node_in_the_key_of_a_lease_takes_no_room_and_no_allocation() {
     fn is_copied<T: Copy>() {}
     is_copied::<LeaseKey>();
     assert_eq!(size_of::<LeaseKey>(), size_of::<(u32, u64)>());

@@ -150,7 +150,7 @@ fn nobody_is_looked_for_once_the_last_who_slept_gave_up() {
 
 /// L2: nobody who sleeps, wakes or lies down holds up who only looks, enters or leaves.
 #[test]
-fn f14_l2_status_entering_and_leaving_take_no_lock() {
+fn l2_status_entering_and_leaving_take_no_lock() {
     let gate = Gate::new(3);
     let (told, emptied) = (gate.inner.told.hold(), gate.inner.emptied.hold());
     let (done, is_done) = std::sync::mpsc::channel();
@@ -171,7 +171,7 @@ fn f14_l2_status_entering_and_leaving_take_no_lock() {
 
 /// L3 and L6: what is closed stays closed, under its epoch, whatever comes of it; another epoch is another gate.
 #[test]
-fn f14_l3_l6_a_gate_is_never_opened_again_and_the_next_one_is_another() {
+fn l3_l6_a_gate_is_never_opened_again_and_the_next_one_is_another() {
     let (gate, next) = (Gate::new(1), Gate::new(2));
     let permit = gate.enter(Kind::Request).unwrap();
     let closed = gate.close();
@@ -190,7 +190,7 @@ fn f14_l3_l6_a_gate_is_never_opened_again_and_the_next_one_is_another() {
 
 /// L1: who was let in is never asked again; what comes of it is counted, by its own close too (L5).
 #[test]
-fn f14_l1_l5_a_permit_holds_through_the_close_and_whatever_it_begins_is_waited_for() {
+fn l1_l5_a_permit_holds_through_the_close_and_whatever_it_begins_is_waited_for() {
     let gate = Gate::new(1);
     let request = gate.enter(Kind::Request).unwrap();
     let closed = gate.close();

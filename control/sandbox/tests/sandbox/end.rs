@@ -72,7 +72,7 @@ fn a_drain_that_takes_too_long_is_ended_and_may_be_shortened() {
 
 /// Two deadlines and an acknowledgement: SIGTERM waits for all that was let in. That it is healthy meanwhile undoes nothing.
 #[test]
-fn f14_l3_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
+fn l3_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over() {
     let looks_often = |config: &mut NodeConfig| config.health.interval = Duration::from_millis(5);
     with_config(looks_often, async |node| {
         let hour = Duration::from_secs(3600);
@@ -110,7 +110,7 @@ fn f14_l3_l5_sigterm_comes_when_nothing_is_under_way_or_both_deadlines_are_over(
 }
 
 #[test]
-fn f14_d4_a_grace_that_is_shortened_ends_sooner() {
+fn d4_a_grace_that_is_shortened_ends_sooner() {
     with_node(async |node| {
         let mut order = node.order("deaf 0.0.0.0");
         order.service.shutdown_timeout = Duration::from_secs(3600);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_every_end_of_a_frame_is_found_however_its_bytes_come_apart() {
+    fn every_end_of_a_frame_is_found_however_its_bytes_come_apart() {
         for length in [0, 1, 125, 126, 127, 65_535, 65_536, 200_000] {
             for (first, masked) in [(0x82, false), (0x01, true), (0xc1, false), (0x89, false), (0x00, true)] {
                 let bytes = frame(first, length, masked);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_close_frame_is_seen_with_its_first_byte_and_stays_seen() {
+    fn a_close_frame_is_seen_with_its_first_byte_and_stays_seen() {
         assert!(!followed(&frame(0x82, 300, false), 9).closes());
         assert!(followed(&[0x88], 1).closes());
         assert!(!followed(&[0x88], 1).is_between());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_the_goodbye_is_one_whole_close_frame_of_1012() {
+    fn the_goodbye_is_one_whole_close_frame_of_1012() {
         let frames = followed(GOODBYE, 1);
         assert!(frames.closes() && frames.is_between());
         assert_eq!(u16::from_be_bytes([GOODBYE[2], GOODBYE[3]]), 1012);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn f14_a_length_beyond_all_measure_is_a_frame_without_end() {
+    fn a_length_beyond_all_measure_is_a_frame_without_end() {
         let mut frames = Frames::default();
         frames.follow(&[0x82, 0xff]);
         frames.follow(&[0xff; 8]);

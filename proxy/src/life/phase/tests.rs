@@ -70,7 +70,7 @@ impl Stage {
 }
 
 #[test]
-fn f14_boot_to_serving_once_there_is_routing() {
+fn boot_to_serving_once_there_is_routing() {
     let mut stage = Stage::new(BUDGETS);
     assert_eq!(
         stage.at(100, Event::Time, NOTHING),
@@ -83,7 +83,7 @@ fn f14_boot_to_serving_once_there_is_routing() {
 }
 
 #[test]
-fn f14_boot_to_draining_when_told_before_it_serves() {
+fn boot_to_draining_when_told_before_it_serves() {
     let mut stage = Stage::new(BUDGETS);
     assert_eq!(
         stage.at(0, Event::Told, NOTHING),
@@ -93,7 +93,7 @@ fn f14_boot_to_draining_when_told_before_it_serves() {
 }
 
 #[test]
-fn f14_serving_to_lame_duck_to_draining() {
+fn serving_to_lame_duck_to_draining() {
     let mut stage = Stage::serving(BUDGETS);
     assert_eq!(
         stage.at(0, Event::Told, BOTH),
@@ -119,7 +119,7 @@ fn f14_serving_to_lame_duck_to_draining() {
 }
 
 #[test]
-fn f14_lame_duck_to_forced_when_told_again() {
+fn lame_duck_to_forced_when_told_again() {
     let mut stage = Stage::serving(BUDGETS);
     stage.at(0, Event::Told, BOTH);
     let all = vec![Step::KeepNone, Step::ShutDoor, Step::CutRequests, Step::CutTunnels];
@@ -129,7 +129,7 @@ fn f14_lame_duck_to_forced_when_told_again() {
 }
 
 #[test]
-fn f14_draining_to_exit_when_nothing_is_left() {
+fn draining_to_exit_when_nothing_is_left() {
     let mut stage = Stage::draining();
     assert_eq!(stage.at(1, Event::Idle, NOTHING), (Phase::Exit, vec![]));
     assert_eq!(stage.wakes_at(), None);
@@ -137,7 +137,7 @@ fn f14_draining_to_exit_when_nothing_is_left() {
 }
 
 #[test]
-fn f14_draining_to_forced_when_the_time_of_all_there_is_is_over() {
+fn draining_to_forced_when_the_time_of_all_there_is_is_over() {
     let mut stage = Stage::draining();
     assert_eq!(stage.at(29, Event::Time, REQUEST), (Phase::Draining, vec![]));
     assert_eq!(
@@ -155,7 +155,7 @@ fn f14_draining_to_forced_when_the_time_of_all_there_is_is_over() {
 }
 
 #[test]
-fn f14_forced_to_exit_as_soon_as_nothing_is_left() {
+fn forced_to_exit_as_soon_as_nothing_is_left() {
     let mut stage = Stage::draining();
     stage.at(1, Event::Insisted, REQUEST);
     assert_eq!(
@@ -168,7 +168,7 @@ fn f14_forced_to_exit_as_soon_as_nothing_is_left() {
 }
 
 #[test]
-fn f14_requests_and_tunnels_have_times_of_their_own() {
+fn requests_and_tunnels_have_times_of_their_own() {
     let mut stage = Stage::draining();
     assert_eq!(
         stage.at(30, Event::Time, BOTH),
@@ -201,7 +201,7 @@ fn f14_requests_and_tunnels_have_times_of_their_own() {
 }
 
 #[test]
-fn f14_times_that_are_over_for_nobody_cut_nothing() {
+fn times_that_are_over_for_nobody_cut_nothing() {
     let mut stage = Stage::draining();
     // A connection is left that is neither: whoever still sends what nobody reads.
     assert_eq!(stage.at(30, Event::Time, NOTHING).0, Phase::Forced);
@@ -210,7 +210,7 @@ fn f14_times_that_are_over_for_nobody_cut_nothing() {
 }
 
 #[test]
-fn f14_a_successor_leaves_tunnels_their_long_time_and_requests_theirs() {
+fn a_successor_leaves_tunnels_their_long_time_and_requests_theirs() {
     for ready in [true, false] {
         let mut stage = Stage::new(BUDGETS);
         if ready {
@@ -238,7 +238,7 @@ fn f14_a_successor_leaves_tunnels_their_long_time_and_requests_theirs() {
 }
 
 #[test]
-fn f14_one_that_was_handed_over_and_is_told_to_stop_gives_tunnels_no_more_than_others_do() {
+fn one_that_was_handed_over_and_is_told_to_stop_gives_tunnels_no_more_than_others_do() {
     let mut stage = Stage::serving(BUDGETS);
     stage.at(0, Event::HandedOver, BOTH);
     assert_eq!(stage.at(10, Event::Told, BOTH), (Phase::Draining, vec![]));
@@ -256,7 +256,7 @@ fn f14_one_that_was_handed_over_and_is_told_to_stop_gives_tunnels_no_more_than_o
 }
 
 #[test]
-fn f14_without_a_slot_table_it_drains_at_once_whatever_it_waits_for() {
+fn without_a_slot_table_it_drains_at_once_whatever_it_waits_for() {
     let mut stage = Stage::serving(BUDGETS);
     let drains = (Phase::Draining, vec![Step::KeepNone, Step::ShutDoor]);
     assert_eq!(stage.at(0, Event::TableLost, BOTH), drains);
@@ -267,7 +267,7 @@ fn f14_without_a_slot_table_it_drains_at_once_whatever_it_waits_for() {
 }
 
 #[test]
-fn f14_what_was_begun_is_never_taken_back() {
+fn what_was_begun_is_never_taken_back() {
     let late = [Event::Ready, Event::HandedOver, Event::TableLost, Event::Told];
     for event in late {
         let mut stage = Stage::draining();

@@ -116,7 +116,7 @@ async fn ends(stage: &Stage, app: &RawApp, sandbox: Sandbox) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_i9_at_its_deadline_a_websocket_is_told_to_go_behind_what_its_app_said() {
+async fn i9_at_its_deadline_a_websocket_is_told_to_go_behind_what_its_app_said() {
     for first in FIRSTS {
         let said = frame(first, 100);
         let (stage, app) = (Stage::new("").await, app(said.clone(), Vec::new()).await);
@@ -139,7 +139,7 @@ async fn f14_i9_at_its_deadline_a_websocket_is_told_to_go_behind_what_its_app_sa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_websocket_goes_on_both_ways_until_its_deadline_whatever_becomes_of_requests() {
+async fn a_websocket_goes_on_both_ways_until_its_deadline_whatever_becomes_of_requests() {
     let (stage, app) = (Stage::new("").await, app(Vec::new(), frame(0x82, 3)).await);
     let sandbox = app.granted(&stage, 10);
     let mut client = tunnel(&stage).await;
@@ -159,7 +159,7 @@ async fn f14_a_websocket_goes_on_both_ways_until_its_deadline_whatever_becomes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_nothing_is_said_within_a_frame_however_late_it_ends_and_nobody_waits_for_that() {
+async fn nothing_is_said_within_a_frame_however_late_it_ends_and_nobody_waits_for_that() {
     for length in [10, 60_000, 3_000_000] {
         let whole = frame(0x82, length);
         let (begin, rest) = whole.split_at(whole.len() / 2);
@@ -178,7 +178,7 @@ async fn f14_nothing_is_said_within_a_frame_however_late_it_ends_and_nobody_wait
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_an_app_that_said_goodbye_first_has_said_it() {
+async fn an_app_that_said_goodbye_first_has_said_it() {
     let own = [CLOSE, 2, 0x03, 0xe9];
     let (stage, app) = (Stage::new("").await, app(own.to_vec(), Vec::new()).await);
     let sandbox = app.granted(&stage, 10);
@@ -195,7 +195,7 @@ async fn f14_an_app_that_said_goodbye_first_has_said_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_client_that_said_goodbye_first_has_the_answer_of_its_app() {
+async fn a_client_that_said_goodbye_first_has_the_answer_of_its_app() {
     let own = [CLOSE, 2, 0x03, 0xe8];
     let stage = Stage::new("").await;
     let app = RawApp::start(move |mut conn| async move {
@@ -221,7 +221,7 @@ async fn f14_a_client_that_said_goodbye_first_has_the_answer_of_its_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_client_that_does_not_answer_holds_up_nothing() {
+async fn a_client_that_does_not_answer_holds_up_nothing() {
     let (stage, app) = (Stage::new("").await, app(Vec::new(), frame(0x82, 5)).await);
     let sandbox = app.granted(&stage, 10);
     let mut client = tunnel(&stage).await;
@@ -234,7 +234,7 @@ async fn f14_a_client_that_does_not_answer_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_a_lease_is_given_back_when_both_its_requests_and_its_tunnels_are_done() {
+async fn a_lease_is_given_back_when_both_its_requests_and_its_tunnels_are_done() {
     let stage = Stage::new("").await;
     let app = RawApp::start(|mut conn| async move {
         let Some(head) = conn.head().await else { return };
@@ -262,7 +262,7 @@ async fn f14_a_lease_is_given_back_when_both_its_requests_and_its_tunnels_are_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_an_upgrade_that_comes_about_after_the_close_has_the_deadline_of_tunnels() {
+async fn an_upgrade_that_comes_about_after_the_close_has_the_deadline_of_tunnels() {
     let stage = Stage::new("").await;
     let app = RawApp::start(|mut conn| async move {
         if conn.head().await.is_some() {
@@ -287,7 +287,7 @@ async fn f14_an_upgrade_that_comes_about_after_the_close_has_the_deadline_of_tun
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_an_upgrade_without_an_answer_is_a_request() {
+async fn an_upgrade_without_an_answer_is_a_request() {
     let stage = Stage::new("").await;
     let app = RawApp::start(|mut conn| async move {
         if conn.head().await.is_some() {
@@ -306,7 +306,7 @@ async fn f14_an_upgrade_without_an_answer_is_a_request() {
 
 /// When the proxy goes, its tunnels end with it: those that can be told are.
 #[tokio::test(flavor = "multi_thread")]
-async fn f14_d4_a_proxy_that_ends_says_goodbye_to_its_websockets() {
+async fn d4_a_proxy_that_ends_says_goodbye_to_its_websockets() {
     let stage = Stage::new("drain.request_timeout = \"200ms\"").await;
     let app = app(Vec::new(), Vec::new()).await;
     app.granted(&stage, 10);

@@ -13,7 +13,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 #[test]
-fn f14_draining_to_stopping_when_every_proxy_has_said_that_nothing_is_under_way() {
+fn draining_to_stopping_when_every_proxy_has_said_that_nothing_is_under_way() {
     let now = Instant::now();
     let mut leaving = Leaving::begin(BUDGETS, now);
     assert_eq!(leaving.on(Event::Acknowledged, now + seconds(1)), Act::Terminate);
@@ -27,7 +27,7 @@ fn f14_draining_to_stopping_when_every_proxy_has_said_that_nothing_is_under_way(
 }
 
 #[test]
-fn f14_draining_to_stopping_at_the_later_deadline_and_not_before() {
+fn draining_to_stopping_at_the_later_deadline_and_not_before() {
     for (requests, tunnels) in [(30, 60), (60, 30), (60, 0), (0, 60)] {
         let now = Instant::now();
         let budgets = Budgets {
@@ -46,7 +46,7 @@ fn f14_draining_to_stopping_at_the_later_deadline_and_not_before() {
 }
 
 #[test]
-fn f14_stopping_to_killed_when_its_grace_has_passed() {
+fn stopping_to_killed_when_its_grace_has_passed() {
     let now = Instant::now();
     let mut leaving = Leaving::stops(seconds(10), now);
     assert_eq!(leaving.on(Event::Acknowledged, now), Act::Wait, "it is told once");
@@ -56,7 +56,7 @@ fn f14_stopping_to_killed_when_its_grace_has_passed() {
 }
 
 #[test]
-fn f14_draining_and_stopping_to_killed_at_once_when_that_is_asked() {
+fn draining_and_stopping_to_killed_at_once_when_that_is_asked() {
     let now = Instant::now();
     for mut leaving in [Leaving::begin(BUDGETS, now), Leaving::stops(seconds(10), now)] {
         assert_eq!(leaving.on(Event::Killed, now), Act::Kill);
@@ -65,7 +65,7 @@ fn f14_draining_and_stopping_to_killed_at_once_when_that_is_asked() {
 }
 
 #[test]
-fn f14_nothing_follows_a_kill() {
+fn nothing_follows_a_kill() {
     let mut leaving = Leaving::Killed;
     let now = Instant::now();
     for event in [Event::Asked(BUDGETS), Event::Acknowledged, Event::Time, Event::Killed] {
@@ -75,7 +75,7 @@ fn f14_nothing_follows_a_kill() {
 }
 
 #[test]
-fn f14_asking_again_moves_each_deadline_nearer_and_none_away() {
+fn asking_again_moves_each_deadline_nearer_and_none_away() {
     let now = Instant::now();
     let mut leaving = Leaving::begin(BUDGETS, now);
     let longer = Budgets {
