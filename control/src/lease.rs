@@ -3,6 +3,7 @@
 use miren_api::lease::LEASE_TTL;
 use std::time::Duration;
 
+mod changes;
 mod closing;
 mod desk;
 mod proxies;
@@ -11,7 +12,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use desk::{About, Changes, Connected, Desk, Leased, Tell};
+pub use changes::Changes;
+pub use desk::{About, Connected, Desk, Leased, Tell};
 pub use proxies::ProxyTable;
 pub use share::{Claim, divide};
 pub use table::{Ask, Effects, Granted, LeaseTable};

@@ -17,6 +17,7 @@ use miren_api::lease::{
 };
 use miren_api::resource::{PoolState, Sandbox};
 use miren_api::{ApiError, ErrorCode};
+use miren_gate::Permit;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,11 +99,7 @@ impl Leasing {
                 continue;
             };
             if activation.is_none() && pool.pool.ready == 0 {
-                // A sandbox that is on its way for others may be had as well.
-                activation = match self.admission.admit(Work::Activation) {
-                    Err(draining) if pool.pool.current == 0 => return Err(draining),
-                    admitted => admitted.ok(),
-                };
+                activation = self.activation(pool)?;
             }
             if !waited {
                 self.report_demand(&handle, &request, &pool.pool.id);
@@ -135,6 +132,14 @@ impl Leasing {
                 Ok(false) => return Err(self.apps.stopping().unwrap_or_else(|| no_such_version(&request))),
                 Err(_) => return Err(waited_in_vain(pool, wait, found.is_shared_out)),
             }
+        }
+    }
+
+    /// Lets in a request for which a sandbox is woken. None: the node drains, and one that is on its way for others may be had as well.
+    fn activation(&self, pool: &PoolView) -> Result<Option<Permit<Work>>, ApiError> {
+        match self.admission.admit(Work::Activation) {
+            Err(draining) if pool.pool.current == 0 => Err(draining),
+            admitted => Ok(admitted.ok()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Decides how leases are asked for, waited on and rebalanced: one short lock over the tables, nothing called while it is
 //! held.
 
+use super::changes::Changes;
 use super::closing::Closings;
 use super::{Ask, Effects, Granted, LeaseTable, ProxyTable};
 use crate::clock::{Clock, later};
@@ -362,28 +363,6 @@ impl Desk {
     pub fn counts(&self) -> (usize, usize) {
         let tables = self.tables.lock();
         (tables.leases.len(), tables.proxies.len())
-    }
-}
-
-/// What [`Desk::changes`] returns.
-pub struct Changes(watch::Receiver<u64>);
-
-impl Changes {
-    /// What was changed so far is known.
-    pub fn seen(&mut self) {
-        self.0.mark_unchanged();
-    }
-
-    /// Whether something has changed since.
-    #[cfg(test)]
-    pub fn are_new(&self) -> bool {
-        self.0.has_changed().unwrap_or(false)
-    }
-
-    /// Resolves at the next change, or after `at_most`: then only time has passed.
-    pub async fn next(&mut self, at_most: Duration) {
-        // The sender lives as long as whoever waits.
-        let _ = tokio::time::timeout(at_most, self.0.changed()).await;
     }
 }
 
