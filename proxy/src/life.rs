@@ -9,6 +9,7 @@ use crate::lease::{KeepLimits, LeaseStore, Leases, WaitLimits};
 use crate::life::admin::Admin;
 use crate::life::folder::Folder;
 use crate::life::gate::Gate;
+use crate::life::parent::Parent;
 use crate::life::phase::{Budgets, Life};
 use crate::life::stop::{Announce, Voices, Works};
 use crate::life::successor::Successor;
@@ -30,6 +31,7 @@ pub mod folder;
 pub mod gate;
 mod handover;
 pub mod memory;
+mod parent;
 pub mod phase;
 pub mod privileges;
 pub mod replace;
@@ -84,6 +86,7 @@ pub struct Prepared {
     /// Whether a supervisor made those.
     supervised: bool,
     admin: TcpListener,
+    parent: Option<Parent>,
     successor: Option<Successor>,
 }
 
@@ -104,6 +107,7 @@ impl Prepared {
             http,
             supervised,
             admin,
+            parent: Parent::of_this_process(),
             successor: None,
         })
     }
@@ -127,6 +131,7 @@ impl Prepared {
             http,
             supervised,
             admin,
+            parent: Parent::of_this_process(),
             successor: Some(successor),
         };
         Ok((prepared, log))
@@ -166,6 +171,7 @@ impl Prepared {
             http,
             supervised,
             admin,
+            parent,
             successor,
         } = self;
         let mut tasks = JoinSet::new();
@@ -191,7 +197,7 @@ impl Prepared {
             Some(successor) => successor.serves().await,
             None => Ok(()),
         };
-        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing), watchdog);
+        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing), (watchdog, parent));
         let (tell, is_ready) = oneshot::channel();
         if outcome.is_ok() {
             tell_supervisor(watchdog, &works, &mut tasks);

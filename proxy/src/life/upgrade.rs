@@ -3,6 +3,7 @@
 
 use super::folder::Folder;
 use super::handover::{DESCRIPTORS_MAX, Message, PROTOCOL, Peer, Purpose, Socket, socket_in};
+use super::parent::Parent;
 use crate::listen::Seldom;
 use crate::routing::Routing;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -47,6 +48,7 @@ pub struct Upgrades {
     routing: Arc<Routing>,
     offers: mpsc::Sender<Offer>,
     watchdog: Option<Duration>,
+    parent: Option<Parent>,
     /// One at a time.
     turn: Semaphore,
     /// Those who asked and may not.
@@ -77,11 +79,12 @@ impl Offers {
     }
 }
 
-/// Answers successors who ask for `sockets`, and are told of the supervisor's `watchdog`, once it is run; what they lead to is heard of at the other end.
+/// Answers successors who ask for `sockets`, and are told of the supervisor's `watchdog`, once it is run; children of `parent` only, if this
+/// process has to end with that. What they lead to is heard of at the other end.
 pub fn upgrades(
     sockets: Vec<(Socket, TcpListener)>,
     routing: Arc<Routing>,
-    watchdog: Option<Duration>,
+    (watchdog, parent): (Option<Duration>, Option<Parent>),
 ) -> (Upgrades, Offers) {
     let (send, offers) = mpsc::channel(1);
     let sockets = Sockets(Arc::new(Mutex::new(sockets)));
@@ -90,6 +93,7 @@ pub fn upgrades(
         routing,
         offers: send,
         watchdog,
+        parent,
         turn: Semaphore::new(1),
         strangers: Seldom::default(),
     };
@@ -114,8 +118,8 @@ impl Upgrades {
 
     async fn answer_all(self: &Arc<Self>, listener: &UnixListener, folder: &Folder) {
         loop {
-            let peer = match next_peer(listener, &self.strangers).await {
-                Ok(peer) => peer,
+            let (peer, pid) = match next_peer(listener, &self.strangers).await {
+                Ok(found) => found,
                 Err(error) => {
                     tracing::warn!(%error, "who asks for the sockets cannot be heard");
                     tokio::time::sleep(WORD).await;
@@ -123,18 +127,21 @@ impl Upgrades {
                 }
             };
             let (this, folder) = (Arc::clone(self), folder.clone());
-            miren_log::spawn("an upgrade", async move { this.answer(peer, &folder).await });
+            miren_log::spawn("an upgrade", async move { this.answer(peer, pid, &folder).await });
         }
     }
 
-    async fn answer(&self, peer: Peer, folder: &Folder) {
-        if let Err(why) = self.attempt(&peer, folder).await {
+    async fn answer(&self, peer: Peer, pid: Option<i32>, folder: &Folder) {
+        if let Err(why) = self.attempt(&peer, pid, folder).await {
             refuse(&peer, &why).await;
         }
     }
 
     /// One upgrade; why not, for who asked.
-    async fn attempt(&self, peer: &Peer, folder: &Folder) -> Result<(), String> {
+    async fn attempt(&self, peer: &Peer, pid: Option<i32>, folder: &Folder) -> Result<(), String> {
+        if let Some(parent) = self.parent {
+            parent.admits(pid)?;
+        }
         let Ok(_turn) = self.turn.try_acquire() else {
             return Err("another upgrade is under way; wait for its end".to_owned());
         };
@@ -270,13 +277,14 @@ fn listen_in(folder: &Folder) -> io::Result<UnixListener> {
     UnixListener::from_std(std::os::unix::net::UnixListener::from(listener))
 }
 
-/// The next one who may ask: root, or who runs this process.
-async fn next_peer(listener: &UnixListener, strangers: &Seldom) -> io::Result<Peer> {
+/// The next one who may ask, and its number: root, or who runs this process.
+async fn next_peer(listener: &UnixListener, strangers: &Seldom) -> io::Result<(Peer, Option<i32>)> {
     loop {
         let (socket, _) = listener.accept().await?;
-        let uid = socket.peer_cred()?.uid();
+        let credentials = socket.peer_cred()?;
+        let uid = credentials.uid();
         if uid == 0 || uid == geteuid().as_raw() {
-            return Ok(Peer::accepted(socket));
+            return Ok((Peer::accepted(socket), credentials.pid()));
         }
         if let Some(times) = strangers.happened(Instant::now()) {
             tracing::warn!(uid, times, "somebody who may not asked for the sockets");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -210,6 +211,16 @@ fn miren_dev_replaces_its_proxy_when_the_program_has_changed() {
     said("the new one does not serve: ended (exit status: 1): not today; the old one does");
     install(&program, whole);
     said("has changed on disk: the new one serves");
+    // By hand it is not replaced: the successor would outlive `miren dev`, which would start another one.
+    let settings = node.folder().join("proxy.toml");
+    let by_hand = Command::new(&program)
+        .arg("--config")
+        .arg(settings)
+        .arg("upgrade")
+        .output();
+    let by_hand = by_hand.expect("starting an upgrade");
+    let why = String::from_utf8_lossy(&by_hand.stderr);
+    assert!(!by_hand.status.success() && why.contains("replaces it itself"), "{why}");
     assert_eq!(socket.echo("hello").expect("the WebSocket lives on"), "hello");
     let report = mixed.stop();
     println!("{report}");

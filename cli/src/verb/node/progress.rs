@@ -66,8 +66,12 @@ pub fn line(status: &NodeStatus) -> String {
     let what = match status.waits_for {
         Some(DrainStep::Admitted) => format!("{} let in before", status.admitted),
         Some(DrainStep::Starts) => format!("{} starting", status.starts.max(status.blockers.len() as u64)),
-        Some(DrainStep::Sandboxes) => format!("{living} sandboxes, {} requests in flight", status.requests),
-        Some(DrainStep::CleanUps) => format!("{} clean-ups", status.clean_ups),
+        Some(DrainStep::Sandboxes) => format!(
+            "{}, {} in flight",
+            several(living, "sandbox", "es"),
+            several(status.requests, "request", "s")
+        ),
+        Some(DrainStep::CleanUps) => several(status.clean_ups, "clean-up", "s"),
         None => String::new(),
     };
     let oldest = status
@@ -77,4 +81,11 @@ pub fn line(status: &NodeStatus) -> String {
     format!("{phase:<9} {what}{}", oldest.unwrap_or_default())
         .trim_end()
         .to_owned()
+}
+
+fn several(count: u64, what: &str, more: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}{more}"),
+    }
 }

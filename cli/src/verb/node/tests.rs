@@ -55,6 +55,8 @@ fn d4_a_line_says_what_is_waited_for_and_what_has_waited_longest() {
     draining.requests = 7;
     draining.blockers.clear();
     assert_eq!(progress::line(&draining), "DRAINING  2 sandboxes, 7 requests in flight");
+    draining.requests = 1;
+    assert_eq!(progress::line(&draining), "DRAINING  2 sandboxes, 1 request in flight");
 }
 
 #[test]
