@@ -185,11 +185,7 @@ fn announce(addresses: &Addresses) {
     let http = addresses.http.first().map(ToString::to_string);
     let ready = serde_json::json!({ "http": http, "metrics": addresses.admin.to_string(), "pid": std::process::id() });
     tracing::info!(?addresses, "ready");
-    let state = [
-        sd_notify::NotifyState::Ready,
-        sd_notify::NotifyState::Custom(&format!("X_MIREN={ready}")),
-    ];
-    if let Err(error) = sd_notify::notify(&state) {
+    if let Err(error) = miren_log::supervisor::serves(&ready.to_string()) {
         tracing::warn!(%error, "the supervisor could not be told");
     }
 }

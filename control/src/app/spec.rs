@@ -3,7 +3,7 @@
 use crate::artifact;
 use crate::executor::{ArtifactDigest, Order};
 use crate::images::Fetched;
-use crate::record::{Content, PoolRecord, SandboxRecord, Settings, Variables};
+use crate::record::{Content, PoolRecord, SandboxRecord, Settings, Source, Variables};
 use miren_api::app_file::{
     self, APP_FILE, AppFile, Base, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
 };
@@ -109,6 +109,17 @@ pub async fn load(artifacts: &Path, content: &Content) -> Result<Settings, ApiEr
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
     reading.await.map_err(failed)?
+}
+
+/// What the folder of a source says: as it was read when the source was accepted, and read now where an earlier release did that.
+///
+/// # Errors
+/// Those of [`load`].
+pub async fn settled(artifacts: &Path, source: &Source) -> Result<Settings, ApiError> {
+    match &source.settings {
+        Some(settings) => Ok(settings.clone()),
+        None => load(artifacts, &source.content).await,
+    }
 }
 
 /// What an unpacked folder says. `image` is in place of the one in its settings.

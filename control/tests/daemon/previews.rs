@@ -45,16 +45,7 @@ async fn e4_a_preview_is_made_while_a_deploy_is_under_way() {
         artifact: Some(stage.artifact(&web("./two"))),
         ..DeployRequest::default()
     };
-    let (reply, answer) = oneshot::channel();
-    let key = None;
-    stage
-        .app
-        .commands
-        .send(Command::Deploy { request, key, reply })
-        .await
-        .ok()
-        .unwrap();
-    answer.await.unwrap().unwrap();
+    stage.accepted(request).await;
     let preview = stage.preview("pr1", DAY, "./three").await;
     assert_eq!(stage.served_by(&preview.version).await, "./three");
     stage.machine.release("./two");

@@ -6,7 +6,7 @@ use crate::memory::Memory;
 use crate::node::{folder, web};
 use jiff::Timestamp;
 use miren_api::ApiError;
-use miren_api::deploy::{DeployRequest, DeployStatus};
+use miren_api::deploy::{Deploy, DeployRequest, DeployStatus};
 use miren_api::ephemeral::{Ephemeral, EphemeralDeployed, EphemeralRequest};
 use miren_api::id::{AppName, Label, SandboxId, VersionId};
 use miren_api::lease::{AcquireRequest, AcquireResponse, Demand};
@@ -98,12 +98,17 @@ impl Stage {
         self.deployed(request).await
     }
 
-    pub async fn deployed(&self, request: DeployRequest) -> VersionId {
+    /// A deploy that was accepted, and goes on.
+    pub async fn accepted(&self, request: DeployRequest) -> Deploy {
         let (reply, answer) = oneshot::channel();
         let key = None;
         let deploy = Command::Deploy { request, key, reply };
         self.app.commands.send(deploy).await.ok().unwrap();
-        let asked = answer.await.unwrap().unwrap();
+        answer.await.unwrap().unwrap()
+    }
+
+    pub async fn deployed(&self, request: DeployRequest) -> VersionId {
+        let asked = self.accepted(request).await;
         loop {
             let record: Option<DeployRecord> = ledger::find(&*self.records, asked.id.as_str()).await.unwrap();
             let deploy = record.unwrap().deploy;

@@ -71,20 +71,11 @@ async fn an_app_is_answered_while_the_log_of_a_sandbox_that_failed_is_read() {
     let stage = Stage::start().await;
     *stage.machine.logs_hang.lock().unwrap() = true;
     stage.machine.hold("./stuck");
-    let (reply, answer) = oneshot::channel();
     let request = DeployRequest {
         artifact: Some(stage.artifact(&web("./stuck"))),
         ..DeployRequest::default()
     };
-    let key = None;
-    stage
-        .app
-        .commands
-        .send(Command::Deploy { request, key, reply })
-        .await
-        .ok()
-        .unwrap();
-    let asked = answer.await.unwrap().unwrap();
+    let asked = stage.accepted(request).await;
     // Its time is over in the middle of a second: until then each second is asked in vain.
     let mut ended = None;
     for _ in 0..200 {

@@ -104,12 +104,8 @@ impl Supply {
         let fetching = miren_log::spawn("the images of a deploy", async move {
             let tell = |text| output.add(text);
             let fetched = async {
-                let settings = match source.settings {
-                    Some(settings) => settings,
-                    None => spec::load(&artifacts, &source.content)
-                        .await
-                        .map_err(|error| FetchError::Settings(error.message))?,
-                };
+                let settings = spec::settled(&artifacts, &source).await;
+                let settings = settings.map_err(|error| FetchError::Settings(error.message))?;
                 let wanted = Wanted {
                     app: &app,
                     content: &source.content,

@@ -9,7 +9,7 @@ use crate::executor::Executor;
 use crate::images::Fetcher;
 use crate::ledger::LoadError;
 use crate::output::Outputs;
-use crate::record::{Content, Settings, Source, Stored, VersionRecord};
+use crate::record::{Settings, Source, Stored, VersionRecord};
 use crate::store::{Key, Store};
 use miren_api::id::VersionId;
 use miren_api::{ApiError, ErrorCode};
@@ -45,17 +45,14 @@ impl Supply {
         }
     }
 
-    /// What the folder of a version says.
-    pub async fn settings(&self, content: &Content) -> Result<Settings, ApiError> {
-        spec::load(&self.artifacts, content).await
+    /// What the folder of a source says.
+    pub async fn settings(&self, source: &Source) -> Result<Settings, ApiError> {
+        spec::settled(&self.artifacts, source).await
     }
 
     /// What a source runs: as its folder was read when it was accepted.
     pub async fn what_runs(&self, source: &Source) -> Result<Run, ApiError> {
-        let settings = match &source.settings {
-            Some(settings) => settings.clone(),
-            None => self.settings(&source.content).await?,
-        };
+        let settings = self.settings(source).await?;
         Ok(spec::run(&settings, &source.variables))
     }
 

@@ -71,10 +71,7 @@ impl Sources<'_> {
             version: same.filter(|_| request.version.is_some() && !changes_variables),
             settings: settings.filter(|_| !brings_content),
         };
-        let settings = match source.settings.take() {
-            Some(settings) => settings,
-            None => self.supply.settings(&source.content).await?,
-        };
+        let settings = self.supply.settings(&source).await?;
         let services = spec::run(&settings, &source.variables).services;
         source.settings = Some(settings);
         variables::check(request, &services)?;
