@@ -94,6 +94,11 @@ impl Conn {
         }
     }
 
+    /// The app cannot answer yet: more of the request is awaited of its client, whose time it is. [`Conn::await_anew`] ends that.
+    pub fn await_client(&self) {
+        self.answer_due.store(0, Ordering::Relaxed);
+    }
+
     /// Whether an answer is awaited.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed) != 0

@@ -15,13 +15,15 @@ pub const SILENCE: Duration = Duration::from_secs(3);
 
 /// Within so long those who wait have all had their turn, as far as that is up to clients that do not read.
 const HASTE: Duration = Duration::from_secs(10);
+/// What those who wait get of the time together when that is over: few of them are no reason to cut who reads, and pauses for a moment.
+const LEAST: Duration = Duration::from_millis(1_250);
 /// No turn is shorter: it is measured in steps of some milliseconds.
 const SHORTEST_TURN: Duration = Duration::from_millis(5);
 
 /// How long a client whose system has no room may keep its place while others wait for it: each of them is to have had its turn before
-/// the last one has waited for [`HASTE`].
+/// the last one has waited for [`HASTE`], or soon after where they are few.
 pub fn turn(crowd: &Crowd) -> Duration {
-    let left = HASTE.saturating_sub(crowd.last_waits) / 2;
+    let left = (HASTE.saturating_sub(crowd.last_waits) / 2).max(LEAST);
     let turn = left.saturating_mul(crowd.places.max(1)) / crowd.waiting.max(1);
     turn.clamp(SHORTEST_TURN, SILENCE)
 }
@@ -158,7 +160,8 @@ mod tests {
         assert_eq!(turn(10, 1, 0), Duration::from_millis(500));
         assert_eq!(turn(10, 1, 5), Duration::from_millis(250));
         assert_eq!(turn(10, 4, 5), Duration::from_secs(1));
-        assert_eq!(turn(1, 0, 10), SHORTEST_TURN);
+        assert_eq!(turn(10, 1, 10), Duration::from_millis(125));
+        assert_eq!(turn(1, 0, 10), LEAST);
         assert_eq!(turn(u32::MAX, 1, 0), SHORTEST_TURN);
     }
 

@@ -225,14 +225,19 @@ impl Upload {
 
     /// Waits for more while the request has a place in a sandbox: who says next to nothing loses it as soon as others want it.
     async fn read_on(&mut self, client: &mut Client<'_>, most: usize, to: &To<'_>) -> Result<(), Failure> {
-        let before = client.input.len();
+        let (before, conn) = (client.input.len(), to.link.conn());
+        // Who has sent nothing of it yet may be waiting for the app's `100 Continue`.
+        if self.bytes > 0 {
+            conn.await_client();
+        }
         loop {
             self.read(client, most, SILENCE).await?;
-            self.is_answered = !to.link.conn().is_asked();
+            self.is_answered = !conn.is_asked();
             if !self.is_answered && to.pool.is_wanted() && self.pace.is_silent(SILENCE, self.limits.rate) {
                 return Err(Failure::ClientSlow { answered: false });
             }
             if client.input.len() > before {
+                conn.await_anew();
                 return Ok(());
             }
         }

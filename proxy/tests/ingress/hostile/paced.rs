@@ -18,6 +18,43 @@ async fn stage(settings: &str, capacity: u32) -> (Stage, RawApp) {
     (stage, app)
 }
 
+/// While its client pauses the app cannot answer: `timeouts.upstream_first_byte` is its own time, not that of who sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn f12_a_pause_within_a_body_is_not_the_time_of_its_app() {
+    let stage = Stage::new(&OTHERWISE.replace("upstream_first_byte = \"10m\"", "upstream_first_byte = \"1s\"")).await;
+    let app = RawApp::start(|mut conn| async move {
+        while let Some(request) = conn.request().await {
+            if request.path() == "/never" {
+                return conn.closed().await;
+            }
+            conn.answer(&request.body.len().to_string(), false).await;
+        }
+    })
+    .await;
+    app.granted(&stage, 10);
+    for (framing, first, rest) in [
+        ("Content-Length: 200000\r\n\r\n", "x".repeat(199_999), "x"),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n30d40\r\n",
+            "x".repeat(199_999),
+            "x\r\n0\r\n\r\n",
+        ),
+    ] {
+        let mut pauses = stage.client().await;
+        let head = format!("POST /case HTTP/1.1\r\nHost: {HOST}\r\n{framing}{first}");
+        pauses.push(head.as_bytes()).await;
+        stage.metric_becomes("miren_proxy_requests_in_flight", 1.0).await;
+        // Others, each begun after the one before it, show that the time is over, twice.
+        for _ in 0..2 {
+            let late = ask(stage.address(), &get(HOST, "/never")).await;
+            assert_eq!((late.status, late.error()), (504, "upstream_timeout"), "{late:?}");
+        }
+        pauses.push(rest.as_bytes()).await;
+        let answer = pauses.answer().await.expect("it was cut");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "200000"), "{answer:?}");
+    }
+}
+
 /// Sends a byte now and then until there is an answer, which has to say that it took too long.
 async fn drips_until_408(mut client: Client, byte: &[u8], what: &str) {
     let begun = Instant::now();

@@ -16,26 +16,33 @@ const PATIENT: &str = "timeouts.idle = \"10m\"\ntimeouts.header = \"10m\"\ntimeo
     timeouts.wait_for_capacity = \"30s\"";
 /// More than all buffers between an app and a client take.
 const MUCH: usize = 3_000 * PIECE;
+/// More than what fits into the buffers, and soon read.
+const SOME: usize = 400 * PIECE;
 const PIECE: usize = 0x10000;
 const SLOW_READERS: &str = "miren_proxy_slow_readers_total";
 
-/// Answers with more than anybody takes without reading; with its path, where that is not `/much` or `/chunks`.
+/// Answers with more than anybody takes without reading; with its path, where that is none of `/much`, `/some` and `/chunks`.
 async fn generous() -> RawApp {
     RawApp::start(|mut conn| async move {
         let piece = "z".repeat(PIECE);
         while let Some(request) = conn.request().await {
             let path = request.path().to_owned();
             conn.log.seen.lock().push(request);
-            let (head, piece) = match path.as_str() {
-                "/much" => (format!("Content-Length: {MUCH}"), piece.clone()),
-                "/chunks" => ("Transfer-Encoding: chunked".to_owned(), format!("10000\r\n{piece}\r\n")),
+            let (head, piece, length) = match path.as_str() {
+                "/much" => (format!("Content-Length: {MUCH}"), piece.clone(), MUCH),
+                "/some" => (format!("Content-Length: {SOME}"), piece.clone(), SOME),
+                "/chunks" => (
+                    "Transfer-Encoding: chunked".to_owned(),
+                    format!("10000\r\n{piece}\r\n"),
+                    MUCH,
+                ),
                 _ => {
                     conn.answer(&path, false).await;
                     continue;
                 }
             };
             conn.say(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")).await;
-            for _ in 0..MUCH / PIECE {
+            for _ in 0..length / PIECE {
                 if !conn.say(&piece).await {
                     return;
                 }
@@ -194,7 +201,7 @@ async fn f12_who_takes_its_answer_in_sips_as_it_comes_gets_all_of_it() {
     let stage = Stage::new(PATIENT).await;
     let app = generous().await;
     app.granted(&stage, 1);
-    let mut steady = asks(stage.address(), &get(HOST, "/much")).await;
+    let mut steady = asks(stage.address(), &get(HOST, "/some")).await;
     let others: Vec<_> = ["/one", "/two", "/three"].map(|path| get(HOST, path)).into();
     let mut waiting = Vec::new();
     for sent in &others {
@@ -202,7 +209,7 @@ async fn f12_who_takes_its_answer_in_sips_as_it_comes_gets_all_of_it() {
     }
     stage.metric_becomes(crate::waiting::WAITING, 3.0).await;
     let (mut taken, mut buffer) = (0, [0; 4096]);
-    while taken < MUCH {
+    while taken < SOME {
         let read = tokio::time::timeout(PATIENCE, steady.read(&mut buffer)).await;
         let count = read.expect("it hangs").unwrap();
         assert!(count > 0, "it was cut after {taken} bytes");
