@@ -37,7 +37,7 @@ pub mod turn;
 pub mod variables;
 pub mod view;
 
-pub use command::Command;
+pub use command::{Command, DeployOrder};
 pub use task::{PreviewOrder, Task, Unserved};
 pub use view::AppView;
 

@@ -1,7 +1,7 @@
 //! Decides what can be asked of an app, which of it makes one, and how it is refused.
 
 use super::PreviewOrder;
-use crate::record::Asked;
+use crate::record::{Asked, Settings};
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
 use miren_api::id::{DeployId, Label, SandboxId, VersionId};
@@ -10,10 +10,24 @@ use miren_api::{ApiError, ErrorCode};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// A deploy that was asked for.
+#[derive(Debug)]
+pub struct DeployOrder {
+    pub request: DeployRequest,
+    /// What the folder that it brings says, where that was read already.
+    pub read: Option<Box<Settings>>,
+}
+
+impl From<DeployRequest> for DeployOrder {
+    fn from(request: DeployRequest) -> Self {
+        Self { request, read: None }
+    }
+}
+
 /// What somebody wants of an app.
 pub enum Command {
     Deploy {
-        request: DeployRequest,
+        order: DeployOrder,
         /// The same key means the same deploy.
         key: Option<Asked>,
         reply: oneshot::Sender<Result<Deploy, ApiError>>,
@@ -71,7 +85,7 @@ impl Command {
     /// Whether it may be the first thing that happens to an app.
     pub fn makes_app(&self) -> bool {
         match self {
-            Self::Deploy { request, .. } => request.artifact.is_some() || request.image.is_some(),
+            Self::Deploy { order, .. } => order.request.artifact.is_some() || order.request.image.is_some(),
             Self::Preview { order, .. } => order.request.artifact.is_some() || order.request.image.is_some(),
             _ => false,
         }

@@ -269,8 +269,8 @@ impl Task {
             Command::Deploy { .. } | Command::Preview { .. } if self.book.state.app.deleting => {
                 self.deletion().wait_for_end(command);
             }
-            Command::Deploy { request, key, reply } => {
-                let _ = reply.send(self.deploys().accept(request, key).await);
+            Command::Deploy { order, key, reply } => {
+                let _ = reply.send(self.deploys().accept(order, key).await);
             }
             Command::Earlier { asked, reply } => {
                 let _ = reply.send(self.deploys().earlier(&asked).await);

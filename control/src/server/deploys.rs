@@ -4,9 +4,9 @@ use super::Server;
 use super::extract::{Body, Parameters};
 use super::page::{Paging, by_prefix, page};
 use super::refusal::Refusal;
-use crate::app::{Command, spec};
+use crate::app::{Command, DeployOrder, spec};
 use crate::artifact;
-use crate::record::{Asked, DeployRecord};
+use crate::record::{Asked, DeployRecord, Settings};
 use crate::routing::Routed;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -37,10 +37,12 @@ pub async fn create(
     if let Some(earlier) = earlier(&server, &app, key.as_ref()).await? {
         return Ok(Json(earlier));
     }
-    if let Some(artifact) = &request.artifact {
-        check_folder(&server, artifact, request.image.clone()).await?;
-    }
-    let deploy = |reply| Command::Deploy { request, key, reply };
+    let read = match &request.artifact {
+        Some(artifact) => Some(read_folder(&server, artifact, request.image.clone()).await?),
+        None => None,
+    };
+    let order = DeployOrder { request, read };
+    let deploy = |reply| Command::Deploy { order, key, reply };
     Ok(Json(server.apps.ask(&app, deploy).await?))
 }
 
@@ -87,7 +89,8 @@ pub async fn rollback(
         version: Some(version),
         ..DeployRequest::default()
     };
-    let deploy = |reply| Command::Deploy { request, key, reply };
+    let order = request.into();
+    let deploy = |reply| Command::Deploy { order, key, reply };
     Ok(Json(server.apps.ask(&app, deploy).await?))
 }
 
@@ -142,10 +145,14 @@ pub(super) fn check_key(key: &str) -> Result<(), ApiError> {
 }
 
 /// B1: everything that can be wrong with a folder is said before anything is made, the app included.
-pub(super) async fn check_folder(server: &Server, artifact: &str, image: Option<String>) -> Result<(), ApiError> {
+pub(super) async fn read_folder(
+    server: &Server,
+    artifact: &str,
+    image: Option<String>,
+) -> Result<Box<Settings>, ApiError> {
     let artifacts = server.artifacts.clone();
     let digest = artifact.to_owned();
-    let checked = tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         if !artifacts.has(&digest) {
             let message = format!("there is no artifact {digest:?}");
             return Err(ApiError::new(ErrorCode::NotFound, message)
@@ -153,10 +160,10 @@ pub(super) async fn check_folder(server: &Server, artifact: &str, image: Option<
                 .remedy("upload the folder with POST /v1/artifacts and use the digest it answers"));
         }
         let folder = artifact::folder(artifacts.folder(), &digest);
-        spec::read(Some(&folder), image.as_deref()).map(drop)
+        spec::read(Some(&folder), image.as_deref()).map(Box::new)
     });
     let failed = |error| ApiError::new(ErrorCode::Internal, format!("reading the folder: {error}"));
-    checked.await.map_err(failed)?
+    reading.await.map_err(failed)?
 }
 
 /// Every deploy of an app, ended ones included, by number.

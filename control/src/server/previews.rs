@@ -1,7 +1,7 @@
 //! Decides how previews are asked for, shown, given more time and ended.
 
 use super::Server;
-use super::deploys::{check_folder, idempotency_key, parse_app};
+use super::deploys::{idempotency_key, parse_app, read_folder};
 use super::extract::{Body, Parameters};
 use super::page::{Paging, page};
 use super::refusal::Refusal;
@@ -44,14 +44,16 @@ pub async fn create(
         Some(ttl) => parse_ttl(ttl, policy.longest_ttl)?,
         None => policy.ttl,
     };
-    if let Some(artifact) = &request.artifact {
-        check_folder(&server, artifact, request.image.clone()).await?;
-    }
+    let read = match &request.artifact {
+        Some(artifact) => Some(read_folder(&server, artifact, request.image.clone()).await?),
+        None => None,
+    };
     let order = Box::new(PreviewOrder {
         label,
         ttl,
         request,
         key,
+        read,
     });
     let apps = &server.apps;
     let making = apps.ask(&app, |reply| Command::Preview { order, reply });

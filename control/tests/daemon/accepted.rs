@@ -4,11 +4,12 @@ use crate::node::web;
 use crate::stage::{Stage, pass};
 use miren_api::deploy::{DeployRequest, DeployStatus};
 use miren_api::id::{AppName, DeployId};
-use miren_control::app::{Command, spec};
+use miren_control::app::{Command, DeployOrder, spec};
 use miren_control::executor::ArtifactDigest;
 use miren_control::ledger;
 use miren_control::record::{DeployRecord, PoolRecord, SandboxRecord};
 use miren_control::store::{Content, Expect, Key, Kind, Selection, Store, Write};
+use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 /// A deploy that is accepted, and control dead before anything else of it was kept.
@@ -23,11 +24,46 @@ async fn accepted() -> (Stage, DeployId, String) {
     stage.faults.kill_at(2);
     let (reply, answer) = oneshot::channel();
     let key = None;
-    let deploy = Command::Deploy { request, key, reply };
+    let deploy = Command::Deploy {
+        order: request.into(),
+        key,
+        reply,
+    };
     stage.app.commands.send(deploy).await.ok().unwrap();
     let deploy = answer.await.unwrap().unwrap();
     stage.faults.died().await;
     (stage, deploy.id, digest)
+}
+
+/// Who looked through the folder before it asked hands over what it read.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_was_read_for_the_answer_is_not_read_again() {
+    let stage = Stage::start().await;
+    let digest = stage.artifact(&web("./one"));
+    let folder = folder(&stage, &digest);
+    let read = spec::read(Some(&folder), None).unwrap();
+    std::fs::remove_file(folder.join(".miren/app.toml")).unwrap();
+    let request = DeployRequest {
+        artifact: Some(digest),
+        ..DeployRequest::default()
+    };
+    let order = DeployOrder {
+        request,
+        read: Some(Box::new(read)),
+    };
+    let (reply, answer) = oneshot::channel();
+    let key = None;
+    let deploy = Command::Deploy { order, key, reply };
+    stage.app.commands.send(deploy).await.ok().unwrap();
+    let deploy = answer.await.unwrap().unwrap();
+    pass(60).await;
+    assert_eq!(record(&stage, &deploy.id).await.deploy.status, DeployStatus::Succeeded);
+    assert_eq!(stage.running(), ["./one"]);
+}
+
+fn folder(stage: &Stage, digest: &str) -> PathBuf {
+    let folders = stage.control.artifacts.folder();
+    folders.join(digest.strip_prefix("sha256:").unwrap())
 }
 
 async fn record(stage: &Stage, id: &DeployId) -> DeployRecord {
@@ -43,12 +79,7 @@ async fn a_deploy_goes_on_by_what_was_read_when_it_was_accepted() {
         settings.services["web"].env.is_empty(),
         "variables lie over it when it is used"
     );
-    let folder = stage
-        .control
-        .artifacts
-        .folder()
-        .join(digest.strip_prefix("sha256:").unwrap());
-    std::fs::remove_file(folder.join(".miren/app.toml")).unwrap();
+    std::fs::remove_file(folder(&stage, &digest).join(".miren/app.toml")).unwrap();
     let stage = stage.killed().await;
     pass(60).await;
     let ended = record(&stage, &id).await;

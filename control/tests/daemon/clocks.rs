@@ -164,7 +164,11 @@ async fn f8_a_deploy_has_as_long_as_it_did_before_a_step() {
         };
         let (reply, answer) = oneshot::channel();
         let key = None;
-        let deploy = Command::Deploy { request, key, reply };
+        let deploy = Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         stage.app.commands.send(deploy).await.ok().unwrap();
         let asked = answer.await.unwrap().unwrap();
         let status = async || {

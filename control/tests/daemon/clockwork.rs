@@ -44,7 +44,11 @@ impl Clockwork {
         };
         let (reply, answer) = oneshot::channel();
         let key = None;
-        let deploy = Command::Deploy { request, key, reply };
+        let deploy = Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         self.app.commands.send(deploy).await.ok().unwrap();
         answer.await.unwrap().unwrap()
     }

@@ -57,7 +57,11 @@ impl Shop {
     async fn ask(&self, request: DeployRequest) -> Result<Deploy, ApiError> {
         let (reply, answer) = oneshot::channel();
         let key = None;
-        let deploy = Command::Deploy { request, key, reply };
+        let deploy = Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         self.app.commands.send(deploy).await.ok().unwrap();
         answer.await.unwrap()
     }

@@ -62,7 +62,11 @@ impl Shops {
             ..DeployRequest::default()
         };
         let key = None;
-        let deploy = |reply| Command::Deploy { request, key, reply };
+        let deploy = |reply| Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         self.control.apps.ask(name, deploy).await
     }
 
@@ -72,7 +76,11 @@ impl Shops {
             ..DeployRequest::default()
         };
         let key = None;
-        let deploy = |reply| Command::Deploy { request, key, reply };
+        let deploy = |reply| Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         self.control.apps.ask(name, deploy).await
     }
 
@@ -86,6 +94,7 @@ impl Shops {
                 ..EphemeralRequest::default()
             },
             key: None,
+            read: None,
         });
         let preview = |reply| Command::Preview { order, reply };
         self.control.apps.ask(name, preview).await

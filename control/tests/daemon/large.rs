@@ -129,7 +129,11 @@ async fn more_versions_than_a_transaction_takes_go_at_once() {
 async fn ask(stage: &Stage, request: DeployRequest) -> Result<Deploy, ApiError> {
     let (reply, answer) = oneshot::channel();
     let key = None;
-    let command = Command::Deploy { request, key, reply };
+    let command = Command::Deploy {
+        order: request.into(),
+        key,
+        reply,
+    };
     stage.app.commands.send(command).await.ok().unwrap();
     answer.await.unwrap()
 }

@@ -285,7 +285,7 @@ async fn deployed(control: &Control) -> VersionId {
     let app = control.apps.get_or_make(&AppName::from_text("shop")).unwrap();
     let (reply, answer) = oneshot::channel();
     let deploy = Command::Deploy {
-        request,
+        order: request.into(),
         key: None,
         reply,
     };

@@ -48,7 +48,11 @@ async fn asked(stage: &Stage, name: &AppName, command: &str) -> Result<Deploy, A
         ..DeployRequest::default()
     };
     let key = None;
-    let deploy = |reply| Command::Deploy { request, key, reply };
+    let deploy = |reply| Command::Deploy {
+        order: request.into(),
+        key,
+        reply,
+    };
     stage.control.apps.ask(name, deploy).await
 }
 

@@ -38,7 +38,11 @@ async fn ask(stage: &Stage, command: &str) -> Deploy {
         ..DeployRequest::default()
     };
     let key = None;
-    let deploy = |reply| Command::Deploy { request, key, reply };
+    let deploy = |reply| Command::Deploy {
+        order: request.into(),
+        key,
+        reply,
+    };
     let name = AppName::from_text("shop");
     stage.control.apps.ask(&name, deploy).await.unwrap()
 }

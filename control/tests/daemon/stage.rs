@@ -102,7 +102,11 @@ impl Stage {
     pub async fn accepted(&self, request: DeployRequest) -> Deploy {
         let (reply, answer) = oneshot::channel();
         let key = None;
-        let deploy = Command::Deploy { request, key, reply };
+        let deploy = Command::Deploy {
+            order: request.into(),
+            key,
+            reply,
+        };
         self.app.commands.send(deploy).await.ok().unwrap();
         answer.await.unwrap().unwrap()
     }
@@ -141,6 +145,7 @@ impl Stage {
             ttl: Duration::from_secs(ttl),
             request,
             key: key.map(str::to_owned),
+            read: None,
         });
         self.app
             .commands

@@ -80,7 +80,7 @@ impl Life {
         };
         let (reply, answer) = oneshot::channel();
         let deploy = Command::Deploy {
-            request,
+            order: request.into(),
             key: None,
             reply,
         };

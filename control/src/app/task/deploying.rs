@@ -6,14 +6,14 @@ use super::publishing::Publishing;
 use super::supply::Supply;
 use super::{WRITE_AGAIN, wanting};
 use crate::app::deploy::{self, PoolSeen, Seen, Step};
-use crate::app::{pool, turn};
+use crate::app::{DeployOrder, pool, turn};
 use crate::clock::later;
 use crate::drain::Work;
 use crate::lease::Desk;
 use crate::ledger;
 use crate::record::{Asked, DeployRecord, PoolRecord, Stored, size};
 use jiff::Timestamp;
-use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
+use miren_api::deploy::{Deploy, DeployStatus, DeployStep};
 use miren_api::id::{DeployId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
@@ -36,14 +36,15 @@ pub(super) struct Deploys<'t> {
 
 impl Deploys<'_> {
     /// Accepts a deploy: it has its number from now on, and goes on whether or not anybody watches.
-    pub async fn accept(&mut self, request: DeployRequest, key: Option<Asked>) -> Result<Deploy, ApiError> {
+    pub async fn accept(&mut self, order: DeployOrder, key: Option<Asked>) -> Result<Deploy, ApiError> {
         if let Some(asked) = &key
             && let Some(earlier) = self.earlier(asked).await?
         {
             return Ok(earlier);
         }
         let permit = self.book.admission.admit(Work::Deploy)?;
-        let source = self.sources().source(&request).await?;
+        let DeployOrder { request, read } = order;
+        let source = self.sources().source(&request, read).await?;
         let seq = self.book.state.app.next_seq;
         let now = self.book.now();
         let deploy = Deploy {

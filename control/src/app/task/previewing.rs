@@ -10,7 +10,7 @@ use crate::app::deploy::PoolSeen;
 use crate::app::preview::{self, Seen, Stage, Step};
 use crate::clock::{later, shifted};
 use crate::images::{Fetched, NotFetched};
-use crate::record::{PoolRecord, Source};
+use crate::record::{PoolRecord, Settings, Source};
 use jiff::{SignedDuration, Timestamp};
 use miren_api::ephemeral::{EphemeralDeployed, EphemeralRequest};
 use miren_api::id::{Label, PoolId, VersionId};
@@ -36,6 +36,8 @@ pub struct PreviewOrder {
     pub request: EphemeralRequest,
     /// The same key means the same preview; what happens meanwhile is told under it.
     pub key: Option<String>,
+    /// What the folder that it brings says, where that was read already.
+    pub read: Option<Box<Settings>>,
 }
 
 /// Previews that are being made, by the number of their version. Only in memory.

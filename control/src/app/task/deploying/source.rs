@@ -6,7 +6,7 @@ use crate::app::task::supply::Supply;
 use crate::app::{spec, variables};
 use crate::images::Pins;
 use crate::ledger;
-use crate::record::{Content, Source, VersionRecord, size};
+use crate::record::{Content, Settings, Source, VersionRecord, size};
 use miren_api::app_file::{Service, dockerfile_of};
 use miren_api::deploy::DeployRequest;
 use miren_api::id::VersionId;
@@ -26,8 +26,8 @@ impl Sources<'_> {
     ///
     /// # Errors
     /// With everything that would make the deploy fail before its sandboxes start.
-    pub async fn source(&self, request: &DeployRequest) -> Result<Source, ApiError> {
-        let (source, services) = self.content(request).await?;
+    pub async fn source(&self, request: &DeployRequest, read: Option<Box<Settings>>) -> Result<Source, ApiError> {
+        let (source, services) = self.content(request, read).await?;
         // Each is kept with its pool.
         services.values().try_for_each(size::check)?;
         let mounts = services.into_values().flat_map(|service| service.disks).collect();
@@ -37,7 +37,11 @@ impl Sources<'_> {
     }
 
     /// As [`Self::source`], whatever disks it needs; with the services it runs.
-    pub async fn content(&self, request: &DeployRequest) -> Result<(Source, BTreeMap<String, Service>), ApiError> {
+    pub async fn content(
+        &self,
+        request: &DeployRequest,
+        read: Option<Box<Settings>>,
+    ) -> Result<(Source, BTreeMap<String, Service>), ApiError> {
         if let Some(image) = request.image.as_deref().filter(|image| dockerfile_of(image).is_some()) {
             let error = ApiError::new(ErrorCode::InvalidValue, format!("{image:?} is no name of an image"));
             return Err(error.field("image").remedy("a name like registry.example.com/shop:v1"));
@@ -69,7 +73,10 @@ impl Sources<'_> {
             content: content.filter(|_| !brings_content).unwrap_or(brought),
             variables: kept.unwrap_or_default().with(request),
             version: same.filter(|_| request.version.is_some() && !changes_variables),
-            settings: settings.filter(|_| !brings_content),
+            settings: match brings_content {
+                true => read.map(|read| *read),
+                false => settings,
+            },
         };
         let settings = self.supply.settings(&source).await?;
         let services = spec::run(&settings, &source.variables).services;

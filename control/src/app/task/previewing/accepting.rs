@@ -81,7 +81,7 @@ fn used_for_another() -> ApiError {
 
 impl Previews<'_> {
     /// Begins to make a preview; the answer comes when it can be reached, or with why it cannot.
-    pub async fn order(&mut self, order: PreviewOrder, reply: Reply) {
+    pub async fn order(&mut self, mut order: PreviewOrder, reply: Reply) {
         let Some(reply) = self.making.repeated(&order, reply) else {
             return;
         };
@@ -92,7 +92,7 @@ impl Previews<'_> {
             Ok(permit) => permit,
             Err(error) => return drop(reply.send(Err(error))),
         };
-        match self.accept_preview(&order).await {
+        match self.accept_preview(&mut order).await {
             Ok(source) => self.begin_preview(order, source, (reply, permit)).await,
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -129,12 +129,15 @@ impl Previews<'_> {
         }
     }
 
-    async fn accept_preview(&self, order: &PreviewOrder) -> Result<Source, ApiError> {
+    async fn accept_preview(&self, order: &mut PreviewOrder) -> Result<Source, ApiError> {
         if self.making.of.len() >= AT_ONCE {
             let message = format!("{AT_ONCE} previews of {} are being made already", self.book.name());
             return Err(ApiError::new(ErrorCode::Conflict, message).remedy("try again when one of them is there"));
         }
-        let (mut source, services) = self.sources().content(&order.request.content()).await?;
+        let (mut source, services) = self
+            .sources()
+            .content(&order.request.content(), order.read.take())
+            .await?;
         refuse_disks(&services)?;
         // All are kept with its version.
         size::check(&(&source, &services))?;
