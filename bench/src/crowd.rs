@@ -65,11 +65,11 @@ pub struct Left {
 }
 
 impl Crowd {
-    /// `rate` short requests a second, half of them over kept connections.
+    /// `rate` short requests a second, half of them over kept connections, and so many WebSockets.
     ///
     /// # Errors
     /// When a load cannot be started.
-    pub fn start(target: &Target, rate: f64) -> anyhow::Result<Self> {
+    pub fn start(target: &Target, rate: f64, websockets: usize) -> anyhow::Result<Self> {
         let answers = Arc::default();
         let kept = short(target, rate / 2.0, &answers)?;
         let mut fresh = short(target, rate / 2.0, &answers)?;
@@ -79,7 +79,7 @@ impl Crowd {
         Ok(Self {
             short: [Load::start(kept)?, Load::start(fresh)?],
             long: Load::start(long)?,
-            streams: Streams::open(target)?,
+            streams: Streams::open(target, websockets)?,
             answers,
         })
     }

@@ -24,6 +24,8 @@ pub struct Options {
     pub rounds: u32,
     /// Short requests a second.
     pub rate: f64,
+    /// WebSockets that are held meanwhile.
+    pub websockets: usize,
     /// How long the load is looked at before, and how long it goes on afterwards.
     pub duration: Duration,
     /// Who else does it.
@@ -73,7 +75,7 @@ pub fn run(mut exercises: Vec<Box<dyn Exercise>>, options: &Options) -> anyhow::
 }
 
 fn once(exercise: &mut dyn Exercise, options: &Options) -> anyhow::Result<Round> {
-    let crowd = Crowd::start(&exercise.target(), options.rate)?;
+    let crowd = Crowd::start(&exercise.target(), options.rate, options.websockets)?;
     wait::pause(WARM_UP)?;
     let start = Instant::now();
     wait::pause(options.duration)?;

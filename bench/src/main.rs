@@ -85,6 +85,9 @@ struct ExerciseArguments {
     /// Short requests a second, half of them with a connection for each.
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
+    /// WebSockets that are held meanwhile; with 0, a drain waits for requests alone.
+    #[arg(long, default_value_t = 8)]
+    websockets: usize,
     /// How long the load is looked at before, and how long it goes on afterwards.
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     duration: Duration,
@@ -98,6 +101,7 @@ impl From<ExerciseArguments> for exercise::Options {
         Self {
             rounds: arguments.rounds,
             rate: arguments.rate,
+            websockets: arguments.websockets,
             duration: arguments.duration,
             against: arguments.against,
         }

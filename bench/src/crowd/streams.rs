@@ -1,4 +1,4 @@
-//! Decides how many WebSockets are held, and what an end of one is: said before, or a cut.
+//! Decides how WebSockets are held, and what an end of one is: said before, or a cut.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::Target;
 use super::websocket::{Heard, WebSocket};
 
-const STREAMS: usize = 8;
 /// Between two words, and before the next attempt after a cut.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Cuts told one by one; further ones are only counted.
@@ -55,7 +54,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub fn open(target: &Target) -> anyhow::Result<Self> {
+    pub fn open(target: &Target, count: usize) -> anyhow::Result<Self> {
         let address: SocketAddr = target.http.parse().context("reading the address of the ingress")?;
         let going_on = Arc::new(AtomicBool::new(true));
         // Made first: whoever has begun is told to leave when another cannot.
@@ -63,7 +62,7 @@ impl Streams {
             clients: Vec::new(),
             going_on,
         };
-        for _ in 0..STREAMS {
+        for _ in 0..count {
             let (host, going_on) = (target.host.clone(), Arc::clone(&streams.going_on));
             let client = thread::Builder::new().name("websocket".into());
             let client = client.spawn(move || hold(address, &host, &going_on));

@@ -84,7 +84,7 @@ fn serve(stream: TcpStream, after: After, words: &Words) -> std::io::Result<()> 
 
 fn counts(after: After, words: u64) -> StreamCounts {
     let (target, counted) = server(after);
-    let streams = Streams::open(&target).unwrap();
+    let streams = Streams::open(&target, 8).unwrap();
     counted.wait_for(words);
     streams.close().unwrap()
 }
@@ -110,7 +110,7 @@ fn an_end_without_a_word_is_a_cut_and_so_is_a_refusal() {
     assert!(!cut.cuts.is_empty() && cut.cuts.len() <= 20, "{cut:?}");
 
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let counts = Streams::open(&Target::of_peer(closed)).unwrap().close().unwrap();
+    let counts = Streams::open(&Target::of_peer(closed), 8).unwrap().close().unwrap();
     assert!(
         counts.opened == counts.cut && counts.cuts.iter().all(|cut| cut.contains("refused")),
         "{counts:?}"
@@ -146,7 +146,7 @@ fn everything() -> (SocketAddr, Arc<[AtomicU64; 3]>) {
 #[test]
 fn half_of_the_short_requests_and_all_long_ones_have_a_connection_each() {
     let (address, seen) = everything();
-    let crowd = Crowd::start(&Target::of_peer(address), 400.0).unwrap();
+    let crowd = Crowd::start(&Target::of_peer(address), 400.0, 0).unwrap();
     while seen[1].load(Ordering::SeqCst) < 3 {
         thread::yield_now();
     }

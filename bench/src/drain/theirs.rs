@@ -100,7 +100,7 @@ impl Exercise for Nginxed {
     fn what(&self) -> &'static str {
         match self.patient {
             false => "reload without it, stopped at once",
-            true => "the same, stopped with the older workers",
+            true => "reload without it, stopped after older workers",
         }
     }
 

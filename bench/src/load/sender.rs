@@ -74,7 +74,17 @@ impl Sender {
             None => (self.connect().await.lost(Cause::Refused)?, Cause::Cut),
         };
         let sent = Instant::now();
-        let response = connection.send_request(request).await;
+        let response = match connection.try_send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(mut closed) => match closed.take_message() {
+                // The kept connection had ended before a byte of the request left: it is nobody's loss.
+                Some(request) => {
+                    connection = self.connect().await.lost(Cause::Refused)?;
+                    connection.send_request(request).await
+                }
+                None => Err(closed.into_error()),
+            },
+        };
         let response = response.context("waiting for the answer").lost(end)?;
         let mut answer = Answer {
             status: response.status().as_u16(),
