@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-pub mod backend;
+pub mod app_process;
 pub mod haproxy;
 pub mod nginx;
 pub mod process;

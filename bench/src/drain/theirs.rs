@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::BUDGET;
 use crate::crowd::Target;
 use crate::exercise::{Exercise, Times};
-use crate::peer::backend::{Backend, free_address};
+use crate::peer::app_process::{AppProcess, free_address};
 use crate::peer::haproxy::Haproxy;
 use crate::peer::nginx::Nginx;
 use crate::peer::process::Process;
@@ -21,19 +21,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Two apps, of which one stays.
 struct Apps {
     folder: PathBuf,
-    stays: Backend,
+    stays: AppProcess,
     /// None while it is stopped.
-    leaves: Option<Backend>,
+    leaves: Option<AppProcess>,
     /// Of the one that leaves, and comes back.
     address: SocketAddr,
 }
 
 impl Apps {
     fn start(folder: &Path) -> anyhow::Result<Self> {
-        let leaves = Backend::start(&folder.join("leaves"), free_address()?)?;
+        let leaves = AppProcess::start(&folder.join("leaves"), free_address()?)?;
         Ok(Self {
             folder: folder.to_owned(),
-            stays: Backend::start(&folder.join("stays"), free_address()?)?,
+            stays: AppProcess::start(&folder.join("stays"), free_address()?)?,
             address: leaves.address,
             leaves: Some(leaves),
         })
@@ -48,7 +48,7 @@ impl Apps {
     }
 
     fn start_again(&mut self) -> anyhow::Result<()> {
-        self.leaves = Some(Backend::start(&self.folder.join("leaves"), self.address)?);
+        self.leaves = Some(AppProcess::start(&self.folder.join("leaves"), self.address)?);
         Ok(())
     }
 }

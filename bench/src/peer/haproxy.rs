@@ -13,7 +13,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use super::process::Process;
-use super::{Peer, backend, wait};
+use super::{Peer, app_process, wait};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -32,7 +32,7 @@ impl Haproxy {
     pub fn start(folder: &Path, apps: &[SocketAddr]) -> anyhow::Result<Self> {
         let program = Peer::Haproxy.program()?;
         fs::create_dir_all(folder)?;
-        let http = backend::free_address()?;
+        let http = app_process::free_address()?;
         settle(folder, http, apps)?;
         let mut master = Command::new(program);
         master.arg("-W").arg("-S").arg(folder.join("master.sock"));

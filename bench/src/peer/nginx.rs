@@ -11,7 +11,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use super::process::Process;
-use super::{Peer, backend, wait};
+use super::{Peer, app_process, wait};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -34,7 +34,7 @@ impl Nginx {
         let mut nginx = Self {
             folder: folder.to_owned(),
             masters: Vec::new(),
-            http: backend::free_address()?,
+            http: app_process::free_address()?,
         };
         nginx.settle(apps)?;
         let mut command = Command::new(program);

@@ -13,7 +13,7 @@ use crate::coldstart::first_byte;
 use crate::crowd::Target;
 use crate::exercise::{Exercise, OURS, Times};
 use crate::node::{self, App};
-use crate::peer::backend::free_address;
+use crate::peer::app_process::free_address;
 use crate::peer::process::Process;
 
 pub struct Handover {

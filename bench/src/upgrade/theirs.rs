@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::crowd::Target;
 use crate::exercise::{Exercise, Times};
 use crate::peer::Peer;
-use crate::peer::backend::{Backend, free_address};
+use crate::peer::app_process::{AppProcess, free_address};
 use crate::peer::haproxy::Haproxy;
 use crate::peer::nginx::Nginx;
 use crate::peer::process::Process;
@@ -24,11 +24,11 @@ pub struct Replaced<Ingress> {
     /// Over when the new one serves; which processes are old then.
     replace: fn(&mut Ingress) -> anyhow::Result<Vec<Process>>,
     old: Vec<Process>,
-    _apps: Vec<Backend>,
+    _apps: Vec<AppProcess>,
 }
 
-fn apps(folder: &Path) -> anyhow::Result<(Vec<Backend>, Vec<SocketAddr>)> {
-    let start = |number: u32| Backend::start(&folder.join(format!("app-{number}")), free_address()?);
+fn apps(folder: &Path) -> anyhow::Result<(Vec<AppProcess>, Vec<SocketAddr>)> {
+    let start = |number: u32| AppProcess::start(&folder.join(format!("app-{number}")), free_address()?);
     let apps = (0..2).map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let addresses = apps.iter().map(|app| app.address).collect();
     Ok((apps, addresses))

@@ -16,7 +16,7 @@ use crate::node;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running copy of the sample app; stopped when dropped.
-pub struct Backend {
+pub struct AppProcess {
     app: Child,
     pub address: SocketAddr,
 }
@@ -26,7 +26,7 @@ pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-impl Backend {
+impl AppProcess {
     /// Starts one, with `folder` as its own, and waits until it listens.
     ///
     /// # Errors
@@ -37,10 +37,10 @@ impl Backend {
         app.current_dir(folder).env("PORT", address.port().to_string());
         app.stdin(Stdio::null()).stdout(Stdio::null());
         let app = app.spawn().context("starting the sample app")?;
-        let backend = Self { app, address };
+        let started = Self { app, address };
         let look = || Ok(TcpStream::connect(address).ok());
         wait::until(&format!("the sample app to listen at {address}"), LIMIT, look)?;
-        Ok(backend)
+        Ok(started)
     }
 
     /// Tells it to end, which it does at once, and waits until it has.
@@ -60,7 +60,7 @@ impl Backend {
     }
 }
 
-impl Drop for Backend {
+impl Drop for AppProcess {
     fn drop(&mut self) {
         // Ended already in the ordinary case.
         let _ = self.end();
