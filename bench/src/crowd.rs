@@ -1,5 +1,5 @@
 //! Decides what clients do while something is replaced or taken away: short requests over kept connections and over new ones,
-//! requests that take two seconds, and WebSockets that are held.
+//! GETs and POSTs that take two seconds, and WebSockets that are held.
 //!
 //! Nothing is sent twice, and nobody waits for an answer before the next request leaves: what is lost is seen.
 
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::load::{Check, Load, Options, Report, Seen};
 use streams::Streams;
@@ -23,8 +23,8 @@ pub use streams::StreamCounts;
 
 /// How long a long request is answered.
 pub const LONG: Duration = Duration::from_secs(2);
-/// Long requests a second: eight are under way at any time.
-const LONG_RATE: f64 = 4.0;
+/// Long requests a second, of each method: eight of both are under way at any time.
+const LONG_RATE: f64 = 2.0;
 
 /// Where to, and as which host.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ impl Target {
 pub struct Crowd {
     /// Over connections that are kept, and over a connection for each.
     short: [Load; 2],
-    long: Load,
+    /// GETs, which an ingress may ask of another copy of the app, and POSTs, which it may not.
+    long: [Load; 2],
     streams: Streams,
     answers: Arc<Mutex<Vec<Answer>>>,
 }
@@ -58,7 +59,8 @@ pub struct Crowd {
 pub struct Left {
     /// Over connections that were kept, and over a connection for each.
     pub short: [Report; 2],
-    pub long: Report,
+    /// GETs and POSTs.
+    pub long: [Report; 2],
     pub streams: StreamCounts,
     /// To short requests, in the order received.
     pub answers: Vec<Answer>,
@@ -74,11 +76,13 @@ impl Crowd {
         let kept = short(target, rate / 2.0, &answers)?;
         let mut fresh = short(target, rate / 2.0, &answers)?;
         fresh.headers.push(close());
-        let mut long = options(target, &format!("/sleep?ms={}", LONG.as_millis()), LONG_RATE)?;
-        long.headers.push(close());
+        let mut get = options(target, &format!("/sleep?ms={}", LONG.as_millis()), LONG_RATE)?;
+        get.headers.push(close());
+        let mut post = get.clone();
+        (post.method, post.body) = (Method::POST, "wait for it".into());
         Ok(Self {
             short: [Load::start(kept)?, Load::start(fresh)?],
-            long: Load::start(long)?,
+            long: [Load::start(get)?, Load::start(post)?],
             streams: Streams::open(target, websockets)?,
             answers,
         })
@@ -89,12 +93,12 @@ impl Crowd {
     /// # Errors
     /// When a load ended otherwise than by this.
     pub fn leave(self) -> anyhow::Result<Left> {
-        let [kept, fresh] = self.short;
-        for load in [&kept, &fresh, &self.long] {
+        let ([kept, fresh], [get, post]) = (self.short, self.long);
+        for load in [&kept, &fresh, &get, &post] {
             load.stopper()();
         }
         let short = [kept.wait()?, fresh.wait()?];
-        let long = self.long.wait()?;
+        let long = [get.wait()?, post.wait()?];
         let streams = self.streams.close()?;
         let answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Left {

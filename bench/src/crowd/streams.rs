@@ -1,5 +1,6 @@
 //! Decides how WebSockets are held, and what an end of one is: said before, or a cut.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ pub struct StreamCounts {
     /// Not to be opened, or ended without a word.
     pub cut: u64,
     /// Of the first cuts, why.
+    #[serde(skip)]
     pub cuts: Vec<String>,
 }
 
@@ -42,7 +44,11 @@ impl StreamCounts {
     fn cut(&mut self, error: &std::io::Error) {
         self.cut += 1;
         if self.cuts.len() < CUTS_TOLD {
-            self.cuts.push(format!("a WebSocket: {error}"));
+            let why = match error.kind() {
+                ErrorKind::UnexpectedEof => "it ended without a word".to_owned(),
+                _ => error.to_string(),
+            };
+            self.cuts.push(format!("WebSocket, {why}"));
         }
     }
 }

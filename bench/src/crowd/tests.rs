@@ -118,10 +118,10 @@ fn an_end_without_a_word_is_a_cut_and_so_is_a_refusal() {
 }
 
 /// Answers everything at once, and says which paths were asked for.
-fn everything() -> (SocketAddr, Arc<[AtomicU64; 3]>) {
+fn everything() -> (SocketAddr, Arc<[AtomicU64; 4]>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let seen: Arc<[AtomicU64; 3]> = Arc::default();
+    let seen: Arc<[AtomicU64; 4]> = Arc::default();
     let counted = seen.clone();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -129,7 +129,12 @@ fn everything() -> (SocketAddr, Arc<[AtomicU64; 3]>) {
             thread::spawn(move || {
                 for line in BufReader::new(stream.try_clone()?).lines() {
                     let line = line?;
-                    let paths = ["GET /info ", "GET /sleep?ms=2000 ", "connection: close"];
+                    let paths = [
+                        "GET /info ",
+                        "GET /sleep?ms=2000 ",
+                        "POST /sleep?ms=2000 ",
+                        "connection: close",
+                    ];
                     let at = paths.iter().position(|start| line.starts_with(start));
                     at.map(|at| counted[at].fetch_add(1, Ordering::SeqCst));
                     if line.is_empty() {
@@ -147,15 +152,15 @@ fn everything() -> (SocketAddr, Arc<[AtomicU64; 3]>) {
 fn half_of_the_short_requests_and_all_long_ones_have_a_connection_each() {
     let (address, seen) = everything();
     let crowd = Crowd::start(&Target::of_peer(address), 400.0, 0).unwrap();
-    while seen[1].load(Ordering::SeqCst) < 3 {
+    while seen[1].load(Ordering::SeqCst).min(seen[2].load(Ordering::SeqCst)) < 2 {
         thread::yield_now();
     }
     let left = crowd.leave().unwrap();
-    let [kept, fresh] = &left.short;
+    let ([kept, fresh], [get, post]) = (&left.short, &left.long);
     let of = |index: usize| seen[index].load(Ordering::SeqCst);
-    assert_eq!((kept.failed, fresh.failed, left.long.failed), (0, 0, 0));
+    assert_eq!((kept.failed, fresh.failed, get.failed, post.failed), (0, 0, 0, 0));
     assert_eq!(of(0), kept.requests + fresh.requests);
-    assert_eq!(of(1), left.long.requests);
-    assert_eq!(of(2), fresh.requests + left.long.requests);
+    assert_eq!((of(1), of(2)), (get.requests, post.requests));
+    assert_eq!(of(3), fresh.requests + get.requests + post.requests);
     assert_eq!(left.answers.len() as u64, of(0));
 }

@@ -103,15 +103,16 @@ impl Row {
         for round in rounds {
             let left = round.left;
             left.short.iter().for_each(|load| short.add(load));
-            long.add(&left.long);
+            left.long.iter().for_each(|load| long.add(load));
             let told = |kind: &str, load: &LoadReport| -> Vec<String> {
                 let failures = load.failures.iter();
                 failures.map(|failure| format!("{kind}, {failure}")).collect()
             };
-            let [kept, fresh] = &left.short;
+            let ([kept, fresh], [get, post]) = (&left.short, &left.long);
             failures.extend(told("kept connection", kept));
             failures.extend(told("new connection", fresh));
-            failures.extend(told("long request", &left.long));
+            failures.extend(told("long GET", get));
+            failures.extend(told("long POST", post));
             failures.extend(left.streams.cuts.iter().cloned());
             streams.add(left.streams);
             for (name, time) in round.times {
@@ -194,7 +195,7 @@ impl fmt::Display for Report {
         }
         write!(
             out,
-            "\n{} rounds each, one after the other, under {:.0} short requests/s; long: two seconds each, eight at a time\n{}",
+            "\n{} rounds each, one after the other, under {:.0} short requests/s; long: GETs and POSTs, two seconds each, eight at a time\n{}",
             self.rounds, self.rate, self.notes
         )
     }

@@ -37,12 +37,12 @@ fn round(causes: &[(Cause, u64)], cut: u64, times: &[(&'static str, u64)], gap: 
     Round {
         left: Left {
             short: [load(100, causes), load(50, &[])],
-            long: load(8, &[]),
+            long: [load(4, &[]), load(4, &[])],
             streams: StreamCounts {
                 opened: 8,
                 told: 1,
                 cut,
-                cuts: vec!["a WebSocket: cut".to_owned(); cut as usize],
+                cuts: vec!["WebSocket, cut".to_owned(); cut as usize],
             },
             answers: Vec::new(),
         },
@@ -92,7 +92,7 @@ fn rounds_are_added_and_of_times_the_middle_is_told_and_of_gaps_the_longest() {
         row.failures
     );
     assert!(
-        row.failures.contains(&"a WebSocket: cut".to_owned()),
+        row.failures.contains(&"WebSocket, cut".to_owned()),
         "{:?}",
         row.failures
     );
