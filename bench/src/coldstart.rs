@@ -2,7 +2,7 @@
 
 mod bare;
 mod containerd;
-mod first_byte;
+pub(crate) mod first_byte;
 mod ours;
 
 use std::fmt;

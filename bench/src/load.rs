@@ -22,7 +22,7 @@ mod sender;
 mod tests;
 
 pub use check::{Check, Seen};
-pub use report::{Failure, Latency, Report};
+pub use report::{Cause, Failure, Latency, Report};
 
 use report::Tally;
 use sender::Sender;

@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use miren_bench::load::{Load, Options};
-use miren_bench::{coldstart, deploy, fastpath, steady};
+use miren_bench::peer::Peer;
+use miren_bench::{coldstart, deploy, drain, exercise, fastpath, peer, steady, upgrade};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 
@@ -68,6 +69,43 @@ enum Scenario {
         #[arg(long, value_delimiter = ',')]
         against: Vec<steady::Peer>,
     },
+    /// Replaces the ingress under load, beside nginx (reload and new program) and HAProxy (reload). Needs root; exits 1 when
+    /// this build lost a request or a WebSocket.
+    Upgrade(ExerciseArguments),
+    /// Takes a copy of the app away under load, by `sandbox stop` and by a deploy, beside nginx and HAProxy. Needs root; exits 1
+    /// when this build lost a request or a WebSocket.
+    Drain(ExerciseArguments),
+}
+
+#[derive(clap::Args)]
+struct ExerciseArguments {
+    /// How often everybody does it.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Short requests a second, half of them with a connection for each.
+    #[arg(long, default_value_t = 500.0)]
+    rate: f64,
+    /// WebSockets that are held meanwhile; with 0, a drain waits for requests alone.
+    #[arg(long, default_value_t = 8)]
+    websockets: usize,
+    /// How long the load is looked at before, and how long it goes on afterwards.
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Who else does it; whoever is not installed is left out, and named.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nginx,haproxy")]
+    against: Vec<Peer>,
+}
+
+impl From<ExerciseArguments> for exercise::Options {
+    fn from(arguments: ExerciseArguments) -> Self {
+        Self {
+            rounds: arguments.rounds,
+            rate: arguments.rate,
+            websockets: arguments.websockets,
+            duration: arguments.duration,
+            against: arguments.against,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -127,6 +165,8 @@ fn main() -> ExitCode {
             };
             run_steady(&options, arguments.json)
         }
+        Scenario::Upgrade(options) => run_exercise(upgrade::run, options, arguments.json),
+        Scenario::Drain(options) => run_exercise(drain::run, options, arguments.json),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -190,6 +230,23 @@ fn run_steady(options: &steady::Options, json: bool) -> anyhow::Result<bool> {
     let report = steady::run(options)?;
     print(&report, json)?;
     Ok(report.failed() == 0)
+}
+
+/// True when this build lost nothing.
+fn run_exercise(
+    run: fn(&exercise::Options) -> anyhow::Result<exercise::Report>,
+    options: ExerciseArguments,
+    json: bool,
+) -> anyhow::Result<bool> {
+    peer::wait::heed_signals()?;
+    let report = run(&options.into())?;
+    for row in &report.rows {
+        for failure in &row.failures {
+            eprintln!("miren-bench: {}, {}: {failure}", row.who, row.what);
+        }
+    }
+    print(&report, json)?;
+    Ok(report.lost_by_ours() == 0)
 }
 
 fn print(report: &(impl Serialize + Display), json: bool) -> anyhow::Result<()> {

@@ -9,6 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+mod app;
+
+pub use app::{App, Sandbox, has_ended, is_idle};
+
 /// A running `miren dev`; stopped when dropped.
 pub struct Node {
     dev: Child,
@@ -112,6 +116,12 @@ impl Node {
         Ok(Following(self.miren(arguments)?.spawn()?))
     }
 
+    /// Begins a command that ends by itself.
+    pub fn begin(&self, arguments: &[&str]) -> anyhow::Result<Begun> {
+        let mut miren = self.miren(arguments)?;
+        Ok(Begun(miren.stderr(Stdio::piped()).spawn().context("starting miren")?))
+    }
+
     /// Stops it as an operator would.
     pub fn stop(mut self) -> anyhow::Result<()> {
         end(&self.dev, Signal::SIGTERM)?;
@@ -128,6 +138,19 @@ impl Drop for Node {
             let _ = end(&self.dev, Signal::SIGTERM);
             let _ = self.dev.wait();
         }
+    }
+}
+
+/// A command that ends by itself.
+pub struct Begun(Child);
+
+impl Begun {
+    /// Waits for its end, which has to be a good one.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let done = self.0.wait_with_output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        anyhow::ensure!(done.status.success(), "a command failed, {}: {said}", done.status);
+        Ok(())
     }
 }
 

@@ -14,7 +14,6 @@ use crate::load::Load;
 use shape::Shape;
 use target::Target;
 
-mod nginx;
 mod peer;
 mod shape;
 mod target;

@@ -121,9 +121,9 @@ impl Start for Bare {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         self.write_spec(&id, port)?;
         let start = Instant::now();
-        let answered = self
-            .run(&id)
-            .and_then(|()| first_byte::ask_until_answered(SocketAddr::from(([127, 0, 0, 1], port))));
+        let answered = self.run(&id).and_then(|()| {
+            first_byte::ask_until_answered(SocketAddr::from(([127, 0, 0, 1], port)), "bare.example.test")
+        });
         let took = start.elapsed();
         self.remove(&id)?;
         answered.map(|()| took)

@@ -24,10 +24,10 @@ pub fn ask(address: SocketAddr, host: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks until it is answered.
-pub fn ask_until_answered(address: SocketAddr) -> anyhow::Result<()> {
+/// Asks until it is answered well.
+pub fn ask_until_answered(address: SocketAddr, host: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
-    while let Err(error) = ask(address, "bare.example.test") {
+    while let Err(error) = ask(address, host) {
         if Instant::now() > deadline {
             bail!("nothing answers at {address} within {LIMIT:?}: {error:#}");
         }

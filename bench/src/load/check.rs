@@ -7,6 +7,8 @@ use std::time::Instant;
 /// A whole answer and when it was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
+    /// When the timetable meant the request to leave.
+    pub due: Instant,
     /// Just before the request was written; the connection was there already.
     pub sent: Instant,
     /// After the last byte of the body.

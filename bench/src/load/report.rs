@@ -14,9 +14,44 @@ use serde::Serialize;
 /// Failures told one by one; further ones are only counted.
 const FAILURES_TOLD: usize = 100;
 
+/// How a request came to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// No connection was to be had.
+    Refused,
+    /// A connection kept from earlier requests ended before the answer began: HTTP lets a client send it again, if it
+    /// only reads.
+    ClosedKept,
+    /// A new connection ended before the answer began, or any in the middle of one.
+    Cut,
+    /// It was answered outside 2xx.
+    Status,
+    /// Its check refused the answer.
+    Wrong,
+    /// There was no whole answer in time.
+    TimedOut,
+}
+
+impl Cause {
+    /// In two or three words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::ClosedKept => "closed as it was sent",
+            Self::Cut => "cut",
+            Self::Status => "answered 4xx or 5xx",
+            Self::Wrong => "wrong",
+            Self::TimedOut => "timed out",
+        }
+    }
+}
+
 /// One request that failed: an answer outside 2xx, one that its check refused, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
+    pub cause: Cause,
     /// When it was meant to leave, from the start of the load.
     pub at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,12 +64,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of(at: Duration, outcome: anyhow::Result<Answer>) -> Self {
+    fn of(at: Duration, cause: Cause, outcome: Result<Answer, Lost>) -> Self {
         let (status, code, error) = match outcome {
             Ok(answer) => (Some(answer.status), answer.code, answer.wrong),
-            Err(error) => (None, None, Some(format!("{error:#}"))),
+            Err(lost) => (None, None, Some(format!("{:#}", lost.error))),
         };
         Self {
+            cause,
             at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             status,
             code,
@@ -69,6 +105,8 @@ pub struct Latency {
 pub struct Report {
     pub requests: u64,
     pub failed: u64,
+    /// Failed ones by what became of them.
+    pub causes: BTreeMap<Cause, u64>,
     /// The first hundred.
     pub failures: Vec<Failure>,
     /// Answers by status.
@@ -114,6 +152,22 @@ pub(super) struct Answer {
     pub wrong: Option<String>,
 }
 
+impl Answer {
+    /// None when it is in order.
+    fn fault(&self) -> Option<Cause> {
+        match self.status {
+            200..300 => self.wrong.as_ref().map(|_| Cause::Wrong),
+            _ => Some(Cause::Status),
+        }
+    }
+}
+
+/// A request without a whole answer.
+pub(super) struct Lost {
+    pub cause: Cause,
+    pub error: anyhow::Error,
+}
+
 /// The running count.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -127,6 +181,7 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct Details {
+    causes: BTreeMap<Cause, u64>,
     failures: Vec<Failure>,
     statuses: BTreeMap<u16, u64>,
 }
@@ -147,22 +202,24 @@ impl Tally {
     }
 
     /// Books the outcome of the request that was meant to leave at `at`; whether it was in order.
-    pub fn book(&self, at: Duration, outcome: anyhow::Result<Answer>) -> bool {
-        let fine = outcome
-            .as_ref()
-            .is_ok_and(|answer| (200..300).contains(&answer.status) && answer.wrong.is_none());
+    pub fn book(&self, at: Duration, outcome: Result<Answer, Lost>) -> bool {
+        let fault = match &outcome {
+            Ok(answer) => answer.fault(),
+            Err(lost) => Some(lost.cause),
+        };
         let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(answer) = &outcome {
             *details.statuses.entry(answer.status).or_default() += 1;
         }
-        if !fine {
+        if let Some(cause) = fault {
             self.failed.fetch_add(1, Ordering::Relaxed);
+            *details.causes.entry(cause).or_default() += 1;
             if details.failures.len() < FAILURES_TOLD {
-                details.failures.push(Failure::of(at, outcome));
+                details.failures.push(Failure::of(at, cause, outcome));
             }
         }
         self.ended.fetch_add(1, Ordering::Relaxed);
-        fine
+        fault.is_none()
     }
 
     pub fn report(&self, latencies: &Histogram<u64>, rate: f64, duration: Duration) -> Report {
@@ -172,6 +229,7 @@ impl Tally {
         Report {
             requests,
             failed,
+            causes: details.causes.clone(),
             failures: details.failures.clone(),
             statuses: details.statuses.clone(),
             latency_ms: Latency {

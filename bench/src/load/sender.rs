@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::report::Answer;
+use super::report::{Answer, Cause, Lost};
 use super::{HIGHEST_US, Options, Seen, Shared, Timetable, empty_histogram};
 
 type Connection = http1::SendRequest<Full<Bytes>>;
@@ -51,8 +51,10 @@ impl Sender {
                 return Ok(latencies);
             };
             let meant = timetable.at(index);
-            let outcome = tokio::time::timeout(self.options.timeout, self.exchange()).await;
-            let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {:?}", self.options.timeout)));
+            let limit = self.options.timeout;
+            let outcome = tokio::time::timeout(limit, self.exchange(meant)).await;
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {limit:?}")).lost(Cause::TimedOut));
             if outcome.is_err() {
                 self.connection = None;
             }
@@ -65,13 +67,25 @@ impl Sender {
     }
 
     /// One request and its whole answer; nothing is tried twice.
-    async fn exchange(&mut self) -> anyhow::Result<Answer> {
-        let mut connection = self.connected().await?;
+    async fn exchange(&mut self, due: Instant) -> Result<Answer, Lost> {
+        let request = self.request().lost(Cause::Wrong)?;
+        let (mut connection, end) = match self.kept().await {
+            Some(kept) => (kept, Cause::ClosedKept),
+            None => (self.connect().await.lost(Cause::Refused)?, Cause::Cut),
+        };
         let sent = Instant::now();
-        let response = connection
-            .send_request(self.request()?)
-            .await
-            .context("waiting for the answer")?;
+        let response = match connection.try_send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(mut closed) => match closed.take_message() {
+                // The kept connection had ended before a byte of the request left: it is nobody's loss.
+                Some(request) => {
+                    connection = self.connect().await.lost(Cause::Refused)?;
+                    connection.send_request(request).await
+                }
+                None => Err(closed.into_error()),
+            },
+        };
+        let response = response.context("waiting for the answer").lost(end)?;
         let mut answer = Answer {
             status: response.status().as_u16(),
             code: response
@@ -84,34 +98,32 @@ impl Sender {
         let check = self.options.check.as_ref().filter(|_| response.status().is_success());
         let (mut body, mut kept) = (response.into_body(), Vec::new());
         while let Some(frame) = body.frame().await {
-            let frame = frame.context("reading the answer's body")?;
+            let frame = frame.context("reading the answer's body").lost(Cause::Cut)?;
             if let (Some(_), Some(piece)) = (check, frame.data_ref()) {
                 kept.extend_from_slice(piece);
             }
         }
         if let Some(check) = check {
-            let (status, body) = (answer.status, &kept[..]);
-            let received = Instant::now();
-            answer.wrong = check
-                .judge(&Seen {
-                    sent,
-                    received,
-                    status,
-                    body,
-                })
-                .err();
+            let seen = Seen {
+                due,
+                sent,
+                received: Instant::now(),
+                status: answer.status,
+                body: &kept,
+            };
+            answer.wrong = check.judge(&seen).err();
         }
         self.connection = Some(connection);
         Ok(answer)
     }
 
-    /// The connection of the last request, unless the server has closed it since; else a new one.
-    async fn connected(&mut self) -> anyhow::Result<Connection> {
-        if let Some(mut connection) = self.connection.take()
-            && connection.ready().await.is_ok()
-        {
-            return Ok(connection);
-        }
+    /// The connection of the last request, unless the server has closed it since.
+    async fn kept(&mut self) -> Option<Connection> {
+        let mut connection = self.connection.take()?;
+        connection.ready().await.is_ok().then_some(connection)
+    }
+
+    async fn connect(&self) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect(self.address)
             .await
             .with_context(|| format!("connecting to {}", self.address))?;
@@ -135,5 +147,16 @@ impl Sender {
         request
             .body(Full::new(options.body.clone()))
             .context("making the request")
+    }
+}
+
+/// Says what an error makes of a request.
+trait OrLost<T> {
+    fn lost(self, cause: Cause) -> Result<T, Lost>;
+}
+
+impl<T> OrLost<T> for anyhow::Result<T> {
+    fn lost(self, cause: Cause) -> Result<T, Lost> {
+        self.map_err(|error| Lost { cause, error })
     }
 }

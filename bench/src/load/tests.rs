@@ -86,6 +86,39 @@ fn other_statuses_and_broken_connections_fail_and_are_told_with_their_time() {
         broken.at_ms == 45 && broken.error.as_ref().unwrap().contains("waiting for the answer"),
         "{broken:?}"
     );
+    // It was sent over a connection that earlier answers had come by.
+    let causes = BTreeMap::from([(Cause::Status, 1), (Cause::ClosedKept, 1)]);
+    assert_eq!(report.causes, causes, "{report}");
+}
+
+/// Accepts, and does this with what comes.
+fn rude(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            // All of it: what is left unread makes an end a reset.
+            let head = BufReader::new(&stream).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            (&stream).write_all(answer).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn every_failure_is_of_the_kind_that_tells_how_it_came() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (address, cause) in [
+        (closed, Cause::Refused),
+        (rude(b""), Cause::Cut),
+        (rude(b"HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nok"), Cause::Cut),
+        (rude(b"HTTP/1.1 502 X\r\nContent-Length: 0\r\n\r\n"), Cause::Status),
+    ] {
+        let report = Load::start(options(address, 100.0, 30)).unwrap().wait().unwrap();
+        assert_eq!(report.causes, BTreeMap::from([(cause, 3)]), "{report}");
+        assert!(report.failures.iter().all(|failure| failure.cause == cause), "{report}");
+    }
 }
 
 #[test]
@@ -105,6 +138,8 @@ fn an_answer_that_its_check_refuses_has_failed_for_the_reason_given() {
     assert_eq!((report.requests, report.failed), (20, 2), "{report}");
     let told = report.failures[1].to_string();
     assert!(told.ends_with("status 200, the eighth is not wanted"), "{told}");
+    let causes = BTreeMap::from([(Cause::Status, 1), (Cause::Wrong, 1)]);
+    assert_eq!(report.causes, causes, "{report}");
 }
 
 #[test]
@@ -117,6 +152,7 @@ fn a_request_without_an_answer_fails_when_its_time_is_up() {
     options.timeout = Duration::from_millis(100);
     let report = Load::start(options).unwrap().wait().unwrap();
     assert_eq!((report.requests, report.failed), (1, 1));
+    assert_eq!(report.causes, BTreeMap::from([(Cause::TimedOut, 1)]));
     assert!(
         report.failures[0]
             .error

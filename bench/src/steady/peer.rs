@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::nginx;
 use super::target::Target;
+use crate::peer::nginx::Nginx;
 
 /// Somebody this build is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Peer {
 impl Peer {
     pub(super) fn start(&self, folder: &Path, number: usize, ours: &Target) -> anyhow::Result<Target> {
         match self {
-            Self::Nginx => nginx::start(folder, ours),
+            Self::Nginx => Target::nginx(Nginx::start(folder, &[ours.app])?, ours.app),
             Self::Build(programs) => Target::build(&self.to_string(), programs, folder, &format!("p{number}")),
         }
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::unistd::Pid;
 
-use super::nginx::Nginx;
 use super::processor_time;
 use crate::node::{self, Node};
+use crate::peer::nginx::Nginx;
 
 const APP: &str = "steady";
 const HOST: &str = "steady.example.test";
@@ -60,15 +60,16 @@ impl Target {
         })
     }
 
-    pub fn nginx(nginx: Nginx, app: SocketAddr) -> Self {
-        Self {
+    pub fn nginx(nginx: Nginx, app: SocketAddr) -> anyhow::Result<Self> {
+        let worker = nginx.serving().first().copied().context("nginx has no worker")?;
+        Ok(Self {
             name: "nginx".to_owned(),
             http: nginx.http.to_string(),
             host: HOST.to_owned(),
             app,
-            ingress: nginx.worker,
+            ingress: Pid::from_raw(worker.pid()),
             running: Running::Nginx(nginx),
-        }
+        })
     }
 
     /// Used by its ingress so far.
