@@ -151,6 +151,11 @@ fn i9_five_upgrades_of_the_product_in_a_row_lose_nothing_of_a_mixed_load() {
         let answer = request.join().expect("a client ends").expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
     }
+    let log = product.node.log();
+    assert!(
+        !log.contains("does not serve"),
+        "looking at who serves is no upgrade: {log}"
+    );
     // What is deployed now is made by the new control, and told to the new proxy.
     let app = AppFolder::rust("later").fixed(1);
     product.node.deploy_at(&app, "later.example.com");
@@ -223,6 +228,17 @@ fn i7_an_upgrade_killed_at_any_step_goes_on_or_back_when_it_is_asked_for_again()
         assert_eq!(product.running(), before, "{step}: {output}");
         product.is_whole(step);
     }
+    // Killed once more, on the way back from one that failed.
+    let dies = Build::marked("dies").serves_instead("miren-proxy", "echo 'no, not today' >&2\nexit 1");
+    let before = product.running();
+    killed_at(&product, &dies, "back");
+    let output = product.upgrade(&dies, &[]);
+    let text = output.text();
+    let is_told = text.contains("it goes back") && text.contains("no, not today") && text.contains("as before");
+    // Where the kill came too late, it was back already, and has failed once more.
+    assert!(output.code == 1 && (is_told || text.contains("not today")), "{output}");
+    assert_eq!(product.running(), before, "{output}");
+    product.is_whole("back");
     let nothing = product.node.cli.call(&["upgrade", "--back"]);
     assert!(nothing.code == 3, "{nothing}");
     product.stop();

@@ -149,7 +149,8 @@ async fn versions(folder: &Path) -> Result<String, Failure> {
 async fn check_control(new: &Path, (pid, role): (u32, &Role), wanted: &Wanted) -> Result<ControlFacts, Failure> {
     program::check_settings(new, &role.config).await?;
     let facts: ControlFacts = program::facts(new, &role.config).await.map_err(too_old)?;
-    if facts.socket != wanted.socket {
+    // Whatever they are called: /var/run is /run.
+    if file_id(&facts.socket) != file_id(&wanted.socket) {
         let [settings, there, here] = [&role.config, &facts.socket, &wanted.socket].map(|path| path.display());
         let why = format!("with {settings} control listens at {there}, and not at {here} as now");
         return Err(Failure::failed(why).remedy("restart it with its new settings first"));
