@@ -9,8 +9,9 @@ mod announce;
 mod binary;
 mod config;
 mod daemon;
+pub mod desk;
 mod layout;
-mod lock;
+pub mod lock;
 mod notify;
 mod plan;
 mod program;
@@ -18,6 +19,7 @@ mod stop;
 mod subnet;
 
 use daemon::{Daemon, Ended};
+use desk::Desk;
 use plan::Plan;
 use stop::{Stop, StopLevel};
 
@@ -78,6 +80,7 @@ pub async fn run(options: DevOptions, context: &mut Context<'_>) -> Result<Exit,
     let plan = Plan::make(&options, context.console).await?;
     let mut control = Daemon::prepare(plan.control(), context.console.notes())?;
     let mut proxy = Daemon::prepare(plan.proxy(), context.console.notes())?;
+    proxy.answers_at(Desk::open(plan.layout())?);
 
     let started = start(&plan, &mut control, &mut proxy, &stop).await;
     let outcome = match started {

@@ -18,6 +18,7 @@ pub mod pool;
 pub mod rollback;
 pub mod route;
 pub mod sandbox;
+pub mod upgrade;
 pub mod version;
 
 /// Everything that `miren` can be asked to do.
@@ -55,6 +56,8 @@ pub enum Verb {
     /// The node: status, cordon, drain, and back
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Have another build of everything serve on this node, without a gap; or those that were put in place
+    Upgrade(upgrade::UpgradeOptions),
     /// The kernel side: status, and changes as they happen
     #[command(subcommand, name = "fastpath")]
     FastPath(fastpath::FastPathVerb),
@@ -86,6 +89,7 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Rollback(options) => return rollback::run(options, context).await,
         Verb::Sandbox(verb) => return sandbox::run(verb, context).await,
         Verb::Node(verb) => return node::run(verb, context).await,
+        Verb::Upgrade(options) => return upgrade::run(options, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::App(verb) => app::run(verb, context).await?,

@@ -78,14 +78,14 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
     };
     let stopped = tokio::select! {
         biased;
-        stopped = stop(&config, &control) => stopped,
+        stopped = stop(&config, shutdown, &control) => stopped,
         // It is named, and the exit code tells of it: that an end was expected hides no failure.
         ended = services.join_next() => return Err(unexpected(ended)),
     };
     services.shutdown().await;
     drop((control, services));
     stopped?;
-    if config.on_stop == OnStop::Remove {
+    if config.on_stop == OnStop::Remove && !shutdown.makes_way() {
         remove(&config, &node).await?;
         reserves.remove_run();
     }
@@ -195,9 +195,12 @@ fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::t
 ///
 /// # Errors
 /// What is left of a node that was to be drained.
-async fn stop(config: &Config, control: &Control) -> anyhow::Result<()> {
+async fn stop(config: &Config, shutdown: &Shutdown, control: &Control) -> anyhow::Result<()> {
     control.quiesce();
-    let ending = config.drain.ending(config.on_stop);
+    let ending = match shutdown.makes_way() {
+        true => Ending::Keep,
+        false => config.drain.ending(config.on_stop),
+    };
     let ends = async {
         let drained = drain(ending, control).await;
         control.node.down();

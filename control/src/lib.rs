@@ -12,6 +12,7 @@ pub mod control;
 mod daemon;
 pub mod drain;
 pub mod executor;
+mod facts;
 pub mod fatal;
 pub mod images;
 pub mod lease;
@@ -32,5 +33,6 @@ pub mod store;
 
 pub use config::{Config, reference};
 pub use daemon::run;
+pub use facts::facts;
 pub use metrics::reference as metrics_reference;
 pub use shutdown::Shutdown;

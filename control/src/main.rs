@@ -29,6 +29,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Says, as JSON, what this build makes of the configuration and of the store that is there; changes nothing.
+    Facts,
     /// Prints the description of the API (docs/openapi.json).
     Openapi,
     /// Prints every metric (docs/metrics.md).
@@ -57,6 +59,10 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
+        Some(Command::Facts) => {
+            let facts = miren_control::facts(&Config::read(&arguments.config)?)?;
+            miren_log::say(&format!("{}\n", serde_json::to_string(&facts)?))?;
+        }
         Some(Command::Openapi) => miren_log::say(&miren_control::server::openapi())?,
         Some(Command::MetricsReference) => {
             miren_log::say(&miren_api::reference::metrics(&miren_control::metrics_reference()))?

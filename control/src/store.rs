@@ -18,6 +18,7 @@ pub use error::StoreError;
 pub use guarded::Guarded;
 pub use limits::{BYTES_MAX, WRITES_MAX, check, size};
 pub use lock::{Lock, LockError};
+pub use schema::{KNOWN as SCHEMA, on_disk as schema_on_disk};
 pub use sqlite::{History, Sqlite};
 pub use watching::Watch;
 

@@ -18,6 +18,6 @@ mod slots;
 
 pub use config::{Config, reference};
 pub use error::StartError;
-pub use life::{Addresses, Ended, Prepared, Stop, memory, privileges, replace};
+pub use life::{Addresses, Ended, Prepared, Stop, facts, memory, privileges, replace};
 pub use metrics::reference as metrics_reference;
 pub use routing::{Found, Miss, RouteTable, SnapshotStore, SnapshotWriter, Target};

@@ -27,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 pub mod admin;
+mod facts;
 pub mod folder;
 pub mod gate;
 mod handover;
@@ -39,6 +40,8 @@ mod stop;
 mod successor;
 mod upgrade;
 mod watchdog;
+
+pub use facts::facts;
 
 /// How long the slot table may take to appear: control makes it when it starts.
 const TABLE_WAIT: Duration = Duration::from_secs(30);

@@ -45,6 +45,8 @@ enum Command {
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
         timeout: Duration,
     },
+    /// Says, as JSON, what this build makes of the settings; changes nothing.
+    Facts,
     /// Serves in the place of the proxy that runs, as what a supervisor starts; `upgrade` starts it in the background.
     TakeOver {
         /// Write the log where that proxy writes its own.
@@ -92,6 +94,10 @@ fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
             miren_log::say(&format!(
                 "miren-proxy {successor} serves; the one before it finishes what it has\n"
             ))?;
+        }
+        Some(Command::Facts) => {
+            let facts = miren_proxy::facts(&Config::read(&arguments.config)?);
+            miren_log::say(&format!("{}\n", serde_json::to_string(&facts)?))?;
         }
         Some(Command::MetricsReference) => miren_log::say(&reference::metrics(&miren_proxy::metrics_reference()?))?,
         Some(Command::Config {

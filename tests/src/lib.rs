@@ -7,6 +7,7 @@
 
 mod apps;
 mod binaries;
+mod build;
 mod census;
 mod cli;
 mod containerd;
@@ -24,6 +25,7 @@ mod wait;
 
 pub use apps::AppFolder;
 pub use binaries::Binaries;
+pub use build::Build;
 pub use cli::{Cli, Output};
 pub use containerd::Containerd;
 pub use follow::{Follow, RequestLine, request_lines};

@@ -1,9 +1,13 @@
 //! Processes by number: whether they live, what they use, and their end.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use nix::unistd::Pid;
 
 use crate::wait::wait_until;
@@ -65,6 +69,16 @@ pub fn child(parent: u32, name: &str) -> Option<u32> {
         stat(*pid).is_some_and(|stat| stat.parent == parent && stat.state != 'Z')
             && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with(name))
     })
+}
+
+/// Who would be asked for its listening sockets there.
+#[track_caller]
+pub fn listener(path: &Path) -> u32 {
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let address = UnixAddr::new(path).expect("a path that fits");
+    connect(socket.as_raw_fd(), &address).unwrap_or_else(|error| panic!("asking at {}: {error}", path.display()));
+    let peer = getsockopt(&socket, PeerCredentials).expect("the kernel knows who listens");
+    u32::try_from(peer.pid()).expect("process numbers fit")
 }
 
 /// Who started a process, or took it over.

@@ -25,6 +25,7 @@ pub struct SecondProxy {
     messages: UnixDatagram,
     /// Of processes that are no children of this one.
     successors: Vec<u32>,
+    programs: Binaries,
 }
 
 /// What a proxy says when it is ready.
@@ -39,6 +40,12 @@ impl SecondProxy {
     /// Like the node's own, with a port and a data folder of its own.
     #[track_caller]
     pub fn start(node: &Node) -> Self {
+        Self::start_of(node, Binaries::find())
+    }
+
+    /// The same, of other programs than those under test.
+    #[track_caller]
+    pub fn start_of(node: &Node, programs: Binaries) -> Self {
         let folder = node.folder().to_owned();
         let own = fs::read_to_string(folder.join("proxy.toml")).expect("reading the settings of the node's proxy");
         let shared = |line: &&str| ["control", "slots", "user"].contains(&line.split(' ').next().unwrap_or_default());
@@ -54,7 +61,7 @@ impl SecondProxy {
         let messages = UnixDatagram::bind(&notify).expect("making a socket");
         fs::set_permissions(&notify, Permissions::from_mode(0o666)).expect("opening the socket to the proxy's user");
         messages.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        let child = command(&folder, &folder.join("second.toml"))
+        let child = command(&programs, &folder, &folder.join("second.toml"))
             .spawn()
             .expect("starting a proxy");
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -66,6 +73,7 @@ impl SecondProxy {
             folder,
             messages,
             successors: Vec::new(),
+            programs,
         };
         let Started { http, admin, pid } = proxy.ready();
         assert_eq!(pid, proxy.pid);
@@ -128,7 +136,7 @@ impl SecondProxy {
     /// `miren-proxy upgrade` with these settings, and more arguments.
     #[track_caller]
     pub fn try_upgrade(&self, settings: &Path, arguments: &[&str]) -> Output {
-        let mut command = command(&self.folder, settings);
+        let mut command = command(&self.programs, &self.folder, settings);
         command.stderr(Stdio::piped()).arg("upgrade").args(arguments);
         command.output().expect("starting an upgrade")
     }
@@ -156,6 +164,14 @@ impl SecondProxy {
             },
             "at the same addresses"
         );
+        std::mem::replace(&mut self.pid, pid)
+    }
+
+    /// Somebody else has had another process serve in its place. The one before it.
+    #[track_caller]
+    pub fn was_upgraded(&mut self) -> u32 {
+        let pid = process::listener(&self.folder.join("second/upgrade.sock"));
+        self.successors.push(pid);
         std::mem::replace(&mut self.pid, pid)
     }
 
@@ -188,13 +204,13 @@ impl Drop for SecondProxy {
     }
 }
 
-fn command(folder: &Path, settings: &Path) -> Command {
+fn command(programs: &Binaries, folder: &Path, settings: &Path) -> Command {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("second.log"))
         .expect("making a log");
-    let mut command = Binaries::find().command("miren-proxy");
+    let mut command = programs.command("miren-proxy");
     command.arg("--config").arg(settings);
     command
         .env("NOTIFY_SOCKET", folder.join("second.notify"))

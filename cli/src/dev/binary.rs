@@ -19,6 +19,8 @@ pub struct Binary {
     path: PathBuf,
     /// What was started from it last, or tried.
     known: Option<Identity>,
+    /// What the process runs.
+    served: Option<Identity>,
     inotify: Inotify,
     /// When that has something to say.
     ready: AsyncFd<OwnedFd>,
@@ -45,6 +47,7 @@ impl Binary {
         let ready = unsafe { AsyncFd::register_with_interest(same, Interest::READABLE) }?;
         Ok(Self {
             known: identity(path),
+            served: None,
             path: path.to_owned(),
             inotify,
             ready,
@@ -64,20 +67,35 @@ impl Binary {
         }
     }
 
+    /// It is about to be started as it is on disk now.
+    pub fn is_tried(&mut self) {
+        self.known = identity(&self.path);
+    }
+
+    /// What was tried last serves.
+    pub fn serves(&mut self) {
+        self.served = self.known;
+    }
+
+    /// Whether what is on disk now serves.
+    pub fn is_served(&self) -> bool {
+        self.served.is_some() && identity(&self.path) == self.served
+    }
+
     /// Something has happened in its folder.
     async fn event(&self) -> io::Result<()> {
         let read = |_: &OwnedFd| self.inotify.read_events().map_err(io::Error::from);
         self.ready.async_io(Interest::READABLE, read).await.map(|_| ())
     }
 
-    /// True once for each. One that is gone for the moment is no other.
+    /// True once for each. One that is gone for the moment is no other, nor is the one that serves, when it is back.
     fn is_another(&mut self) -> bool {
         let found = identity(&self.path);
         let is_another = found.is_some() && found != self.known;
         if is_another {
             self.known = found;
         }
-        is_another
+        is_another && found != self.served
     }
 }
 

@@ -1,6 +1,7 @@
 //! One daemon: started until it is ready, restarted when it dies, stopped when asked.
 
 use super::binary::Binary;
+use super::desk::{Desk, Visitor};
 use super::notify::Notifications;
 use super::program::Program;
 use super::stop::{Stop, StopLevel};
@@ -48,6 +49,8 @@ pub struct Daemon {
     retiring: Vec<Child>,
     /// Of one that can be replaced while it runs.
     binary: Option<Binary>,
+    /// Where it can be asked for that.
+    desk: Option<Desk>,
     started: Instant,
 }
 
@@ -60,6 +63,7 @@ impl Daemon {
         let binary = program.takes_over.map(watch).transpose()?;
         Ok(Self {
             binary,
+            desk: None,
             retiring: Vec::new(),
             program,
             notifications,
@@ -73,6 +77,11 @@ impl Daemon {
         &self.program.name
     }
 
+    /// Whoever asks there has it replaced by the program that is on disk.
+    pub fn answers_at(&mut self, desk: Desk) {
+        self.desk = Some(desk);
+    }
+
     /// Starts it for the first time, and returns what it says about itself once it is ready.
     pub async fn start(&mut self, stop: Stop) -> Result<String, Failure> {
         self.launch(stop, StopLevel::Gently).await
@@ -82,7 +91,7 @@ impl Daemon {
     async fn launch(&mut self, mut stop: Stop, level: StopLevel) -> Result<String, Failure> {
         let what = || format!("starting {}", self.program.name);
         self.started = Instant::now();
-        let child = self.child.insert(self.program.spawn().doing(what)?);
+        let child = self.child.insert(spawn(&self.program, &mut self.binary).doing(what)?);
         let failure = tokio::select! {
             ready = self.notifications.ready() => return ready.doing(what),
             status = child.wait() => {
@@ -109,7 +118,12 @@ impl Daemon {
                     continue;
                 }
                 () = is_replaced(&mut self.binary) => {
-                    self.replace(stop.clone()).await;
+                    // What became of it is in the notes.
+                    let _ = self.replace(stop.clone(), READY_TIMEOUT).await;
+                    continue;
+                }
+                visitor = visitor(&mut self.desk) => {
+                    self.serve(visitor, stop.clone()).await;
                     continue;
                 }
             };
@@ -117,6 +131,10 @@ impl Daemon {
                 return self.stop(stop).await;
             };
             self.child = None;
+            if matches!(&status, Ok(status) if status.success()) {
+                // It was told to: to make way for the program that is on disk now.
+                backoff = Backoff::default();
+            }
             let wait = backoff.next(self.started.elapsed());
             let why = status.map_or_else(|error| error.to_string(), |status| self.last_words(&status));
             self.notes.line(&format!(
@@ -129,7 +147,7 @@ impl Daemon {
                 () = sleep(wait) => {}
             }
             self.started = Instant::now();
-            match self.program.spawn() {
+            match spawn(&self.program, &mut self.binary) {
                 Ok(child) => self.child = Some(child),
                 Err(error) => self.notes.line(&format!("starting {}: {error}", self.program.name)),
             }
@@ -137,10 +155,13 @@ impl Daemon {
     }
 
     /// Has the program that is on disk now serve in the place of the process that runs, which finishes what it has.
-    async fn replace(&mut self, stop: Stop) {
+    async fn replace(&mut self, stop: Stop, limit: Duration) -> Result<(), String> {
         let name = self.program.name.clone();
-        match self.successor(stop).await {
+        match self.successor(stop, limit).await {
             Ok(successor) => {
+                if let Some(binary) = &mut self.binary {
+                    binary.serves();
+                }
                 self.retiring.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
                 self.retiring.extend(self.child.replace(successor));
                 self.started = Instant::now();
@@ -148,17 +169,36 @@ impl Daemon {
                     "{name} has changed on disk: the new one serves ({})",
                     self.pid()
                 ));
+                Ok(())
             }
             Err(why) => {
                 self.notes.line(&format!(
                     "{name} has changed on disk, and the new one does not serve: {why}; the old one does"
                 ));
+                Err(why)
             }
         }
     }
 
+    /// Does what somebody asks for. What runs the program on disk already is not replaced.
+    async fn serve(&mut self, visitor: Visitor, stop: Stop) {
+        let limit = Duration::from_millis(visitor.request.limit_ms).min(READY_TIMEOUT);
+        let outcome = match &self.binary {
+            _ if visitor.request.replace != self.program.name => {
+                Err(format!("{} is not replaced here", visitor.request.replace))
+            }
+            Some(binary) if self.child.is_some() && binary.is_served() => Ok(()),
+            Some(_) if self.child.is_some() => self.replace(stop, limit).await,
+            _ => Err(format!("{} does not run at the moment", self.program.name)),
+        };
+        visitor.answer(outcome).await;
+    }
+
     /// One that is ready. Nothing is left of one that is not.
-    async fn successor(&mut self, mut stop: Stop) -> Result<Child, String> {
+    async fn successor(&mut self, mut stop: Stop, limit: Duration) -> Result<Child, String> {
+        if let Some(binary) = &mut self.binary {
+            binary.is_tried();
+        }
         let mut child = self.program.spawn_successor().map_err(|error| error.to_string())?;
         let why = tokio::select! {
             ready = self.notifications.ready() => match ready {
@@ -168,7 +208,7 @@ impl Daemon {
             status = child.wait() => {
                 return Err(status.map_or_else(|error| error.to_string(), |status| self.last_words(&status)));
             }
-            () = sleep(READY_TIMEOUT) => format!("not ready after {} s", READY_TIMEOUT.as_secs()),
+            () = sleep(limit) => format!("not ready after {limit:?}"),
             () = stop.reached(StopLevel::Gently) => "told to stop".to_owned(),
         };
         signal(&child, Signal::SIGKILL);
@@ -259,6 +299,23 @@ impl Daemon {
             }
             None => format!("ended ({status})"),
         }
+    }
+}
+
+/// Starts the program that is on disk.
+fn spawn(program: &Program, binary: &mut Option<Binary>) -> std::io::Result<Child> {
+    if let Some(binary) = binary {
+        binary.is_tried();
+        binary.serves();
+    }
+    program.spawn()
+}
+
+/// Waits for somebody who asks; for ever where nobody can.
+async fn visitor(desk: &mut Option<Desk>) -> Visitor {
+    match desk {
+        Some(desk) => desk.visitor().await,
+        None => std::future::pending().await,
     }
 }
 

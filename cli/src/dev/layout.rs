@@ -59,6 +59,11 @@ impl Layout {
         self.dir.join("proxy.toml")
     }
 
+    /// Where this `miren dev` is asked for something.
+    pub fn desk(&self) -> PathBuf {
+        self.run_dir.join("dev.sock")
+    }
+
     /// Where a daemon's output goes.
     pub fn log(&self, daemon: &str) -> PathBuf {
         self.dir.join(format!("{daemon}.log"))

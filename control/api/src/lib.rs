@@ -17,6 +17,7 @@ pub mod reference;
 pub mod resource;
 pub mod routing;
 pub mod settings;
+pub mod upgrade;
 
 pub use client::{Client, ClientError, Server};
 pub use error::{ApiError, ErrorCode};

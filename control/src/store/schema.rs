@@ -1,8 +1,9 @@
 //! Decides how the tables of the SQLite store look, and how an older file becomes a current one.
 
 use super::{StoreError, copy};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
+use std::time::Duration;
 
 /// Marks the file as ours: "mirn".
 const APPLICATION_ID: i64 = 0x6d69_726e;
@@ -42,6 +43,10 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
+/// The schema that this release makes of a store: the highest it knows.
+#[expect(clippy::cast_possible_wrap, reason = "there are few")]
+pub const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 /// Opens the file, checks that it is ours and sound, and migrates it: a copy of it as it was is kept beside it.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| refusal(path, &error);
@@ -54,20 +59,45 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         .map_err(failed)?;
     let found: i64 = pragma(&connection, "user_version").map_err(failed)?;
     check_owner(path, &connection, found)?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known || found < 0 {
-        let path = path.to_owned();
-        return Err(StoreError::NewerSchema { path, found, known });
+    if !(0..=KNOWN).contains(&found) {
+        return Err(newer(path, found));
     }
-    if (1..known).contains(&found) {
-        copy::keep(path, &connection, known)?;
+    if (1..KNOWN).contains(&found) {
+        copy::keep(path, &connection, KNOWN)?;
     }
-    migrate(path, &mut connection, found, known)?;
+    migrate(path, &mut connection, found)?;
     let verdict: String = pragma(&connection, "quick_check").map_err(failed)?;
     if verdict != "ok" {
         return Err(undecodable(path, verdict));
     }
     Ok(connection)
+}
+
+/// The schema of the file, which is left as it is; none where there is no file. It may be open elsewhere.
+///
+/// # Errors
+/// As [`open`], when it is not ours or has a schema that this release does not know.
+pub fn on_disk(path: &Path) -> Result<Option<i64>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = |error: rusqlite::Error| refusal(path, &error);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    let found: i64 = pragma(&connection, "user_version").map_err(failed)?;
+    check_owner(path, &connection, found)?;
+    match found {
+        0..=KNOWN => Ok(Some(found)),
+        _ => Err(newer(path, found)),
+    }
+}
+
+fn newer(path: &Path, found: i64) -> StoreError {
+    StoreError::NewerSchema {
+        path: path.to_owned(),
+        found,
+        known: KNOWN,
+    }
 }
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
@@ -87,7 +117,7 @@ fn check_owner(path: &Path, connection: &Connection, schema: i64) -> Result<(), 
     Ok(())
 }
 
-fn migrate(path: &Path, connection: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> {
+fn migrate(path: &Path, connection: &mut Connection, found: i64) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| refusal(path, &error);
     let transaction = connection.transaction().map_err(failed)?;
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -95,7 +125,7 @@ fn migrate(path: &Path, connection: &mut Connection, found: i64, known: i64) -> 
     }
     transaction
         .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known};"
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN};"
         ))
         .map_err(failed)?;
     transaction.commit().map_err(failed)

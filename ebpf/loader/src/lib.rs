@@ -26,6 +26,7 @@ pub use fast_path::FastPath;
 pub use identity::TableId;
 pub use kernel::cost::{HookCost, KernelStats};
 pub use mapping::monotonic_ns;
+pub use miren_abi::VERSION as LAYOUT;
 pub use miren_abi::{ChangedBy, EXIT_CODE_UNKNOWN, State, Word};
 pub use reader::SlotReader;
 pub use status::{ProgramStatus, SlotCounts, Status, TransitionCounts};

@@ -132,13 +132,24 @@ impl Upgrades {
     }
 
     async fn answer(&self, peer: Peer, pid: Option<i32>, folder: &Folder) {
-        if let Err(why) = self.attempt(&peer, pid, folder).await {
+        let hello = match tokio::time::timeout(WORD, peer.receive()).await {
+            // Somebody has asked the kernel which process listens here.
+            Ok(Ok(None)) => return,
+            Ok(heard) => heard,
+            Err(_) => Err(io::Error::other("it said nothing")),
+        };
+        if let Err(why) = self.attempt(&peer, (hello, pid), folder).await {
             refuse(&peer, &why).await;
         }
     }
 
     /// One upgrade; why not, for who asked.
-    async fn attempt(&self, peer: &Peer, pid: Option<i32>, folder: &Folder) -> Result<(), String> {
+    async fn attempt(
+        &self,
+        peer: &Peer,
+        (hello, pid): (io::Result<Option<Message>>, Option<i32>),
+        folder: &Folder,
+    ) -> Result<(), String> {
         if let Some(parent) = self.parent {
             parent.admits(pid)?;
         }
@@ -148,7 +159,7 @@ impl Upgrades {
         if self.sockets.0.lock().is_empty() {
             return Err("it is on its way out already; ask its successor".to_owned());
         }
-        match tokio::time::timeout(SUCCESSOR, self.hand_over(peer, folder)).await {
+        match tokio::time::timeout(SUCCESSOR, self.hand_over(peer, hello, folder)).await {
             Ok(Ok(pid)) => {
                 tracing::info!(successor = pid, "a successor serves");
                 Ok(())
@@ -165,10 +176,8 @@ impl Upgrades {
     }
 
     /// The number of the successor that took over.
-    async fn hand_over(&self, peer: &Peer, folder: &Folder) -> io::Result<u32> {
-        let hello = tokio::time::timeout(WORD, peer.receive()).await;
-        let hello = hello.map_err(|_| io::Error::other("it said nothing"))??;
-        let (version, pid) = match hello {
+    async fn hand_over(&self, peer: &Peer, hello: io::Result<Option<Message>>, folder: &Folder) -> io::Result<u32> {
+        let (version, pid) = match hello? {
             Some(Message::Hello {
                 protocol: PROTOCOL,
                 version,

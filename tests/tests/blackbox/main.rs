@@ -31,6 +31,7 @@ mod previews;
 mod previews_faults;
 mod previews_load;
 mod privileges;
+mod product_upgrades;
 mod proxies;
 mod proxy_upgrades;
 mod rapid;

@@ -208,3 +208,61 @@ async fn a_program_that_changed_on_disk_takes_over_and_one_that_fails_changes_no
     ends.sort();
     assert_eq!(ends, ["end of new", "end of old"], "neither is left");
 }
+
+/// Asks as `miren upgrade` does; why not.
+async fn ask(socket: &Path, replace: &str) -> Option<String> {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    let request = serde_json::json!({ "replace": replace, "limit_ms": 20_000 });
+    stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    let answer: crate::dev::desk::Answer = serde_json::from_str(&line).unwrap();
+    answer.error
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_what_became_of_the_program_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = crate::dev::layout::Layout::new("dev", dir.path(), true);
+    std::fs::create_dir(&layout.run_dir).unwrap();
+    let (path, calls) = (dir.path().join("program"), dir.path().join("calls"));
+    let lives = format!(
+        "trap 'exit 0' TERM; echo called $1 >> {}; while :; do sleep 0.05; done",
+        calls.display()
+    );
+    install(&path, &lives);
+    let (mut daemon, _) = daemon(dir.path(), "");
+    daemon.program.path.clone_from(&path);
+    daemon.program.arguments.clear();
+    daemon.program.takes_over = Some("take-over");
+    daemon.binary = Some(Binary::watch(&path).unwrap());
+    daemon.answers_at(Desk::open(&layout).unwrap());
+    let (sender, stop) = by_hand();
+    say_ready(&daemon, "{}");
+    daemon.start(stop.clone()).await.unwrap();
+    lines(&calls, 1).await;
+    let notify = daemon.program.notify.clone();
+    let kept = tokio::spawn(async move { daemon.keep(stop).await });
+
+    let desk = layout.desk();
+    assert!(ask(&desk, "another").await.unwrap().contains("is not replaced here"));
+    assert_eq!(ask(&desk, "stand-in").await, None, "it serves already");
+    let first = dir.path().join("first");
+    std::fs::hard_link(&path, &first).unwrap();
+    install(&path, "echo 'error: not today' >&2; exit 1");
+    assert!(ask(&desk, "stand-in").await.unwrap().contains("not today"));
+    // Back in place, it is the one that serves: nothing is to be done.
+    std::fs::rename(first, &path).unwrap();
+    assert_eq!(ask(&desk, "stand-in").await, None);
+    install(&path, &lives);
+    let asked = tokio::spawn(async move { ask(&desk, "stand-in").await });
+    lines(&calls, 2).await;
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    socket.send_to(b"READY=1", notify).unwrap();
+    assert_eq!(asked.await.unwrap(), None);
+    assert_eq!(std::fs::read_to_string(&calls).unwrap(), "called\ncalled take-over\n");
+    sender.send_replace(StopLevel::Gently);
+    assert_eq!(kept.await.unwrap(), Ended::Gently);
+    assert!(!layout.desk().exists());
+}
