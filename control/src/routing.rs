@@ -285,6 +285,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<s
         });
     }
     ledger.flush().await?;
+    miren_fault::pass(miren_fault::Point::RoutePublish);
     let lineage = Arc::clone(lineage);
     Ok(Routed {
         generation,

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::request::{Parts, Rules};
 use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::Slots;
+use miren_fault::Point;
 use miren_loader::{OpenError, ProxyEvents};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -119,6 +120,7 @@ impl Prepared {
     /// As [`Prepared::open`], or when no proxy gives its sockets. The slot table is there already, or never.
     pub fn take_over(mut config: Config) -> Result<(Self, OwnedFd), StartError> {
         settle_connections(&mut config)?;
+        miren_fault::blocking(Point::TakeSlots)?;
         let (slots, events) = open_slots(&config, Duration::ZERO).map_err(|source| StartError::Slots { source })?;
         let handed = successor::ask(&config.data_dir)?;
         let supervised = handed.is_supervised();
@@ -185,6 +187,7 @@ impl Prepared {
                 // Nothing has begun.
                 () = told(stop.clone()) => return Ok(Ended::Finished),
             }
+            miren_fault::at(Point::TakeListen).await?;
         }
         let sockets = upgrade::copies(&http, supervised, &admin)?;
         let listeners = listen::listen(http, Arc::clone(&works.house), plain, works.door.subscribe())?;

@@ -103,6 +103,12 @@ impl Blame for io::Error {
     }
 }
 
+impl Blame for miren_fault::Fault {
+    fn node_fault(&self) -> Option<NodeFault> {
+        None
+    }
+}
+
 impl Blame for String {
     fn node_fault(&self) -> Option<NodeFault> {
         of_words(self)

@@ -8,6 +8,7 @@ use crate::process::Process;
 use boot_error::BootError;
 use futures_util::future::BoxFuture;
 use miren_api::resource::{NodeFault, SandboxState};
+use miren_fault::Point;
 use miren_image::Image;
 use miren_loader::{FastPath, State};
 use std::net::SocketAddr;
@@ -208,6 +209,7 @@ impl Sandbox {
         }
         let ended = Instant::now();
         let change = self.end().await;
+        miren_fault::pass(Point::StopTold);
         self.node.announce(change);
         self.clean_up(ended).await;
     }
@@ -220,6 +222,11 @@ impl Sandbox {
         if let Err(error) = self.node.fast_path.advance(life.slot, life.generation, to) {
             tracing::debug!(sandbox = %self.order.id, %error, "the slot did not become {to}");
             return Err(Stage::Ended);
+        }
+        match state {
+            SandboxState::Running => miren_fault::pass(Point::CreateRunning),
+            SandboxState::Draining => miren_fault::pass(Point::StopDraining),
+            _ => miren_fault::pass(Point::StopStopping),
         }
         self.announce(state);
         Ok(())

@@ -7,6 +7,7 @@ use crate::error::StartError;
 use crate::listen::{self, House, Server, sockets};
 use crate::request::HEALTH_PATH;
 use crate::routing::{Routing, Served};
+use miren_fault::Point;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use std::io;
@@ -49,6 +50,7 @@ pub struct Successor {
 /// # Errors
 /// When there is none, or it does not give them.
 pub fn ask(data_dir: &Path) -> Result<Handed, StartError> {
+    miren_fault::blocking(Point::TakeAsk)?;
     let path = socket_in(data_dir);
     let peer = dial(&path).map_err(|source| StartError::NoPredecessor { path, source })?;
     ask_at(peer).map_err(|error| StartError::HandOver(error.to_string()))
@@ -106,6 +108,7 @@ impl Handed {
     /// # Errors
     /// When an address is taken by somebody else.
     pub fn settle(mut self, config: &Config) -> Result<(Vec<TcpListener>, TcpListener, Successor), StartError> {
+        miren_fault::blocking(Point::TakeSettle)?;
         let (mut taken, mut http) = (Vec::new(), Vec::new());
         let inherited = self.sockets.iter().any(|(socket, _)| socket.inherited);
         if inherited {
@@ -179,7 +182,9 @@ impl Successor {
         server: &Arc<S>,
     ) -> Result<(), StartError> {
         let proven = async {
+            miren_fault::at(Point::TakeRouting).await?;
             self.catch_up(routing, by_control).await;
+            miren_fault::at(Point::TakeProve).await?;
             answers(house, server)
                 .await
                 .map_err(|error| StartError::HandOver(format!("it does not answer itself: {error}")))
@@ -210,9 +215,11 @@ impl Successor {
         let taken = self.taken;
         let told = async {
             let peer = Peer::of(self.peer)?;
+            miren_fault::at(Point::TakeSay).await?;
             if let Err(error) = peer.send(&Message::Serving { addresses: taken }, &[]).await {
                 tracing::debug!(%error, "the process before this one broke off");
             }
+            miren_fault::at(Point::TakeHear).await?;
             peer.receive().await
         };
         match tokio::time::timeout(WORD, told).await {

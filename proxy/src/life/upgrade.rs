@@ -6,6 +6,7 @@ use super::handover::{DESCRIPTORS_MAX, Message, PROTOCOL, Peer, Purpose, Socket,
 use super::parent::Parent;
 use crate::listen::Seldom;
 use crate::routing::Routing;
+use miren_fault::Point;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::geteuid;
 use parking_lot::Mutex;
@@ -183,17 +184,22 @@ impl Upgrades {
             other => return Err(io::Error::other(format!("it said {other:?}"))),
         };
         tracing::info!(version, pid, "a successor asks for the sockets");
+        miren_fault::at(Point::GiveAsked).await?;
         self.give(peer).await?;
+        miren_fault::at(Point::GiveSockets).await?;
         let addresses = match peer.receive().await? {
             Some(Message::Serving { addresses }) => addresses,
             Some(other) => return Err(io::Error::other(format!("it said {other:?}"))),
             None => return Err(io::Error::other("it ended before it served")),
         };
+        miren_fault::at(Point::GiveOffer).await?;
         let (taken, done) = oneshot::channel();
         let offered = self.offers.send(Offer { addresses, taken }).await;
         offered.map_err(|_| io::Error::other("it stops already"))?;
         done.await.map_err(|_| io::Error::other("it stops already"))?;
+        miren_fault::pass(Point::GiveTaken);
         folder.leave();
+        miren_fault::pass(Point::GiveLeft);
         // One that is gone by now has served; there is nobody to tell.
         let _ = peer.send(&Message::Yours, &[]).await;
         Ok(pid)

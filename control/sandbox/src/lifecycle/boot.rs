@@ -7,6 +7,7 @@ use crate::order::StartOrder;
 use crate::process::Process;
 use miren_api::app_file::command_line;
 use miren_api::resource::SandboxState;
+use miren_fault::Point;
 use miren_loader::SlotError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl Sandbox {
 
     /// From here on the sandbox owns a slot and an address, and has a generation.
     fn take_place(&mut self) -> Result<Ipv4Addr, BootError> {
+        miren_fault::blocking(Point::CreatePlace).step(BootError::Network)?;
         let (slot, address) = self.node.take_place().step(BootError::Network)?;
         let port = self.order.service.port;
         let endpoint = SocketAddr::from((address, port.unwrap_or(0)));
@@ -111,6 +113,7 @@ impl Sandbox {
     /// Before the command runs: so no exit of it can be missed.
     fn register(&mut self, init: &Process) -> Result<(), Broken> {
         self.facts.pid = Some(init.pid());
+        miren_fault::blocking(Point::CreateRegister).step(BootError::Create)?;
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;
         match fast_path.register_init(life.slot, life.generation, init.pid()) {
@@ -123,6 +126,7 @@ impl Sandbox {
 
 /// What no runtime could carry out, whatever the machine is like.
 fn check(order: &StartOrder) -> Result<(), BootError> {
+    miren_fault::blocking(Point::CreateConfig).step(BootError::Config)?;
     let command = &order.service.command;
     if order.root.needs_command() && command_line(command).is_empty() {
         return Err(BootError::Config("it has no command".into()));

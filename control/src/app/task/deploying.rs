@@ -17,8 +17,10 @@ use miren_api::deploy::{Deploy, DeployRequest, DeployStatus, DeployStep};
 use miren_api::id::{DeployId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
+use miren_fault::Point;
 
 mod cancel;
+mod points;
 mod source;
 mod staging;
 mod switching;
@@ -66,6 +68,7 @@ impl Deploys<'_> {
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
         size::check(&record)?;
+        miren_fault::blocking(Point::DeployAccept).map_err(|fault| ApiError::new(ErrorCode::Internal, fault.to_string()))?;
         self.book.state.app.next_seq += 1;
         self.book.ledger.put(&self.book.state.app);
         self.book.ledger.put(&record);
@@ -76,6 +79,7 @@ impl Deploys<'_> {
                 format!("saving the deploy: {error}"),
             ));
         }
+        miren_fault::pass(Point::DeployAccepted);
         self.book.exists = true;
         self.book.state.keys.remember(&record);
         self.book.state.deploys.insert(seq, record);
@@ -119,7 +123,10 @@ impl Deploys<'_> {
     pub async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(record) = self.book.state.deploys.get(&seq) {
             let now = self.book.now();
-            match deploy::next(record, &self.seen(record), now) {
+            let step = deploy::next(record, &self.seen(record), now);
+            let points = points::of(&step, record.deploy.status);
+            points.before();
+            match step {
                 Step::Wait(until) => return until,
                 Step::Fetch => self.fetch(seq),
                 Step::Stage => self.stage(seq).await,
@@ -132,9 +139,11 @@ impl Deploys<'_> {
                 // What its sandbox wrote last is being read.
                 Step::Finish(..) => return None,
             }
+            points.save();
             if !self.book.commit().await {
                 return Some(later(now, WRITE_AGAIN));
             }
+            points.saved();
             self.book.publish();
         }
         None
