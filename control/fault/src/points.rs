@@ -50,6 +50,7 @@ points! {
     // One sandbox, from its order to RUNNING.
     CreateConfig "create.config" QUICK,
     CreatePlace "create.place" QUICK,
+    CreateVolume "create.volume" QUICK,
     CreateNamespace "create.namespace" STEP,
     CreateSnapshot "create.snapshot" STEP,
     CreateImage "create.image" STEP,
@@ -113,6 +114,7 @@ points! {
     DrainStarts "drain.starts" BETWEEN,
     DrainStartsKeep "drain.starts.keep" STEP,
     DrainSandboxes "drain.sandboxes" BETWEEN,
+    DrainForced "drain.forced" BETWEEN,
     DrainLook "drain.look" WAIT,
     DrainEmpty "drain.empty" BETWEEN,
     DrainUndo "drain.undo" STEP,
@@ -130,6 +132,6 @@ points! {
     TakeProve "take.prove" STEP,
     TakeListen "take.listen" STEP,
     TakeSay "take.say" STEP,
-    TakeHear "take.hear" STEP,
+    TakeHear "take.hear" QUICK,
     TakeFolder "take.folder" BETWEEN,
 }
