@@ -1,4 +1,4 @@
-//! How the running proxy is asked to make way: it gives its sockets to a successor, and goes once that one accepts at them. Whatever
+//! How the running proxy is asked to make way: it gives its sockets to a successor, and goes once that one is ready to accept at them. Whatever
 //! becomes of the successor before, nothing has changed here.
 
 use super::folder::Folder;
@@ -149,8 +149,9 @@ impl Upgrades {
         if self.sockets.0.lock().is_empty() {
             return Err("it is on its way out already; ask its successor".to_owned());
         }
-        match tokio::time::timeout(SUCCESSOR, self.hand_over(peer, folder)).await {
-            Ok(Ok(pid)) => {
+        match tokio::time::timeout(SUCCESSOR, self.agree(peer)).await {
+            Ok(Ok((pid, addresses))) => {
+                self.make_way(addresses, folder).await;
                 tracing::info!(successor = pid, "a successor serves");
                 Ok(())
             }
@@ -165,8 +166,9 @@ impl Upgrades {
         }
     }
 
-    /// The number of the successor that took over.
-    async fn hand_over(&self, peer: &Peer, folder: &Folder) -> io::Result<u32> {
+    /// The number of the successor, and where it accepts. What it is told last settles it for both: who has given up cannot be told
+    /// any more, and who has been told serves.
+    async fn agree(&self, peer: &Peer) -> io::Result<(u32, Vec<SocketAddr>)> {
         let hello = tokio::time::timeout(WORD, peer.receive()).await;
         let hello = hello.map_err(|_| io::Error::other("it said nothing"))??;
         let (version, pid) = match hello {
@@ -193,16 +195,20 @@ impl Upgrades {
             None => return Err(io::Error::other("it ended before it served")),
         };
         miren_fault::at(Point::GiveOffer).await?;
-        let (taken, done) = oneshot::channel();
-        let offered = self.offers.send(Offer { addresses, taken }).await;
-        offered.map_err(|_| io::Error::other("it stops already"))?;
-        done.await.map_err(|_| io::Error::other("it stops already"))?;
+        let told = peer.send(&Message::Yours, &[]).await;
+        told.map_err(|error| io::Error::other(format!("it gave up before it was told to serve ({error})")))?;
+        Ok((pid, addresses))
+    }
+
+    /// Accepts and writes nothing here any more. One that stops already makes way as well.
+    async fn make_way(&self, addresses: Vec<SocketAddr>, folder: &Folder) {
         miren_fault::pass(Point::GiveTaken);
+        let (taken, done) = oneshot::channel();
+        if self.offers.send(Offer { addresses, taken }).await.is_ok() {
+            let _ = done.await;
+        }
         folder.leave();
         miren_fault::pass(Point::GiveLeft);
-        // One that is gone by now has served; there is nobody to tell.
-        let _ = peer.send(&Message::Yours, &[]).await;
-        Ok(pid)
     }
 
     async fn give(&self, peer: &Peer) -> io::Result<()> {
