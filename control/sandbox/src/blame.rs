@@ -103,6 +103,12 @@ impl Blame for io::Error {
     }
 }
 
+impl Blame for Why {
+    fn node_fault(&self) -> Option<NodeFault> {
+        self.node_fault
+    }
+}
+
 impl Blame for miren_fault::Fault {
     fn node_fault(&self) -> Option<NodeFault> {
         None

@@ -11,10 +11,12 @@ use miren_api::resource::{NodeFault, SandboxState};
 use miren_fault::Point;
 use miren_image::Image;
 use miren_loader::{FastPath, State};
+use prepare::Prepared;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 mod boot;
 mod boot_error;
@@ -140,6 +142,8 @@ pub(crate) struct Sandbox {
     life: Option<Life>,
     /// Kept on this machine until its clean-up is over.
     image: Option<Image>,
+    /// Its files, as long as they are being made.
+    preparing: Option<JoinHandle<Result<Prepared, BootError>>>,
     /// Why it ends, if that is known before it has ended. The first reason wins.
     why: Option<String>,
     /// It could not be started, and that is the node's fault.
@@ -156,6 +160,7 @@ impl Sandbox {
             state: SandboxState::Pending,
             life: None,
             image: None,
+            preparing: None,
             why: None,
             node_fault: None,
         }

@@ -152,7 +152,9 @@ impl Volumes {
     /// # Errors
     /// Which disk cannot be unmounted, and what uses it; the sandbox keeps it.
     pub(crate) async fn release(&self, sandbox: &str, dir: SandboxDir) -> Result<(), String> {
-        miren_fault::at(Point::CleanVolumes).await.map_err(|fault| fault.to_string())?;
+        miren_fault::at(Point::CleanVolumes)
+            .await
+            .map_err(|fault| fault.to_string())?;
         let held = self.0.holders.borrow().of(sandbox);
         if held.is_empty() {
             return Ok(());
