@@ -7,6 +7,7 @@ use super::seen::{self, Look, Progress};
 use crate::app::{Event, World};
 use crate::apps::Apps;
 use crate::clock::{later, since};
+use crate::fatal::outlived;
 use crate::record::DrainRecord;
 use jiff::Timestamp;
 use miren_api::node::{DrainRequest, NodeStatus, parse_timeout};
@@ -119,7 +120,13 @@ impl NodeDrain {
         };
         let (reply, answer) = oneshot::channel();
         self.asks.send((ask, reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())??;
+        match answer.await {
+            Ok(done) => done?,
+            Err(_) => {
+                outlived().await;
+                return Err(ended());
+            }
+        }
         Ok(self.status())
     }
 
@@ -303,6 +310,7 @@ impl Keeper<'_> {
             }
             Action::CallOff => apps.tell_all(|| Event::CalledOff),
             Action::Kill(ids) => {
+                miren_fault::pass(Point::DrainForced);
                 for sandbox in ids.iter().filter_map(|id| look.sandbox(id)) {
                     self.progress.fail(sandbox.id.as_str(), || seen::killed(sandbox));
                     self.node

@@ -68,15 +68,20 @@ impl Deploys<'_> {
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
         size::check(&record)?;
-        miren_fault::blocking(Point::DeployAccept).map_err(|fault| ApiError::new(ErrorCode::Internal, fault.to_string()))?;
+        miren_fault::blocking(Point::DeployAccept)
+            .map_err(|fault| ApiError::new(ErrorCode::Internal, fault.to_string()))?;
         self.book.state.app.next_seq += 1;
         self.book.ledger.put(&self.book.state.app);
         self.book.ledger.put(&record);
         if let Err(error) = self.book.save().await {
             self.take_back(&record, seq);
+            let doubt = match error.is_final() {
+                true => "; control ends, and the next one knows whether it was saved",
+                false => "",
+            };
             return Err(ApiError::new(
                 ErrorCode::Internal,
-                format!("saving the deploy: {error}"),
+                format!("saving the deploy: {error}{doubt}"),
             ));
         }
         miren_fault::pass(Point::DeployAccepted);
