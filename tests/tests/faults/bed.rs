@@ -1,5 +1,6 @@
 //! A node with two apps, one of which is left alone; and what must be true of it once whatever failed is over.
 
+use std::thread;
 use std::time::Duration;
 
 use miren_api::resource::{Pool, PoolState, Sandbox, SandboxState};
@@ -17,7 +18,9 @@ pub const OTHER_HOST: &str = "other.example.com";
 /// Sandboxes of each.
 pub const SANDBOXES: usize = 2;
 /// Limits of the app's own that are waited for.
-const LIMITS: &str = "port_timeout = \"5s\"\nshutdown_timeout = \"3s\"";
+const LIMITS: &str = "port_timeout = \"10s\"\nshutdown_timeout = \"3s\"";
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Longer than anything takes that recovers.
 pub const LIMIT: Duration = Duration::from_secs(90);
 
@@ -46,7 +49,10 @@ impl Bed {
         let other = AppFolder::rust(OTHER).fixed(SANDBOXES as u32);
         node.deploy_at(&other, OTHER_HOST);
         let serves = "r0".to_owned();
-        let app = AppFolder::rust(APP).and(LIMITS).fixed(SANDBOXES as u32).release(&serves);
+        let app = AppFolder::rust(APP)
+            .and(LIMITS)
+            .fixed(SANDBOXES as u32)
+            .release(&serves);
         node.deploy_at(&app, HOST);
         let bed = Self {
             node,
@@ -116,6 +122,15 @@ impl Bed {
     }
 
     fn look(&self) -> Result<(), String> {
+        let found = self.is_settled();
+        if found.is_err() {
+            // Each look is several processes: they take from the node what it needs to get there.
+            thread::sleep(PAUSE);
+        }
+        found
+    }
+
+    fn is_settled(&self) -> Result<(), String> {
         let cli = &self.node.cli;
         let parsed = |arguments: &[&str]| {
             let output = cli.call_json(arguments);

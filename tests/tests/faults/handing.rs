@@ -9,68 +9,67 @@ use crate::walk::Operation;
 
 /// The operation, and where.
 pub struct Handing {
-    proxy: SecondProxy,
     bed: Bed,
+    /// None between two.
+    proxy: Option<SecondProxy>,
 }
 
-/// After so long it is given up that a successor serves: less than either side gives the other.
-const GIVEN_UP: &[&str] = &["--timeout", "4s"];
+/// After so long it is given up that a successor serves, where something hangs: about what either side gives the other, and far more
+/// than it takes to get there.
+const GIVEN_UP: &[&str] = &["--timeout", "10s"];
 /// Requests a second.
 const RATE: f64 = 60.0;
 
 impl Operation for Handing {
     fn begin() -> Self {
         let bed = Bed::new();
-        let proxy = second(&bed);
-        Self { proxy, bed }
+        Self { bed, proxy: None }
     }
 
     fn run(&mut self, point: Point, kind: Kind) -> String {
-        let (proxy, arms) = (&mut self.proxy, &self.bed.arms);
-        let before = proxy.pid;
-        let users = users(proxy);
-        arms.arm(point, kind);
-        let output = proxy.try_upgrade(&proxy.settings(), GIVEN_UP);
-        self.bed.wait_hit(point);
-        arms.disarm(point);
-        let serves = wait_until("one proxy to be there", LIMIT, || match &proxy.living()[..] {
-            [] => Ok(None),
-            [one] => Ok(Some(*one)),
-            several => Err(format!("{several:?}; {}", proxy.log())),
-        });
-        let died = dies(point, kind);
+        let proxy = self.proxy.take().unwrap_or_else(|| second(&self.bed));
+        let users = users(&proxy);
+        self.bed.arms.arm(point, kind);
+        let arguments = if kind == Kind::Hang { GIVEN_UP } else { &[] };
+        let output = proxy.try_upgrade(&proxy.settings(), arguments);
+        assert!(self.bed.arms.disarm(point), "nobody came to it: {output:?}");
+        let serves = one_serves(&proxy);
         let report = users.stop().expect("a load ends");
+        let died = dies(point, kind);
         assert!(died || report.failed == 0, "{report}\n{}", proxy.log());
-        let said = match serves {
-            None => {
-                assert!(died, "nobody serves: {output:?}\n{}", proxy.log());
-                // As their supervisor would.
-                *proxy = second(&self.bed);
-                "both ended, and another one was started".to_owned()
-            }
-            Some(pid) if pid == before => {
-                assert!(!output.status.success(), "{output:?}");
+        let is_told = output.status.success();
+        match serves {
+            Some(pid) if pid == proxy.pid => {
+                assert!(!is_told, "{output:?}");
+                self.proxy = Some(proxy);
                 "the old one serves on".to_owned()
             }
-            Some(pid) => {
-                proxy.pid = pid;
-                let told = if output.status.success() { "" } else { ", which nobody was told" };
-                format!("the new one serves{told}")
+            Some(_) if is_told => "the new one serves".to_owned(),
+            Some(_) => "the new one serves, which nobody was told".to_owned(),
+            None => {
+                assert!(died, "nobody serves: {output:?}\n{}", proxy.log());
+                "both ended: their supervisor starts another one".to_owned()
             }
-        };
-        let answer = http::get(proxy.http, HOST, "/info").expect("an answer");
-        assert_eq!(answer.status, 200, "{answer:?}");
-        if proxy.pid != before && serves.is_some() {
-            // What it says when it is ready is read by nobody: a new one begins with nothing unread.
-            *proxy = second(&self.bed);
         }
-        said
     }
 
     fn end(self) {
         drop(self.proxy);
         self.bed.end();
     }
+}
+
+/// The one process that is there in the end, which answers; none when all have ended.
+#[track_caller]
+fn one_serves(proxy: &SecondProxy) -> Option<u32> {
+    wait_until("one proxy to be there, and to answer", LIMIT, || {
+        let answer = http::get(proxy.http, HOST, "/info").map(|answer| answer.status);
+        match (&proxy.living()[..], answer) {
+            ([], _) => Ok(None),
+            ([one], Ok(200)) => Ok(Some(*one)),
+            (several, answer) => Err(format!("{several:?}, {answer:?}; {}", proxy.log())),
+        }
+    })
 }
 
 fn second(bed: &Bed) -> SecondProxy {

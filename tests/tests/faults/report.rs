@@ -24,7 +24,10 @@ const SHOWN: usize = 110;
 
 impl Report {
     pub fn note(&self, point: Point, kind: Kind, outcome: Outcome) {
-        self.0.lock().expect("no run panics with it").insert((point, kind), outcome);
+        self.0
+            .lock()
+            .expect("no run panics with it")
+            .insert((point, kind), outcome);
     }
 
     /// Every run there is was made, and none broke anything.
@@ -35,7 +38,12 @@ impl Report {
             .filter(|(_, outcome)| outcome.is_violation)
             .map(|((point, kind), outcome)| format!("{}={}: {}", point.name(), kind.name(), outcome.said))
             .collect();
-        assert!(broken.is_empty(), "{} violations:\n{}", broken.len(), broken.join("\n\n"));
+        assert!(
+            broken.is_empty(),
+            "{} violations:\n{}",
+            broken.len(),
+            broken.join("\n\n")
+        );
         let missing: Vec<_> = runs_of(only).filter(|run| !runs.contains_key(run)).collect();
         assert!(missing.is_empty(), "these were not walked: {missing:?}");
     }

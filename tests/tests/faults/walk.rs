@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
@@ -42,7 +42,7 @@ fn part(point: Point) -> Part {
 }
 
 /// Nodes for each part. Most of a run is waiting, for a daemon that its supervisor starts again above all.
-const NODES: [(Part, usize); 3] = [(Part::Deploy, 5), (Part::Drain, 2), (Part::HandOver, 2)];
+const NODES: [(Part, usize); 3] = [(Part::Deploy, 10), (Part::Drain, 3), (Part::HandOver, 4)];
 
 type Runs = Mutex<VecDeque<(Point, Kind)>>;
 
@@ -74,7 +74,15 @@ fn walk<O: Operation>(runs: &Runs, report: &Report) {
             let is_violation = made.is_err();
             let said = made.unwrap_or_else(|panic| message(&*panic));
             let took = begun.elapsed();
-            report.note(point, kind, Outcome { said, is_violation, took });
+            report.note(
+                point,
+                kind,
+                Outcome {
+                    said,
+                    is_violation,
+                    took,
+                },
+            );
             last = Some((point, kind));
             if is_violation {
                 break;
@@ -82,7 +90,7 @@ fn walk<O: Operation>(runs: &Runs, report: &Report) {
             run = next();
         }
         if run.is_some() {
-            // It is not as it was: its own end removes what there is.
+            abandon(operation);
             continue;
         }
         let begun = Instant::now();
@@ -96,6 +104,15 @@ fn walk<O: Operation>(runs: &Runs, report: &Report) {
             report.note(point, kind, outcome);
         }
     }
+}
+
+/// It is not as it was: what there is is removed, and its node tells what it knows, as after any panic.
+fn abandon(operation: impl Operation) {
+    let ended = catch_unwind(AssertUnwindSafe(move || {
+        let _operation = operation;
+        resume_unwind(Box::new(()));
+    }));
+    assert!(ended.is_err(), "it goes on");
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
