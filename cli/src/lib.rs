@@ -6,6 +6,7 @@ pub mod ago;
 pub mod app_folder;
 pub mod archive;
 pub mod args;
+pub mod asking;
 pub mod console;
 pub mod dev;
 pub mod failure;

@@ -4,6 +4,7 @@ use crate::app::keys::Keys;
 use crate::app::state::AppState;
 use crate::app::{AppHandle, AppView, Command, Event, Task, Unserved, World, spec};
 use crate::executor::Known;
+use crate::fatal::outlived;
 use crate::ledger::{Ledger, LoadError};
 use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
 use crate::store::Selection;
@@ -173,7 +174,15 @@ impl Apps {
             self.get(name.as_str())?;
         }
         self.deliver(name, command).await;
-        answer.await.map_err(|_| self.unanswered(name))?
+        match answer.await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                if self.stopping().is_none() {
+                    outlived().await;
+                }
+                Err(self.unanswered(name))
+            }
+        }
     }
 
     async fn deliver(self: &Arc<Self>, name: &AppName, mut command: Command) {

@@ -1,6 +1,7 @@
 //! Decides when the process has to end although nobody asked it to: its store is another's, or gone. Nothing that serves ends
 //! with it, and its successor rebuilds everything from what is stored.
 
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Where it is said that the process must end. Cheap to clone.
@@ -34,4 +35,13 @@ impl Fatal {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// What a process may take to its end once one of its own tasks is dead: its last words, on a machine that is busy.
+const END: Duration = Duration::from_secs(5);
+
+/// For whoever is owed an answer by a task that is dead: what became of what it was asked is not known here. The process ends with that task
+/// (ADR 0023), and the next one reads it: nothing is decided, saved or told before. Returns only where the process goes on, as in tests.
+pub async fn outlived() {
+    tokio::time::sleep(END).await;
 }

@@ -1,6 +1,6 @@
 //! Decides where hosts lead: one task owns the routes and which version serves each app, and numbers every change of them.
 
-use crate::fatal::Fatal;
+use crate::fatal::{Fatal, outlived};
 use crate::ledger::{self, Ledger, LoadError};
 use crate::record::{ActiveRecord, LabelRecord, RouteRecord, SnapshotRecord};
 use crate::store::{Key, Kind, Selection, Store, StoreError};
@@ -164,11 +164,16 @@ impl Routing {
     /// Makes one change and returns the generation that has it: committed and published.
     pub async fn submit(&self, change: Change) -> Result<u64, RoutingError> {
         let (reply, answer) = oneshot::channel();
-        self.changes
-            .send((change, reply))
-            .await
-            .map_err(|_| RoutingError::Stopped)?;
-        answer.await.map_err(|_| RoutingError::Stopped)?
+        // What was not taken is dropped, and with it the reply.
+        let _ = self.changes.send((change, reply)).await;
+        match answer.await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // It may be committed.
+                outlived().await;
+                Err(RoutingError::Stopped)
+            }
+        }
     }
 
     /// Whether this is a generation that there was in the history of what is routed now, as far as the lineage that was found and
@@ -285,6 +290,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<s
         });
     }
     ledger.flush().await?;
+    miren_fault::pass(miren_fault::Point::RoutePublish);
     let lineage = Arc::clone(lineage);
     Ok(Routed {
         generation,

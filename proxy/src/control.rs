@@ -104,6 +104,7 @@ async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ClientE
         Err(_) => Err(ClientError::Broken {
             what: "asking miren-control".into(),
             why: format!("it did not answer within {limit:?}"),
+            lost: true,
         }),
     }
 }

@@ -67,3 +67,9 @@ pub enum StartError {
     #[error("cannot prepare the runtime: {0}")]
     Runtime(#[from] io::Error),
 }
+
+impl From<miren_fault::Fault> for StartError {
+    fn from(fault: miren_fault::Fault) -> Self {
+        Self::HandOver(fault.to_string())
+    }
+}

@@ -1,5 +1,6 @@
 //! How a file is kept that is whole or not there: a header with its layout and checksum, written beside and renamed.
 
+use miren_fault::Point;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -49,14 +50,18 @@ pub fn identity_of(header: &str, path: &Path) -> Option<String> {
 
 /// Writes a new file so that a later rename cannot bring up an empty one.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    miren_fault::blocking(Point::FileWrite)?;
     let mut file = File::create(path)?;
     file.write_all(content)?;
+    miren_fault::blocking(Point::FileSync)?;
     file.sync_all()
 }
 
 /// Puts `new` in the place of `current`, for good.
 pub fn replace(new: &Path, current: &Path) -> io::Result<()> {
+    miren_fault::blocking(Point::FileRename)?;
     fs::rename(new, current)?;
+    miren_fault::blocking(Point::FileFolder)?;
     match current.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

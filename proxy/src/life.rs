@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::request::{Parts, Rules};
 use crate::routing::{Follower, Routing, SnapshotStore};
 use crate::slots::Slots;
+use miren_fault::Point;
 use miren_loader::{OpenError, ProxyEvents};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -115,13 +116,14 @@ impl Prepared {
         })
     }
 
-    /// The same, with the sockets of the proxy that runs on the same data folder. That one serves on until this one says that it
-    /// accepts. The second part is where it writes its log.
+    /// The same, with the sockets of the proxy that runs on the same data folder. That one serves on until this one says that it is
+    /// ready to accept. The second part is where it writes its log.
     ///
     /// # Errors
     /// As [`Prepared::open`], or when no proxy gives its sockets. The slot table is there already, or never.
     pub fn take_over(mut config: Config) -> Result<(Self, OwnedFd), StartError> {
         settle_connections(&mut config)?;
+        miren_fault::blocking(Point::TakeSlots)?;
         let (slots, events) = open_slots(&config, Duration::ZERO).map_err(|source| StartError::Slots { source })?;
         let handed = successor::ask(&config.data_dir)?;
         let supervised = handed.is_supervised();
@@ -188,47 +190,43 @@ impl Prepared {
                 // Nothing has begun.
                 () = told(stop.clone()) => return Ok(Ended::Finished),
             }
+            miren_fault::at(Point::TakeListen).await?;
         }
         let sockets = upgrade::copies(&http, supervised, &admin)?;
         let listeners = listen::listen(http, Arc::clone(&works.house), plain, works.door.subscribe())?;
+        let watchdog = watchdog::interval(successor.as_ref().and_then(|successor| successor.watchdog));
+        if let Some(successor) = successor
+            && let Err(error) = successor.serves(|| works.open()).await
+        {
+            // Nobody was let in.
+            give_back(&parts.leases).await;
+            return Err(error);
+        }
+        works.open();
         serve_pages(&works, admin, &mut tasks);
         let giving_back = memory::after_crowds(Arc::clone(&works.house), config.threads);
         tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
-
-        let watchdog = watchdog::interval(successor.as_ref().and_then(|successor| successor.watchdog));
-        let outcome = match successor {
-            Some(successor) => successor.serves().await,
-            None => Ok(()),
-        };
+        tell_supervisor(watchdog, &works, &mut tasks);
+        own(&folder, &mut tasks);
         let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing), (watchdog, parent));
+        tasks.spawn(miren_log::endless("the upgrades", upgrades.run(folder)));
         let (tell, is_ready) = oneshot::channel();
-        if outcome.is_ok() {
-            tell_supervisor(watchdog, &works, &mut tasks);
-            let owned = folder.clone();
-            tasks.spawn(miren_log::supervised(
-                "the data folder",
-                async move { owned.own().await },
-            ));
-            tasks.spawn(miren_log::endless("the upgrades", upgrades.run(folder)));
-            let ready: Announce = Box::new(ready);
-            let ready = move || {
-                // Who has ended has no use for it.
-                drop(tell.send(ready));
-            };
-            let ready = tell_when_ready(Arc::clone(&parts.routing), parts.leases.binding().clone(), ready);
-            tasks.spawn(miren_log::supervised("readiness", ready));
-        }
-        // Who was not let in has clients by now that are owed an answer.
-        let (_told, finish) = watch::channel(Stop::Finish);
+        let ready: Announce = Box::new(ready);
+        let ready = move || {
+            // Who has ended has no use for it.
+            drop(tell.send(ready));
+        };
+        let ready = tell_when_ready(Arc::clone(&parts.routing), parts.leases.binding().clone(), ready);
+        tasks.spawn(miren_log::supervised("readiness", ready));
         let voices = Voices {
-            orders: if outcome.is_ok() { stop } else { finish },
+            orders: stop,
             ready: is_ready,
             offers,
             listeners,
         };
         let ended = works.run(Life::new(budgets(&config)), voices).await;
         give_back(&parts.leases).await;
-        outcome.map(|()| ended)
+        Ok(ended)
     }
 }
 
@@ -270,6 +268,12 @@ async fn follow(
         metrics,
     };
     Ok((parts, by_control))
+}
+
+fn own(folder: &Folder, tasks: &mut JoinSet<()>) {
+    let folder = folder.clone();
+    let owning = async move { folder.own().await };
+    tasks.spawn(miren_log::supervised("the data folder", owning));
 }
 
 async fn give_back(leases: &Leases) {

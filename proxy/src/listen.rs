@@ -41,6 +41,8 @@ pub trait Server: Send + Sync + 'static {
 /// Whether connections are taken from the listening sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Door {
+    /// Whoever comes waits in the kernel.
+    NotYet,
     Open,
     /// Those that wait already are taken, and no other: their connections would break with the socket.
     Shut,
@@ -48,7 +50,7 @@ pub enum Door {
     Left(Vec<SocketAddr>),
 }
 
-/// Accepts until the door is not open any more, or nobody can say so; then the task ends once nothing new can come in and
+/// Accepts from the time on when the door is open, until it is not any more, or nobody can say so; then the task ends once nothing new can come in and
 /// connections without a request have had their moment.
 ///
 /// Must be called within the runtime that shall serve.

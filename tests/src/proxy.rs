@@ -23,9 +23,8 @@ pub struct SecondProxy {
     pub pid: u32,
     folder: PathBuf,
     messages: UnixDatagram,
-    /// Of processes that are no children of this one.
-    successors: Vec<u32>,
     programs: Binaries,
+    environment: Vec<(String, String)>,
 }
 
 /// What a proxy says when it is ready.
@@ -40,12 +39,16 @@ impl SecondProxy {
     /// Like the node's own, with a port and a data folder of its own.
     #[track_caller]
     pub fn start(node: &Node) -> Self {
-        Self::start_of(node, Binaries::find())
+        Self::start_of(node, Binaries::find(), &[])
     }
 
-    /// The same, of other programs than those under test.
+    /// The same, of other programs than those under test, with variables in its environment and in that of those that take its place.
     #[track_caller]
-    pub fn start_of(node: &Node, programs: Binaries) -> Self {
+    pub fn start_of(node: &Node, programs: Binaries, environment: &[(&str, &str)]) -> Self {
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let folder = node.folder().to_owned();
         let own = fs::read_to_string(folder.join("proxy.toml")).expect("reading the settings of the node's proxy");
         let shared = |line: &&str| ["control", "slots", "user"].contains(&line.split(' ').next().unwrap_or_default());
@@ -58,10 +61,13 @@ impl SecondProxy {
         );
         fs::write(folder.join("second.toml"), settings).expect("writing settings");
         let notify = folder.join("second.notify");
+        // Of one that was here before.
+        let _ = fs::remove_file(&notify);
         let messages = UnixDatagram::bind(&notify).expect("making a socket");
         fs::set_permissions(&notify, Permissions::from_mode(0o666)).expect("opening the socket to the proxy's user");
         messages.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         let child = command(&programs, &folder, &folder.join("second.toml"))
+            .envs(environment.iter().cloned())
             .spawn()
             .expect("starting a proxy");
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -72,8 +78,8 @@ impl SecondProxy {
             admin: anywhere,
             folder,
             messages,
-            successors: Vec::new(),
             programs,
+            environment,
         };
         let Started { http, admin, pid } = proxy.ready();
         assert_eq!(pid, proxy.pid);
@@ -138,6 +144,7 @@ impl SecondProxy {
     pub fn try_upgrade(&self, settings: &Path, arguments: &[&str]) -> Output {
         let mut command = command(&self.programs, &self.folder, settings);
         command.stderr(Stdio::piped()).arg("upgrade").args(arguments);
+        command.envs(self.environment.iter().cloned());
         command.output().expect("starting an upgrade")
     }
 
@@ -152,7 +159,6 @@ impl SecondProxy {
         assert!(output.status.success(), "{said}{complained}\n{}", self.log());
         let pid = said.split(' ').nth(1).and_then(|pid| pid.parse().ok());
         let pid = pid.unwrap_or_else(|| panic!("no process in {said:?}"));
-        self.successors.push(pid);
         assert_eq!(self.main_pid(), pid);
         let ready = self.ready();
         assert_eq!(
@@ -171,8 +177,16 @@ impl SecondProxy {
     #[track_caller]
     pub fn was_upgraded(&mut self) -> u32 {
         let pid = process::listener(&self.folder.join("second/upgrade.sock"));
-        self.successors.push(pid);
         std::mem::replace(&mut self.pid, pid)
+    }
+
+    /// It, and what came of it: every process that has its settings.
+    pub fn living(&self) -> Vec<u32> {
+        let settings = self.settings().to_string_lossy().into_owned();
+        let line = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut living = process::all();
+        living.retain(|pid| process::is_alive(*pid) && line(*pid).contains(&settings));
+        living
     }
 
     /// How the first process ended.
@@ -196,11 +210,7 @@ impl Drop for SecondProxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let folder = self.folder.to_string_lossy();
-        let line = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // A number may be another's by now.
-        let ours = self.successors.iter().filter(|pid| line(**pid).contains(&*folder));
-        ours.for_each(|pid| process::kill_and_wait(*pid));
+        self.living().into_iter().for_each(process::kill_and_wait);
     }
 }
 

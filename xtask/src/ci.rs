@@ -2,7 +2,7 @@
 
 use crate::command::{self, execute};
 use crate::timing::Timing;
-use crate::{ebpf, setup, test, tidy};
+use crate::{ebpf, faults, setup, test, tidy};
 use anyhow::Result;
 
 pub fn run() -> Result<()> {
@@ -36,5 +36,6 @@ fn clippy() -> Result<()> {
         "-D",
         "warnings",
     ]);
-    execute(&mut clippy)
+    execute(&mut clippy)?;
+    execute(&mut faults::clippy())
 }

@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod docs;
 mod ebpf;
+mod faults;
 mod setup;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Verb {
     Demo(demo::Options),
     /// Run every test: unit, in process, in kernel, black box
     Test(test::Options),
+    /// Walk through the fail points: each step of ours fails, hangs, panics and is killed once
+    Faults(faults::Options),
     /// Formatting, clippy, tidy, then every test
     Ci,
     /// Check the rules of the house: imports, budgets, generated documents
@@ -65,6 +68,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build => build::run(),
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
+        Verb::Faults(options) => faults::run(&options),
         Verb::Ci => ci::run(),
         Verb::Tidy => tidy::run(),
         Verb::Docs => docs::write(),

@@ -3,7 +3,7 @@
 use crate::command::{self, execute};
 use crate::containerd::Containerd;
 use crate::timing::Timing;
-use crate::{build, ebpf, setup};
+use crate::{build, ebpf, faults, setup};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -58,6 +58,15 @@ pub fn steps(options: &Options, timing: &mut Timing) -> Result<()> {
         timing.step("tests: everything", || cargo_test(options, "kernel", &[], None))?;
         println!("test: every interleaving of a few threads");
         timing.step("tests: interleavings", || interleavings(options))?;
+        if options
+            .filter
+            .as_ref()
+            .is_none_or(|filter| faults::WALK.contains(filter))
+        {
+            println!("test: every fault at every fail point");
+            timing.step("fail points: daemons are built", faults::build)?;
+            timing.step("tests: fail points", || faults::walk(""))?;
+        }
     }
     if options.wants(Pass::Containerd) {
         println!("test: sandboxes that containerd runs, and the outside view of them");

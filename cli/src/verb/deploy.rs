@@ -2,6 +2,7 @@
 
 use crate::app_folder::{self, AppFolder};
 use crate::archive::Listing;
+use crate::asking::asked;
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::{Context, upload, variable};
@@ -100,8 +101,8 @@ async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exi
     if let Some(preview) = preview {
         return preview.make(&app, request, &client, context).await;
     }
-    let accepted = client
-        .deploy(app.as_str(), &request, &outcome::idempotency_key())
+    let key = outcome::idempotency_key();
+    let accepted = asked(|| client.deploy(app.as_str(), &request, &key), context.console)
         .await
         .doing(|| format!("deploying {app}"))?;
     outcome::of(accepted, watch, &client, context).await

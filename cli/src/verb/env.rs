@@ -1,6 +1,7 @@
 //! `miren env`: the environment variables of an app. Any number of changes is one new version, deployed as any other.
 
 use super::deploy::outcome::{self, Watch};
+use crate::asking::asked;
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::table::Table;
@@ -186,8 +187,8 @@ async fn change(
     context: &mut Context<'_>,
 ) -> Result<Exit, Failure> {
     let watch = Watch::from_now(false);
-    let accepted = client
-        .deploy(app.as_str(), &request, &outcome::idempotency_key())
+    let key = outcome::idempotency_key();
+    let accepted = asked(|| client.deploy(app.as_str(), &request, &key), context.console)
         .await
         .doing(|| format!("changing variables of {app}"))?;
     outcome::of(accepted, watch, client, context).await

@@ -1,6 +1,7 @@
 //! `miren rollback`: an earlier version takes the traffic again, followed as any deploy.
 
 use super::deploy::outcome::{self, Watch};
+use crate::asking::asked;
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::{Context, app_folder};
@@ -29,8 +30,8 @@ pub async fn run(options: RollbackOptions, context: &mut Context<'_>) -> Result<
     let request = RollbackRequest {
         to: options.to.map(VersionId::from_text),
     };
-    let accepted = client
-        .rollback(app.as_str(), &request, &outcome::idempotency_key())
+    let key = outcome::idempotency_key();
+    let accepted = asked(|| client.rollback(app.as_str(), &request, &key), context.console)
         .await
         .doing(|| format!("rolling {app} back"))?;
     outcome::of(accepted, watch, &client, context).await

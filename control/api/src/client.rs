@@ -48,7 +48,12 @@ pub enum ClientError {
     Unreachable { server: String, why: String },
     /// It answered with something this client does not understand, or broke off.
     #[error("{what}: {why}")]
-    Broken { what: String, why: String },
+    Broken {
+        what: String,
+        why: String,
+        /// It broke off: what it was asked may have been done.
+        lost: bool,
+    },
 }
 
 /// How long a connection to the local socket may take.
@@ -76,6 +81,7 @@ impl Client {
         let broken = |error: &dyn std::error::Error| ClientError::Broken {
             what: "setting up the client".into(),
             why: cause(error),
+            lost: false,
         };
         let http = reqwest::Client::builder()
             .unix_socket(path.clone())
@@ -112,6 +118,7 @@ impl Client {
             ClientError::Broken {
                 what: format!("talking to {}", self.server),
                 why: cause(error),
+                lost: true,
             }
         }
     }
@@ -122,6 +129,7 @@ impl Client {
         response.json().await.map_err(|error| ClientError::Broken {
             what: format!("reading {path}"),
             why: cause(&error),
+            lost: !error.is_decode(),
         })
     }
 
@@ -241,6 +249,7 @@ impl Client {
             Err(error) => Err(ClientError::Broken {
                 what: what.clone(),
                 why: error.to_string(),
+                lost: true,
             }),
         }))
     }

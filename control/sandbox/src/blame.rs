@@ -103,6 +103,18 @@ impl Blame for io::Error {
     }
 }
 
+impl Blame for Why {
+    fn node_fault(&self) -> Option<NodeFault> {
+        self.node_fault
+    }
+}
+
+impl Blame for miren_fault::Fault {
+    fn node_fault(&self) -> Option<NodeFault> {
+        None
+    }
+}
+
 impl Blame for String {
     fn node_fault(&self) -> Option<NodeFault> {
         of_words(self)

@@ -1,6 +1,7 @@
 //! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
 
 use crate::process::Process;
+use miren_fault::Point;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,6 +84,7 @@ impl Cgroups {
     /// # Errors
     /// When something in it is still there at the end of `limit`.
     pub(crate) async fn kill(&self, sandbox: &str, limit: Duration) -> io::Result<()> {
+        miren_fault::at(Point::CleanKill).await?;
         let deadline = Instant::now() + limit;
         loop {
             let pids = self.pids(sandbox)?;
@@ -163,6 +165,7 @@ impl Cgroups {
 
     /// Removes the groups of something whose processes have been told to end; kills what is still there after `limit`.
     pub(crate) async fn remove_emptied(&self, name: &str, limit: Duration) -> io::Result<()> {
+        miren_fault::at(Point::CleanWriter).await?;
         let deadline = Instant::now() + limit;
         // A process leaves its groups only after everything that others wait for.
         while let Err(error) = self.remove(name) {

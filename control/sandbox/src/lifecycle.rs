@@ -8,12 +8,15 @@ use crate::process::Process;
 use boot_error::BootError;
 use futures_util::future::BoxFuture;
 use miren_api::resource::{NodeFault, SandboxState};
+use miren_fault::Point;
 use miren_image::Image;
 use miren_loader::{FastPath, State};
+use prepare::Prepared;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 mod boot;
 mod boot_error;
@@ -139,6 +142,8 @@ pub(crate) struct Sandbox {
     life: Option<Life>,
     /// Kept on this machine until its clean-up is over.
     image: Option<Image>,
+    /// Its files, as long as they are being made.
+    preparing: Option<JoinHandle<Result<Prepared, BootError>>>,
     /// Why it ends, if that is known before it has ended. The first reason wins.
     why: Option<String>,
     /// It could not be started, and that is the node's fault.
@@ -155,6 +160,7 @@ impl Sandbox {
             state: SandboxState::Pending,
             life: None,
             image: None,
+            preparing: None,
             why: None,
             node_fault: None,
         }
@@ -208,6 +214,7 @@ impl Sandbox {
         }
         let ended = Instant::now();
         let change = self.end().await;
+        miren_fault::pass(Point::StopTold);
         self.node.announce(change);
         self.clean_up(ended).await;
     }
@@ -220,6 +227,11 @@ impl Sandbox {
         if let Err(error) = self.node.fast_path.advance(life.slot, life.generation, to) {
             tracing::debug!(sandbox = %self.order.id, %error, "the slot did not become {to}");
             return Err(Stage::Ended);
+        }
+        match state {
+            SandboxState::Running => miren_fault::pass(Point::CreateRunning),
+            SandboxState::Draining => miren_fault::pass(Point::StopDraining),
+            _ => miren_fault::pass(Point::StopStopping),
         }
         self.announce(state);
         Ok(())

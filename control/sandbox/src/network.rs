@@ -1,6 +1,7 @@
 //! Decides how sandboxes reach the world and are reached: one bridge, one namespace and one veth pair for each.
 
 use crate::config::NodeConfig;
+use miren_fault::{Fault, Point};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -53,6 +54,13 @@ pub(crate) enum NetworkError {
         "the kernel took the rules of this node and does not have them ({difference}): another program changes the tables ip and bridge {table}; `nft monitor` shows which"
     )]
     NotApplied { table: String, difference: String },
+}
+
+impl From<Fault> for NetworkError {
+    fn from(fault: Fault) -> Self {
+        let (doing, source) = ("setting up the network".to_owned(), fault.into());
+        Self::Io { doing, source }
+    }
 }
 
 impl NetworkError {
@@ -120,6 +128,7 @@ impl Network {
 
     /// Makes an empty namespace.
     pub(crate) async fn create_namespace(&self, sandbox: &str) -> Result<(), NetworkError> {
+        miren_fault::at(Point::CreateNamespace).await?;
         let path = self.namespace(sandbox);
         let doing = format!("creating the network namespace {}", path.display());
         blocking(move || namespace::create(&path))
@@ -129,6 +138,7 @@ impl Network {
 
     /// Connects a namespace to the bridge: after this the sandbox of `slot` can be reached at `address`.
     pub(crate) async fn attach(&self, sandbox: &str, slot: u32, address: Ipv4Addr) -> Result<(), NetworkError> {
+        miren_fault::at(Point::CreateNetwork).await?;
         // First: until the bridge knows its port, nothing it sends is passed on.
         self.rules.renew(slot).await?;
         let port = links::Port {
@@ -142,6 +152,7 @@ impl Network {
 
     /// Removes the veth of a slot and the namespace of its sandbox. What is gone already is no error.
     pub(crate) async fn detach(&self, sandbox: &str, slot: Option<u32>) -> Result<(), NetworkError> {
+        miren_fault::at(Point::CleanNetwork).await?;
         if let Some(slot) = slot {
             self.links.delete(&names::veth(&self.node, slot)).await?;
         }

@@ -12,6 +12,7 @@ use crate::registry::Registry;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 use miren_api::id::SandboxId;
+use miren_fault::Point;
 use miren_gate::Gate;
 use miren_loader::{Events, FastPath};
 use nix::sys::signal::Signal;
@@ -195,7 +196,11 @@ impl Node {
         // Again: until they ended, runtime and helper could still be making something.
         let killed = self.cgroups.kill(sandbox, limit).await;
         let network = self.network.detach(sandbox, slot).await;
-        let cgroups = self.cgroups.remove(sandbox);
+        let cgroups = async {
+            miren_fault::at(Point::CleanCgroup).await?;
+            self.cgroups.remove(sandbox)
+        };
+        let cgroups = cgroups.await;
         let writer = self.writers.remove_emptied(sandbox, HELPER_END).await;
         let mut failed: Vec<String> = [killed, helper, cgroups, writer]
             .into_iter()
@@ -212,7 +217,11 @@ impl Node {
             // Last: it tells the next daemon that there is something to clean.
             let dir = self.dir(sandbox);
             let dropped = dropped_by(&dir);
-            let removed = tokio::task::spawn_blocking(move || crate::files::remove_tree(dir.path())).await;
+            let remove = move || {
+                miren_fault::blocking(Point::CleanFiles)?;
+                crate::files::remove_tree(dir.path())
+            };
+            let removed = tokio::task::spawn_blocking(remove).await;
             let removed = removed.map_err(io::Error::other).and_then(|removed| removed);
             match removed {
                 Ok(()) => self.dropped.lock().add(dropped),
@@ -229,6 +238,7 @@ impl Node {
     /// A helper ends with its sandbox, after it has reaped it; one whose daemon is gone before it was told to go on ends
     /// as well. Only one that does not is killed.
     async fn end_helper(&self, sandbox: &str) -> io::Result<()> {
+        miren_fault::at(Point::CleanHelper).await?;
         let dir = self.dir(sandbox);
         if wait_unlocked(&dir.lock()).await? {
             return Ok(());

@@ -25,6 +25,12 @@ pub(crate) enum LaunchError {
     Silent(String),
 }
 
+impl From<miren_fault::Fault> for LaunchError {
+    fn from(fault: miren_fault::Fault) -> Self {
+        Self::Helper(fault.into())
+    }
+}
+
 /// A sandbox that exists, and whose init waits. Nothing runs in it if this is dropped.
 #[async_trait]
 pub(crate) trait Created: Send {

@@ -12,6 +12,7 @@ use holders::{Holders, Leaving, Wanted};
 use miren_api::app_file::DiskMount;
 use miren_api::id::AppName;
 use miren_disk::{AttachOptions, DiskError, DiskId, DiskSpec, Disks, Limits};
+use miren_fault::Point;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,6 +152,9 @@ impl Volumes {
     /// # Errors
     /// Which disk cannot be unmounted, and what uses it; the sandbox keeps it.
     pub(crate) async fn release(&self, sandbox: &str, dir: SandboxDir) -> Result<(), String> {
+        miren_fault::at(Point::CleanVolumes)
+            .await
+            .map_err(|fault| fault.to_string())?;
         let held = self.0.holders.borrow().of(sandbox);
         if held.is_empty() {
             return Ok(());

@@ -7,10 +7,12 @@ use super::seen::{self, Look, Progress};
 use crate::app::{Event, World};
 use crate::apps::Apps;
 use crate::clock::{later, since};
+use crate::fatal::outlived;
 use crate::record::DrainRecord;
 use jiff::Timestamp;
 use miren_api::node::{DrainRequest, NodeStatus, parse_timeout};
 use miren_api::{ApiError, ErrorCode};
+use miren_fault::Point;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +120,13 @@ impl NodeDrain {
         };
         let (reply, answer) = oneshot::channel();
         self.asks.send((ask, reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())??;
+        match answer.await {
+            Ok(done) => done?,
+            Err(_) => {
+                outlived().await;
+                return Err(ended());
+            }
+        }
         Ok(self.status())
     }
 
@@ -246,6 +254,7 @@ impl Keeper<'_> {
                 wake,
             } = plan::plan(drain, &seen, now);
             if drain.phase() != before {
+                miren_fault::pass(Point::DrainEmpty);
                 self.note_phase(&drain);
             }
             self.progress.drain = Some(drain);
@@ -265,7 +274,10 @@ impl Keeper<'_> {
         // Nobody is given an address any more by a daemon that ends.
         let is_patient = drain.is_none_or(|drain| drain.is_patient);
         let is_forced = drain.is_some_and(|drain| drain.forced.is_some());
-        let left = self.world().executor.left();
+        let left = async {
+            let _ = miren_fault::at(Point::DrainLook).await;
+            self.world().executor.left().await
+        };
         let left = match tokio::time::timeout(LOOK, left).await {
             Ok(left) => look.without_living(left.into_iter().filter(|left| is_patient || !left.rests).collect()),
             Err(_) => [miren_sandbox::Left::new(
@@ -285,15 +297,20 @@ impl Keeper<'_> {
         let apps = &self.node.apps;
         match action {
             Action::CloseStarts => {
+                miren_fault::pass(Point::DrainStarts);
                 let starts = self.admission().close_starts().counts().total();
                 let at_most = self.world().policy.drain.at_most;
                 apps.tell_all(|| Event::NodeDrains(at_most));
                 tracing::info!(starts, "no sandbox is started any more");
-                self.keep().await;
+                self.keep(Point::DrainStartsKeep).await;
             }
-            Action::Drain(ids) => ids.into_iter().for_each(|id| apps.drain(id, REASON)),
+            Action::Drain(ids) => {
+                miren_fault::pass(Point::DrainSandboxes);
+                ids.into_iter().for_each(|id| apps.drain(id, REASON));
+            }
             Action::CallOff => apps.tell_all(|| Event::CalledOff),
             Action::Kill(ids) => {
+                miren_fault::pass(Point::DrainForced);
                 for sandbox in ids.iter().filter_map(|id| look.sandbox(id)) {
                     self.progress.fail(sandbox.id.as_str(), || seen::killed(sandbox));
                     self.node

@@ -53,3 +53,12 @@ impl StoreError {
         matches!(self, Self::Unknown { .. } | Self::Conflict { .. })
     }
 }
+
+impl From<miren_fault::Fault> for StoreError {
+    fn from(fault: miren_fault::Fault) -> Self {
+        Self::Failed {
+            doing: "writing records",
+            why: fault.to_string(),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Decides which process the data folder belongs to: only that one writes there, and can be asked there to make way. A successor has
 //! it when the process before it lets go, or ends.
 
+use miren_fault::Point;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
@@ -51,7 +52,10 @@ impl Folder {
         let mut said = false;
         loop {
             match self.lock().await {
-                Ok(lock) => return self.is_owned(lock),
+                Ok(lock) => {
+                    miren_fault::pass(Point::TakeFolder);
+                    return self.is_owned(lock);
+                }
                 Err(error) if !std::mem::replace(&mut said, true) => {
                     tracing::error!(folder = %self.path.display(), %error, "the data folder cannot be locked: nothing is kept there, and no upgrade can begin");
                 }

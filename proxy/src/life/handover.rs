@@ -3,8 +3,8 @@
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    sendmsg, socket,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect,
+    recvmsg, sendmsg, shutdown, socket,
 };
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -45,9 +45,10 @@ pub enum Message {
         #[serde(default)]
         watchdog_ms: Option<u64>,
     },
-    /// The successor accepts at these addresses.
+    /// The successor is ready to accept at these addresses.
     Serving { addresses: Vec<SocketAddr> },
-    /// The process before it accepts no more, and writes no more.
+    /// The process before it makes way: the successor serves, whatever becomes of either. That nothing is accepted and nothing written
+    /// there any more is said by the end of the connection.
     Yours,
     /// In place of any answer: nothing is handed over.
     Refused { why: String },
@@ -89,6 +90,11 @@ impl Peer {
     pub async fn send(&self, message: &Message, descriptors: &[RawFd]) -> io::Result<()> {
         let send = || send(self.0.as_fd(), message, descriptors);
         self.0.async_io(Interest::WRITABLE, send).await
+    }
+
+    /// Says and takes nothing more: what the other end has not said by now, it cannot say. What it has is still to be received.
+    pub fn give_up(&self) -> io::Result<()> {
+        Ok(shutdown(self.0.as_raw_fd(), Shutdown::Both)?)
     }
 
     /// The next message; none at the end.

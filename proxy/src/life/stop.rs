@@ -43,10 +43,15 @@ impl Works {
             gate: Arc::clone(&parts.gate),
             house,
             metrics: Arc::clone(&parts.metrics),
-            door: watch::Sender::new(Door::Open),
+            door: watch::Sender::new(Door::NotYet),
             phase: watch::Sender::new(Phase::Boot),
             leases: parts.leases.clone(),
         }
+    }
+
+    /// Connections are taken from now on.
+    pub fn open(&self) {
+        self.door.send_replace(Door::Open);
     }
 
     /// Goes through the phases to the last one.

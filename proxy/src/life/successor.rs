@@ -1,5 +1,5 @@
-//! How a proxy begins in the place of a running one: it asks for the sockets, proves itself to itself, accepts, and says so. Until then
-//! the other one serves as if nothing had happened.
+//! How a proxy begins in the place of a running one: it asks for the sockets, proves itself to itself, says so, and accepts once the other
+//! one makes way. Until then that one serves as if nothing had happened.
 
 use super::handover::{Message, PROTOCOL, Peer, Purpose, Socket, dial, receive, send, socket_in};
 use crate::config::Config;
@@ -7,6 +7,7 @@ use crate::error::StartError;
 use crate::listen::{self, House, Server, sockets};
 use crate::request::HEALTH_PATH;
 use crate::routing::{Routing, Served};
+use miren_fault::Point;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use std::io;
@@ -49,6 +50,7 @@ pub struct Successor {
 /// # Errors
 /// When there is none, or it does not give them.
 pub fn ask(data_dir: &Path) -> Result<Handed, StartError> {
+    miren_fault::blocking(Point::TakeAsk)?;
     let path = socket_in(data_dir);
     let peer = dial(&path).map_err(|source| StartError::NoPredecessor { path, source })?;
     ask_at(peer).map_err(|error| StartError::HandOver(error.to_string()))
@@ -106,6 +108,7 @@ impl Handed {
     /// # Errors
     /// When an address is taken by somebody else.
     pub fn settle(mut self, config: &Config) -> Result<(Vec<TcpListener>, TcpListener, Successor), StartError> {
+        miren_fault::blocking(Point::TakeSettle)?;
         let (mut taken, mut http) = (Vec::new(), Vec::new());
         let inherited = self.sockets.iter().any(|(socket, _)| socket.inherited);
         if inherited {
@@ -179,7 +182,9 @@ impl Successor {
         server: &Arc<S>,
     ) -> Result<(), StartError> {
         let proven = async {
+            miren_fault::at(Point::TakeRouting).await?;
             self.catch_up(routing, by_control).await;
+            miren_fault::at(Point::TakeProve).await?;
             answers(house, server)
                 .await
                 .map_err(|error| StartError::HandOver(format!("it does not answer itself: {error}")))
@@ -202,32 +207,47 @@ impl Successor {
         let _ = routing.changes().wait_for(is_there).await;
     }
 
-    /// Says that it accepts, and waits until the other one does not any more. One that has ended meanwhile does not either.
+    /// Says that it is ready to accept, calls `open` once it is to, and waits until the other one does not any more. One that has ended
+    /// meanwhile does not either.
     ///
     /// # Errors
     /// When the other one serves on.
-    pub async fn serves(self) -> Result<(), StartError> {
-        let taken = self.taken;
-        let told = async {
-            let peer = Peer::of(self.peer)?;
-            if let Err(error) = peer.send(&Message::Serving { addresses: taken }, &[]).await {
-                tracing::debug!(%error, "the process before this one broke off");
+    pub async fn serves(self, open: impl FnOnce()) -> Result<(), StartError> {
+        let peer = Peer::of(self.peer).map_err(|error| StartError::HandOver(error.to_string()))?;
+        match told(&peer, self.taken).await? {
+            Some(Message::Yours) => {
+                open();
+                // One that does not come to its end is heard of in its own log.
+                let _ = tokio::time::timeout(WORD, peer.receive()).await;
+                Ok(())
             }
-            peer.receive().await
-        };
-        match tokio::time::timeout(WORD, told).await {
-            Ok(Ok(Some(Message::Yours) | None)) => Ok(()),
-            Ok(Ok(Some(Message::Refused { why }))) => {
-                Err(StartError::HandOver(format!("the running proxy serves on: {why}")))
-            }
-            Ok(Ok(Some(other))) => Err(StartError::HandOver(format!("the running proxy said {other:?}"))),
-            Ok(Err(error)) => Err(StartError::HandOver(format!(
-                "the running proxy cannot be heard: {error}"
-            ))),
-            Err(_) => Err(StartError::HandOver(format!(
-                "the running proxy did not make way within {WORD:?}"
-            ))),
+            None => Ok(()),
+            Some(Message::Refused { why }) => Err(StartError::HandOver(format!("the running proxy serves on: {why}"))),
+            Some(other) => Err(StartError::HandOver(format!("the running proxy said {other:?}"))),
         }
+    }
+}
+
+/// What the process before this one says to it; none when that has ended. Who hears nothing gives up: then the other one cannot say that
+/// this one serves, unless it has done so already.
+async fn told(peer: &Peer, taken: Vec<SocketAddr>) -> Result<Option<Message>, StartError> {
+    let told = async {
+        miren_fault::at(Point::TakeSay).await?;
+        if let Err(error) = peer.send(&Message::Serving { addresses: taken }, &[]).await {
+            tracing::debug!(%error, "the process before this one broke off");
+        }
+        miren_fault::at(Point::TakeHear).await?;
+        peer.receive().await
+    };
+    let why = match tokio::time::timeout(WORD, told).await {
+        Ok(Ok(said)) => return Ok(said),
+        Ok(Err(error)) => format!("the running proxy cannot be heard: {error}"),
+        Err(_) => format!("the running proxy did not make way within {WORD:?}"),
+    };
+    let given_up = peer.give_up();
+    match (given_up, peer.receive().await) {
+        (Ok(()), Ok(Some(said))) => Ok(Some(said)),
+        _ => Err(StartError::HandOver(why)),
     }
 }
 

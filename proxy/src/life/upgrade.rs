@@ -1,4 +1,4 @@
-//! How the running proxy is asked to make way: it gives its sockets to a successor, and goes once that one accepts at them. Whatever
+//! How the running proxy is asked to make way: it gives its sockets to a successor, and goes once that one is ready to accept at them. Whatever
 //! becomes of the successor before, nothing has changed here.
 
 use super::folder::Folder;
@@ -6,6 +6,7 @@ use super::handover::{DESCRIPTORS_MAX, Message, PROTOCOL, Peer, Purpose, Socket,
 use super::parent::Parent;
 use crate::listen::Seldom;
 use crate::routing::Routing;
+use miren_fault::Point;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::geteuid;
 use parking_lot::Mutex;
@@ -159,8 +160,9 @@ impl Upgrades {
         if self.sockets.0.lock().is_empty() {
             return Err("it is on its way out already; ask its successor".to_owned());
         }
-        match tokio::time::timeout(SUCCESSOR, self.hand_over(peer, hello, folder)).await {
-            Ok(Ok(pid)) => {
+        match tokio::time::timeout(SUCCESSOR, self.agree(peer, hello)).await {
+            Ok(Ok((pid, addresses))) => {
+                self.make_way(addresses, folder).await;
                 tracing::info!(successor = pid, "a successor serves");
                 Ok(())
             }
@@ -175,8 +177,9 @@ impl Upgrades {
         }
     }
 
-    /// The number of the successor that took over.
-    async fn hand_over(&self, peer: &Peer, hello: io::Result<Option<Message>>, folder: &Folder) -> io::Result<u32> {
+    /// The number of the successor, and where it accepts. What it is told last settles it for both: who has given up cannot be told
+    /// any more, and who has been told serves.
+    async fn agree(&self, peer: &Peer, hello: io::Result<Option<Message>>) -> io::Result<(u32, Vec<SocketAddr>)> {
         let (version, pid) = match hello? {
             Some(Message::Hello {
                 protocol: PROTOCOL,
@@ -192,20 +195,29 @@ impl Upgrades {
             other => return Err(io::Error::other(format!("it said {other:?}"))),
         };
         tracing::info!(version, pid, "a successor asks for the sockets");
+        miren_fault::at(Point::GiveAsked).await?;
         self.give(peer).await?;
+        miren_fault::at(Point::GiveSockets).await?;
         let addresses = match peer.receive().await? {
             Some(Message::Serving { addresses }) => addresses,
             Some(other) => return Err(io::Error::other(format!("it said {other:?}"))),
             None => return Err(io::Error::other("it ended before it served")),
         };
+        miren_fault::at(Point::GiveOffer).await?;
+        let told = peer.send(&Message::Yours, &[]).await;
+        told.map_err(|error| io::Error::other(format!("it gave up before it was told to serve ({error})")))?;
+        Ok((pid, addresses))
+    }
+
+    /// Accepts and writes nothing here any more. One that stops already makes way as well.
+    async fn make_way(&self, addresses: Vec<SocketAddr>, folder: &Folder) {
+        miren_fault::pass(Point::GiveTaken);
         let (taken, done) = oneshot::channel();
-        let offered = self.offers.send(Offer { addresses, taken }).await;
-        offered.map_err(|_| io::Error::other("it stops already"))?;
-        done.await.map_err(|_| io::Error::other("it stops already"))?;
+        if self.offers.send(Offer { addresses, taken }).await.is_ok() {
+            let _ = done.await;
+        }
         folder.leave();
-        // One that is gone by now has served; there is nobody to tell.
-        let _ = peer.send(&Message::Yours, &[]).await;
-        Ok(pid)
+        miren_fault::pass(Point::GiveLeft);
     }
 
     async fn give(&self, peer: &Peer) -> io::Result<()> {

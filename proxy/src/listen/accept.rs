@@ -43,13 +43,17 @@ pub(super) fn prepare(listener: std::net::TcpListener) -> io::Result<TcpListener
     TcpListener::from_std(listener)
 }
 
-/// Accepts while the door is open; then takes those who wait already, where nobody else does.
+/// Accepts while the door is open, once it is; then takes those who wait already, where nobody else does.
 pub(super) async fn until<S: Server>(
     listener: TcpListener,
     house: Arc<House>,
     server: Arc<S>,
     mut door: watch::Receiver<Door>,
 ) {
+    if door.wait_for(|door| *door != Door::NotYet).await.is_err() {
+        // Those who wait are another process's.
+        return;
+    }
     let mut stopped = std::pin::pin!(async move {
         match door.wait_for(|door| *door != Door::Open).await {
             Ok(door) => door.clone(),

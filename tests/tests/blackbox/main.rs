@@ -39,6 +39,7 @@ mod routes;
 mod runtime_killed;
 mod scale;
 mod serving;
+mod shipped;
 mod stalls;
 mod tracking;
 mod unusual_clients;

@@ -286,7 +286,7 @@ fn a_proxy_that_nobody_keeps_is_replaced_with_the_others_and_its_settings_may_be
     let node = options.start();
     node.deploy_at(&AppFolder::rust(APP).fixed(2), HOST);
     node.wait_running(APP, 2);
-    let mut proxy = SecondProxy::start_of(&node, programs.clone());
+    let mut proxy = SecondProxy::start_of(&node, programs.clone(), &[]);
     let mixed = Mixed::start_at(proxy.http, HOST);
     let mut socket = WebSocket::open(proxy.http, HOST, "/ws").expect("a WebSocket opens");
     let settings = proxy.settings();

@@ -6,6 +6,7 @@ use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, LaunchError, Launched};
 use async_trait::async_trait;
+use miren_fault::Point;
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::fs::File;
@@ -56,6 +57,7 @@ async fn reap(helper: Process, mut child: Child) {
 impl Launch {
     /// Starts the helper of a sandbox whose files are in place, and waits until init exists.
     pub(super) async fn begin(program: &Path, dir: &SandboxDir, job: &Job) -> Result<Self, LaunchError> {
+        miren_fault::at(Point::CreateRuntime).await?;
         files::write_json(&dir.job(), job)?;
         let (mut channel, mut helper) = Channel::open(program, NAME, &[dir.path().into()], &dir.helper_log())?;
         let init = match channel.report().await? {
@@ -99,6 +101,7 @@ impl Created for Launch {
     }
 
     async fn go(mut self: Box<Self>) -> Result<Launched, LaunchError> {
+        miren_fault::at(Point::CreateStart).await?;
         self.channel.stream.get_mut().write_all(&[GO]).await?;
         match self.channel.report().await? {
             Report::Started => Ok(Launched {

@@ -3,13 +3,16 @@
 use super::boot_error::{BootError, Budget, InStep};
 use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
+use crate::blame::Why;
 use crate::order::StartOrder;
 use crate::process::Process;
 use miren_api::app_file::command_line;
-use miren_api::resource::SandboxState;
+use miren_api::resource::{NodeFault, SandboxState};
+use miren_fault::Point;
 use miren_loader::SlotError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use tokio::task::JoinError;
 
 /// How bringing a command up ended, if not well.
 enum Broken {
@@ -58,6 +61,7 @@ impl Sandbox {
 
     /// From here on the sandbox owns a slot and an address, and has a generation.
     fn take_place(&mut self) -> Result<Ipv4Addr, BootError> {
+        miren_fault::blocking(Point::CreatePlace).step(BootError::Network)?;
         let (slot, address) = self.node.take_place().step(BootError::Network)?;
         let port = self.order.service.port;
         let endpoint = SocketAddr::from((address, port.unwrap_or(0)));
@@ -83,13 +87,11 @@ impl Sandbox {
     async fn bring_up(&mut self, address: Ipv4Addr) -> Result<(), Broken> {
         let budget = Budget::new(self.node.config.boot_timeout);
         let slot = self.facts.slot.unwrap_or_default();
-        let network = &self.node.network;
+        let node = Arc::clone(&self.node);
+        let network = &node.network;
         let namespace = network.create_namespace(self.id());
         budget.within(BootError::Network, namespace).await?;
-        let (node, order) = (Arc::clone(&self.node), self.order.clone());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&node, &order, address)).await;
-        let prepared = prepared.map_err(|error| BootError::Snapshot(error.to_string().into()));
-        let Prepared { job, image } = prepared??;
+        let Prepared { job, image } = self.prepare(budget, address).await?;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
@@ -108,9 +110,22 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Nobody can call back a thread that the kernel holds: one that is late is left to the clean-up, which begins after its end.
+    async fn prepare(&mut self, budget: Budget, address: Ipv4Addr) -> Result<Prepared, BootError> {
+        let (node, order) = (Arc::clone(&self.node), self.order.clone());
+        let preparing = tokio::task::spawn_blocking(move || prepare(&node, &order, address));
+        let preparing = self.preparing.insert(preparing);
+        let panicked = |error: JoinError| Why::node(NodeFault::Runtime, error.to_string());
+        let ended = async { Ok::<_, Why>(preparing.await) };
+        let prepared = budget.within(BootError::Snapshot, ended).await?;
+        self.preparing = None;
+        prepared.map_err(|error| BootError::Snapshot(panicked(error)))?
+    }
+
     /// Before the command runs: so no exit of it can be missed.
     fn register(&mut self, init: &Process) -> Result<(), Broken> {
         self.facts.pid = Some(init.pid());
+        miren_fault::blocking(Point::CreateRegister).step(BootError::Create)?;
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;
         match fast_path.register_init(life.slot, life.generation, init.pid()) {
@@ -123,6 +138,7 @@ impl Sandbox {
 
 /// What no runtime could carry out, whatever the machine is like.
 fn check(order: &StartOrder) -> Result<(), BootError> {
+    miren_fault::blocking(Point::CreateConfig).step(BootError::Config)?;
     let command = &order.service.command;
     if order.root.needs_command() && command_line(command).is_empty() {
         return Err(BootError::Config("it has no command".into()));

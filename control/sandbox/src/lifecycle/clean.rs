@@ -17,6 +17,7 @@ impl Sandbox {
     pub(crate) async fn clean_up(mut self, ended: Instant) {
         let node = Arc::clone(&self.node);
         let slot = self.life.as_ref().map(|life| life.slot);
+        self.until_prepared().await;
         until_clean(&node, &self.order.id, slot).await;
         // Before anybody hears that it is gone.
         self.image = None;
@@ -24,6 +25,24 @@ impl Sandbox {
             node.rest_place(life.slot, life.generation, ended);
         }
         node.registry.remove(&self.order.id);
+    }
+}
+
+impl Sandbox {
+    /// Waits for files that are still being made: what is removed before that would be made again.
+    async fn until_prepared(&mut self) {
+        let (node, id, limit) = (&self.node, &self.order.id, self.node.config.cleanup_timeout);
+        let Some(preparing) = &mut self.preparing else { return };
+        for attempts in 1.. {
+            // How it ends says nothing any more.
+            if timeout(limit, &mut *preparing).await.is_ok() {
+                return;
+            }
+            let error = "its files are still being made: the disk does not answer".to_owned();
+            tracing::error!(sandbox = %id, attempts, error, "clean-up cannot begin");
+            let id = id.clone();
+            node.registry.report_clean_up(CleanUp { id, attempts, error });
+        }
     }
 }
 

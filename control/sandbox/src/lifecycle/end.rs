@@ -7,6 +7,7 @@ use crate::exit::{Ending, describe};
 use crate::logs;
 use crate::order::SandboxChange;
 use miren_api::resource::SandboxState;
+use miren_fault::Point;
 use miren_loader::{EXIT_CODE_UNKNOWN, State};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -56,7 +57,10 @@ impl Sandbox {
             let is_seen = view.generation == life.generation && view.tgid != 0 && view.exit_code != EXIT_CODE_UNKNOWN;
             is_seen.then(|| view.exit_code.cast_signed())
         };
-        let told = self.node.runtime.last_words(&dir, life.helper.as_ref(), seen());
+        let told = async {
+            let _ = miren_fault::at(Point::StopLastWords).await;
+            self.node.runtime.last_words(&dir, life.helper.as_ref(), seen()).await
+        };
         // What does not end in time is killed by the clean-up.
         let told = timeout(LAST_WORDS, told).await.ok().flatten();
         // Again: the hook may have been late.

@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::order::{Budgets, StartOrder};
 use crate::process::Process;
 use miren_api::resource::SandboxState;
+use miren_fault::Point;
 use miren_loader::State;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ struct Watched<'s> {
 impl Sandbox {
     /// RUNNING: until it ends, is not wanted any more, or fails its checks.
     pub(super) async fn serve(&mut self) -> Stage {
+        miren_fault::pass(Point::CreateTold);
         let Some(life) = &self.life else { return Stage::Ended };
         let watched = Watched {
             node: &self.node,

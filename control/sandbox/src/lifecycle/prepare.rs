@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::order::{Root, StartOrder};
 use miren_api::resource::NodeFault;
 use miren_api::settings::Bytes;
+use miren_fault::Point;
 use miren_image::Image;
 use std::fs;
 use std::io;
@@ -43,12 +44,14 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     let id = order.id.as_str();
     let dir = node.dir(id);
     let limits = Limits::of(order.service.resources, node.config.defaults);
+    miren_fault::blocking(Point::CreateSnapshot).step(BootError::Snapshot)?;
     make_places(&dir, limits).map_err(Preparing).step(BootError::Snapshot)?;
     let made = Etc {
         host: Path::new("/"),
         sandbox: id,
         address: IpAddr::V4(address),
     };
+    miren_fault::blocking(Point::CreateImage).step(BootError::Image)?;
     let view = view(node, order, &dir, made)?;
     let input = SpecInput {
         sandbox: id,
@@ -68,6 +71,7 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
             RuntimeConfig::Containerd { .. } => Masks::First,
         },
     };
+    miren_fault::blocking(Point::CreateSpec).step(BootError::Spec)?;
     bundle::write_spec(&dir, &input)
         .map_err(Preparing)
         .step(BootError::Spec)?;

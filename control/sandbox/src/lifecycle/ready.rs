@@ -3,6 +3,7 @@
 use super::boot_error::BootError;
 use super::{Sandbox, Stage, listening};
 use miren_api::resource::SandboxState;
+use miren_fault::Point;
 use miren_loader::State;
 use std::io;
 use std::net::SocketAddr;
@@ -81,6 +82,7 @@ impl Sandbox {
 async fn listens(endpoint: SocketAddr, health_path: Option<&str>, limit: Duration) -> Result<(), Unready> {
     let mut last = Unready::Connect(io::ErrorKind::TimedOut.into());
     let probes = async {
+        let _ = miren_fault::at(Point::CreatePort).await;
         let mut delay = FIRST_DELAY;
         while let Err(unready) = probe(endpoint, health_path).await {
             last = unready;

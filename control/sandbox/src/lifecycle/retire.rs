@@ -6,6 +6,7 @@ use crate::order::Budgets;
 use crate::process::{Disposition, Process};
 use futures_util::future::BoxFuture;
 use miren_api::resource::SandboxState;
+use miren_fault::Point;
 use miren_loader::State;
 use nix::sys::signal::Signal;
 use std::io;
@@ -129,6 +130,7 @@ impl Sandbox {
     /// server, would sit out its grace. So what it started is told instead, and if there is nothing, the default action is
     /// that it ends.
     async fn ask_to_end(&self, init: &Process) -> io::Result<bool> {
+        miren_fault::blocking(Point::StopTerm)?;
         if takes(init, Signal::SIGTERM).await {
             return init.signal(Signal::SIGTERM).map(|()| true);
         }
@@ -144,6 +146,7 @@ impl Sandbox {
             Ok(false) => return false,
             Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "SIGTERM could not be sent"),
         }
+        miren_fault::pass(Point::StopWait);
         let asked = Instant::now();
         let mut leaving = Leaving::stops(grace, asked);
         loop {

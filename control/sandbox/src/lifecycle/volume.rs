@@ -1,12 +1,17 @@
 //! Decides when a sandbox that boots gets its disks: once nobody else has them, and before anything can write to them.
 
-use super::boot_error::BootError;
+use super::boot_error::{BootError, InStep};
 use super::{Sandbox, Stage};
+use miren_fault::Point;
 
 impl Sandbox {
     /// Waits for the disks and mounts them. The wait ends when the sandbox is not wanted any more; mounting does not, so
     /// that the clean-up finds all of it.
     pub(super) async fn attach_disks(&mut self) -> Result<(), Stage> {
+        if let Err(fault) = miren_fault::blocking(Point::CreateVolume).step(BootError::Volume) {
+            self.failed(&fault);
+            return Err(Stage::Abort);
+        }
         let (app, mounts) = (&self.order.app, &self.order.service.disks);
         if mounts.is_empty() {
             return Ok(());

@@ -17,8 +17,10 @@ use miren_api::deploy::{Deploy, DeployStatus, DeployStep};
 use miren_api::id::{DeployId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
+use miren_fault::Point;
 
 mod cancel;
+mod points;
 mod source;
 mod staging;
 mod switching;
@@ -67,16 +69,23 @@ impl Deploys<'_> {
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
         size::check(&record)?;
+        miren_fault::blocking(Point::DeployAccept)
+            .map_err(|fault| ApiError::new(ErrorCode::Internal, fault.to_string()))?;
         self.book.state.app.next_seq += 1;
         self.book.ledger.put(&self.book.state.app);
         self.book.ledger.put(&record);
         if let Err(error) = self.book.save().await {
             self.take_back(&record, seq);
+            let doubt = match error.is_final() {
+                true => "; control ends, and the next one knows whether it was saved",
+                false => "",
+            };
             return Err(ApiError::new(
                 ErrorCode::Internal,
-                format!("saving the deploy: {error}"),
+                format!("saving the deploy: {error}{doubt}"),
             ));
         }
+        miren_fault::pass(Point::DeployAccepted);
         self.book.exists = true;
         self.book.state.keys.remember(&record);
         self.book.state.deploys.insert(seq, record);
@@ -120,7 +129,10 @@ impl Deploys<'_> {
     pub async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(record) = self.book.state.deploys.get(&seq) {
             let now = self.book.now();
-            match deploy::next(record, &self.seen(record), now) {
+            let step = deploy::next(record, &self.seen(record), now);
+            let points = points::of(&step, record.deploy.status);
+            points.before();
+            match step {
                 Step::Wait(until) => return until,
                 Step::Fetch => self.fetch(seq),
                 Step::Stage => self.stage(seq).await,
@@ -133,9 +145,11 @@ impl Deploys<'_> {
                 // What its sandbox wrote last is being read.
                 Step::Finish(..) => return None,
             }
+            points.save();
             if !self.book.commit().await {
                 return Some(later(now, WRITE_AGAIN));
             }
+            points.saved();
             self.book.publish();
         }
         None

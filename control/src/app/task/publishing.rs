@@ -6,6 +6,7 @@ use crate::policy::Urls;
 use crate::routing::{Change, Routed, Routing, RoutingError};
 use miren_api::deploy::Deploy;
 use miren_api::id::AppName;
+use miren_fault::Point;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -51,6 +52,7 @@ impl Publishing {
         miren_log::spawn("an acknowledgement", async move {
             tokio::time::sleep(grace).await;
             desk.acknowledged(generation).await;
+            miren_fault::pass(Point::RouteAcknowledge);
             // The task may have ended meanwhile: then nobody needs to know.
             let _ = events.send(then);
         });

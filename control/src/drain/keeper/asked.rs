@@ -5,8 +5,10 @@ use crate::app::Event;
 use crate::clock::{later, since};
 use crate::drain::phase::{Drain, Step};
 use crate::record::DrainRecord;
+use crate::store::StoreError;
 use miren_api::node::DrainRequest;
 use miren_api::{ApiError, ErrorCode};
+use miren_fault::Point;
 use std::time::Duration;
 
 impl Keeper<'_> {
@@ -83,12 +85,13 @@ impl Keeper<'_> {
         let drain = Drain::begin(now, limit, true);
         if is_kept {
             let record = self.record(&drain);
-            let kept = self.world().nodes.keep_drain(Some(record)).await;
+            let kept = self.keep_as(Some(record), Point::DrainKeep).await;
             kept.map_err(|error| {
                 let message = format!("keeping that node {} drains: {error}", self.world().node);
                 ApiError::new(ErrorCode::Internal, message).remedy("again in a moment; nothing has changed")
             })?;
         }
+        miren_fault::pass(Point::DrainKept);
         self.is_kept = is_kept;
         self.set(drain);
         Ok(())
@@ -99,6 +102,7 @@ impl Keeper<'_> {
         let (node, epoch) = (&self.world().node, self.admission().epoch());
         tracing::info!(node, epoch, admitted = closed.counts().total(), deadline = ?drain.deadline,
             "the node drains: nothing new is let in, what was let in goes on");
+        miren_fault::pass(Point::DrainClosed);
         self.progress.drain = Some(drain);
         self.progress.errors.clear();
         self.cadence = Default::default();
@@ -111,7 +115,7 @@ impl Keeper<'_> {
         if let Some(drain) = &mut self.progress.drain {
             drain.shorten(now, limit);
         }
-        self.keep().await;
+        self.keep(Point::DrainKeep).await;
     }
 
     /// The daemon ends: the drain there is goes on, or one begins that its successor knows nothing of.
@@ -136,7 +140,7 @@ impl Keeper<'_> {
             return Ok(());
         };
         drain.undo(self.world().clock.steady())?;
-        let kept = self.world().nodes.keep_drain(None).await;
+        let kept = self.keep_as(None, Point::DrainUndo).await;
         kept.map_err(|error| {
             let message = format!("keeping that node {} does not drain: {error}", self.world().node);
             ApiError::new(ErrorCode::Internal, message).remedy("again in a moment; it drains still")
@@ -154,14 +158,19 @@ impl Keeper<'_> {
     }
 
     /// Keeps how far it is for the next daemon. Where that fails, that one begins a step earlier.
-    pub(super) async fn keep(&mut self) {
+    pub(super) async fn keep(&mut self, point: Point) {
         let Some(drain) = self.progress.drain.as_ref().filter(|_| self.is_kept) else {
             return;
         };
         let record = self.record(drain);
-        if let Err(error) = self.world().nodes.keep_drain(Some(record)).await {
+        if let Err(error) = self.keep_as(Some(record), point).await {
             tracing::error!(%error, "keeping how far the drain of the node is failed; a restart would begin it again");
         }
+    }
+
+    async fn keep_as(&self, record: Option<DrainRecord>, point: Point) -> Result<bool, StoreError> {
+        miren_fault::at(point).await?;
+        self.world().nodes.keep_drain(record).await
     }
 
     fn record(&self, drain: &Drain) -> DrainRecord {

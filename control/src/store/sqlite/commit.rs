@@ -3,10 +3,12 @@
 use super::history::{Kept, compact};
 use super::{Held, History, counter, failed, set_counter};
 use crate::store::{Content, Cursor, Expect, Revision, StoreError, Write};
+use miren_fault::Point;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 /// Commits the writes and returns their revision. What is kept of the history is `most`.
 pub(super) fn write(held: &mut Held, epoch: u64, writes: &[Write], most: History) -> Result<Revision, StoreError> {
+    miren_fault::blocking(Point::StoreBegin)?;
     let transaction = held
         .connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -14,7 +16,9 @@ pub(super) fn write(held: &mut Held, epoch: u64, writes: &[Write], most: History
     let revision = apply(&transaction, epoch, writes)?;
     let kept = held.kept.and(Kept::of(writes));
     let kept = compact(&transaction, kept, most).map_err(failed("writing records"))?;
+    miren_fault::blocking(Point::StoreCommit).map_err(doubtful)?;
     transaction.commit().map_err(unsettled)?;
+    miren_fault::blocking(Point::StoreCommitted).map_err(doubtful)?;
     held.kept = kept;
     Ok(revision)
 }
@@ -24,6 +28,10 @@ fn unsettled(error: rusqlite::Error) -> StoreError {
     if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
         return failed("writing records")(error);
     }
+    doubtful(error)
+}
+
+fn doubtful(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unknown {
         doing: "writing records",
         why: error.to_string(),

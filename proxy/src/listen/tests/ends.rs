@@ -97,3 +97,26 @@ async fn silent_ones_are_closed_when_their_time_is_over() {
     stage.client().await.closes().await;
     stage.open(0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_who_comes_before_the_door_opens_is_served_then_or_by_the_other_process() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, others) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+    let begin = |listener, door| {
+        let echo = Arc::new(Echo { limit: LONG });
+        listen(vec![listener], House::uncounted(9), echo, door).unwrap()
+    };
+    let (gives_up, door) = watch::channel(Door::NotYet);
+    let task = begin(listener, door);
+    let mut waits = Client(TcpStream::connect(address).await.unwrap());
+    drop(gives_up);
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    // Nobody else has taken it.
+    let (opens, door) = watch::channel(Door::NotYet);
+    let task = begin(others, door);
+    opens.send_replace(Door::Open);
+    assert!(waits.asks(b'x').await);
+    opens.send_replace(Door::Shut);
+    drop(waits);
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+}

@@ -3,6 +3,7 @@
 use crate::file::{self, checksum};
 use crate::routing::RouteTable;
 use miren_api::routing::RoutingDelta;
+use miren_fault::Point;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +50,9 @@ impl Journal {
         let Some(room) = self.room.checked_sub(lines.len()).filter(|_| is_there) else {
             return Ok(false);
         };
+        miren_fault::blocking(Point::JournalWrite)?;
         self.file.write_all(&lines)?;
+        miren_fault::blocking(Point::JournalSync)?;
         self.file.sync_data()?;
         self.room = room;
         Ok(true)
