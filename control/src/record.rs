@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 mod asked;
 mod crash;
+mod deadlines;
 mod node;
 mod preview;
 pub mod size;
@@ -24,6 +25,7 @@ mod variables;
 
 pub use asked::{Asked, AskedPreview};
 pub use crash::CrashRecord;
+pub use deadlines::Deadlines;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
 pub use spec::{Settings, Spec};
@@ -217,6 +219,9 @@ pub struct SandboxRecord {
     /// It could not be started, and that was the node's fault: it speaks against nothing either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_fault: Option<NodeFault>,
+    /// Until when what is under way there may go on, since it was told to go. An earlier release does not know of them, and gives them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadlines: Option<Deadlines>,
 }
 
 impl SandboxRecord {

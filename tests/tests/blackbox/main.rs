@@ -39,6 +39,7 @@ mod runtime_killed;
 mod scale;
 mod serving;
 mod stalls;
+mod supervised;
 mod tracking;
 mod unusual_clients;
 mod versions;

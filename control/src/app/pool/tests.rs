@@ -153,6 +153,7 @@ impl Stage {
                     ended_at: None,
                     unseen: false,
                     node_fault: None,
+                    deadlines: None,
                 });
                 format!("start {number}")
             }
