@@ -225,6 +225,28 @@ pub struct SandboxRecord {
 }
 
 impl SandboxRecord {
+    /// One of a pool that is about to be started.
+    pub fn new(pool: &PoolRecord, version: VersionId, node: NodeId, number: u32, now: Timestamp) -> Self {
+        Self {
+            id: SandboxId::generate(),
+            app: pool.app.clone(),
+            service: pool.service.clone(),
+            version,
+            pool: pool.id.clone(),
+            node,
+            number,
+            state: SandboxState::Pending,
+            reason: None,
+            facts: Facts::default(),
+            created_at: now,
+            running_at: None,
+            ended_at: None,
+            unseen: false,
+            node_fault: None,
+            deadlines: None,
+        }
+    }
+
     /// Its node, slot and generation, once it has them.
     pub fn lease_key(&self) -> Option<LeaseKey> {
         Some(LeaseKey {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use miren_api::id::{NodeId, PoolId, SandboxId};
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::{Budgets, Facts};
+use miren_sandbox::Budgets;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -132,24 +132,8 @@ impl Pools<'_> {
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
         let pool = self.book.state.pools.get(pool)?;
         let permit = self.book.admission.start()?;
-        let sandbox = SandboxRecord {
-            id: SandboxId::generate(),
-            app: pool.app.clone(),
-            service: pool.service.clone(),
-            version: pool.newest()?.version.clone(),
-            pool: pool.id.clone(),
-            node: self.runner.node,
-            number,
-            state: SandboxState::Pending,
-            reason: None,
-            facts: Facts::default(),
-            created_at: now,
-            running_at: None,
-            ended_at: None,
-            unseen: false,
-            node_fault: None,
-            deadlines: None,
-        };
+        let version = pool.newest()?.version.clone();
+        let sandbox = SandboxRecord::new(pool, version, self.runner.node, number, now);
         let id = sandbox.id.clone();
         self.book.ledger.put(&sandbox);
         self.book.state.insert(sandbox);
