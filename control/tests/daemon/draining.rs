@@ -44,6 +44,7 @@ fn renew(stage: &Stage, key: LeaseKey) -> RenewResponse {
         generation: key.generation,
         in_flight: 1,
         capacity: 10,
+        tunnels: 0,
     };
     let request = RenewRequest {
         proxy: "p1".into(),
@@ -128,7 +129,10 @@ async fn l4_i7_a_control_that_takes_over_goes_on_with_the_drain_and_its_deadline
         follows = follow(&stage);
         let after = left(&stage, key).expect("it is told");
         let (most, least) = ((requests - 60_000, tunnels - 60_000), requests - HOUR);
-        assert!(after.0 <= most.0 && after.1 <= most.1, "{after:?}, and {most:?} was left");
+        assert!(
+            after.0 <= most.0 && after.1 <= most.1,
+            "{after:?}, and {most:?} was left"
+        );
         assert!(after.0 >= least, "nothing is cut: {after:?}");
         assert_eq!(draining(&stage), 1);
     }
