@@ -1,16 +1,20 @@
 //! Processes by number: whether they live, what they use, and their end.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::leftovers::cgroup_roots;
 use crate::wait::wait_until;
 
-/// Whether a process of that number runs; one that only waits to be reaped does not.
+/// Whether a process of that number runs; one that only waits to be reaped does not. Its first thread may have ended before the
+/// others, which have its files and locks until they do.
 pub fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') || threads() > 1)
 }
 
 /// Sends a signal; a process that is gone already is fine.
@@ -65,6 +69,18 @@ pub fn child(parent: u32, name: &str) -> Option<u32> {
         stat(*pid).is_some_and(|stat| stat.parent == parent && stat.state != 'Z')
             && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with(name))
     })
+}
+
+/// The folders of the groups that a process is in, one in each hierarchy that is mounted.
+pub fn cgroups(pid: u32) -> Vec<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let paths: Vec<&str> = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
+    let below = |root: PathBuf| {
+        let mut paths = paths.iter().map(|path| root.join(path.trim_start_matches('/')));
+        // One that is in the topmost group of a hierarchy is in none.
+        paths.find(|folder| *folder != root.join("") && folder.is_dir())
+    };
+    cgroup_roots().into_iter().filter_map(below).collect()
 }
 
 /// Who started a process, or took it over.

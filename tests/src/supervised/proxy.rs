@@ -108,10 +108,12 @@ fn spawn(folder: &Path, listener: &TcpListener, notified: &Notified) -> Child {
 
 /// Under the number where it is looked for, and open after exec.
 fn inherit(socket: i32) -> io::Result<()> {
-    // SAFETY: both calls take plain numbers and change nothing but this process's descriptors.
-    let done = match socket {
-        FIRST => unsafe { libc::fcntl(socket, libc::F_SETFD, 0) },
-        _ => unsafe { libc::dup2(socket, FIRST) },
+    let done = if socket == FIRST {
+        // SAFETY: takes plain numbers, and changes nothing but a flag of this process's own descriptor.
+        unsafe { libc::fcntl(socket, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: takes plain numbers; whatever had the second one was to be closed by exec.
+        unsafe { libc::dup2(socket, FIRST) }
     };
     if done < 0 {
         Err(io::Error::last_os_error())
