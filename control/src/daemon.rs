@@ -8,7 +8,7 @@ use crate::drain::Stopped;
 use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
 use crate::reserve::Reserves;
-use crate::server::{self, Peers, Server};
+use crate::server::{self, Door, Peers, Server};
 use crate::shutdown::Shutdown;
 use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
@@ -135,7 +135,8 @@ fn folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 /// Starts everything that serves; returns it with the address of the metrics.
 async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Services, std::net::SocketAddr)> {
     let socket = config.socket();
-    let listener = server::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    let door =
+        Door::open(&socket, control.ending.clone()).with_context(|| format!("listening on {}", socket.display()))?;
     let metrics = TcpListener::bind(config.metrics)
         .await
         .with_context(|| format!("serving metrics on {} (metrics.listen)", config.metrics))?;
@@ -147,7 +148,7 @@ async fn serve(config: &Config, control: &Arc<Control>) -> anyhow::Result<(Servi
     );
     let mut services = Services::new();
     services.spawn(miren_log::supervised("the API", async move {
-        ("the API", api.serve(listener).await)
+        ("the API", api.serve(door).await)
     }));
     let of_metrics = Arc::clone(control);
     let metrics = async move {

@@ -16,7 +16,7 @@ pub use changes::Changes;
 pub use desk::{About, Connected, Desk, Leased, Tell};
 pub use proxies::ProxyTable;
 pub use share::{Claim, divide};
-pub use table::{Ask, Effects, Granted, LeaseTable};
+pub use table::{Ask, Effects, Granted, LeaseTable, UnderWay};
 
 /// A proxy that has said nothing for this long is taken for gone.
 pub const SILENCE: Duration = Duration::from_secs(5);

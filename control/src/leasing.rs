@@ -240,6 +240,7 @@ impl Leasing {
             renewed,
             closing: desk.closing(&lost),
             lost,
+            hears_tunnels: true,
             ttl_ms: millis(LEASE_TTL),
             identity: Some(self.identity()),
         }

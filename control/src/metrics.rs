@@ -77,6 +77,7 @@ pub struct NodeGauges {
     admitted: IntGauge,
     starts: IntGauge,
     requests: IntGauge,
+    tunnels: IntGauge,
     clean_ups: IntGauge,
     blockers: IntGauge,
     deadline: IntGauge,
@@ -93,6 +94,7 @@ impl NodeGauges {
             ),
             starts: make.gauge("miren_node_starts", "Sandboxes that are being started: a drain waits for them then."),
             requests: make.gauge("miren_node_requests", "Requests in flight to sandboxes, as proxies last told, tunnels included."),
+            tunnels: make.gauge("miren_node_tunnels", "WebSockets and other tunnels among them, as proxies last told."),
             clean_ups: make.gauge(
                 "miren_node_clean_ups",
                 "Ended sandboxes and outlets of which something is left, when a drain last looked.",
@@ -121,6 +123,7 @@ impl NodeGauges {
         self.admitted.set(number(status.admitted));
         self.starts.set(number(status.starts));
         self.requests.set(number(status.requests));
+        self.tunnels.set(number(status.tunnels));
         self.clean_ups.set(number(status.clean_ups));
         self.blockers
             .set(number(status.blockers.len() as u64 + status.more_blockers));

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 mod asked;
 mod crash;
+mod deadlines;
 mod node;
 mod preview;
 pub mod size;
@@ -24,6 +25,7 @@ mod variables;
 
 pub use asked::{Asked, AskedPreview};
 pub use crash::CrashRecord;
+pub use deadlines::Deadlines;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
 pub use spec::{Settings, Spec};
@@ -217,9 +219,34 @@ pub struct SandboxRecord {
     /// It could not be started, and that was the node's fault: it speaks against nothing either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_fault: Option<NodeFault>,
+    /// Until when what is under way there may go on, since it was told to go. An earlier release does not know of them, and gives them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadlines: Option<Deadlines>,
 }
 
 impl SandboxRecord {
+    /// One of a pool that is about to be started.
+    pub fn new(pool: &PoolRecord, version: VersionId, node: NodeId, number: u32, now: Timestamp) -> Self {
+        Self {
+            id: SandboxId::generate(),
+            app: pool.app.clone(),
+            service: pool.service.clone(),
+            version,
+            pool: pool.id.clone(),
+            node,
+            number,
+            state: SandboxState::Pending,
+            reason: None,
+            facts: Facts::default(),
+            created_at: now,
+            running_at: None,
+            ended_at: None,
+            unseen: false,
+            node_fault: None,
+            deadlines: None,
+        }
+    }
+
     /// Its node, slot and generation, once it has them.
     pub fn lease_key(&self) -> Option<LeaseKey> {
         Some(LeaseKey {

@@ -20,11 +20,8 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use miren_api::id::NodeId;
 use miren_api::settings::Bytes;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +29,7 @@ mod apps;
 mod artifacts;
 mod deploys;
 mod disks;
+mod door;
 mod exec;
 mod extract;
 mod fastpath;
@@ -54,6 +52,7 @@ mod settings;
 mod upload;
 mod variables;
 
+pub use door::Door;
 pub use gate::Peers;
 pub use metrics::serve as serve_metrics;
 pub use openapi::document as openapi;
@@ -133,10 +132,10 @@ impl Server {
     }
 
     /// Serves until the daemon ends. Streams end at once, other requests within five seconds.
-    pub async fn serve(self, listener: UnixListener) -> std::io::Result<()> {
+    pub async fn serve(self, door: Door) -> std::io::Result<()> {
         let ending = self.ending.clone();
         let app = self.router().into_make_service_with_connect_info::<gate::Peer>();
-        let graceful = axum::serve(listener, app).with_graceful_shutdown(ending.clone().cancelled_owned());
+        let graceful = axum::serve(door, app).with_graceful_shutdown(ending.clone().cancelled_owned());
         let overdue = async {
             ending.cancelled().await;
             tokio::time::sleep(LAST_REQUESTS).await;
@@ -211,15 +210,4 @@ fn for_proxies() -> Router<Server> {
         .route("/v1/leases/acquire", post(proxies::acquire))
         .route("/v1/leases/renew", post(proxies::renew))
         .route("/v1/leases/release", post(proxies::release))
-}
-
-/// Binds the socket in place of one that a dead daemon left. Everybody may connect; who may do what is the gate's matter.
-pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
 }

@@ -58,8 +58,8 @@ pub enum StartError {
     NoPredecessor { path: PathBuf, source: io::Error },
     #[error("cannot start a successor: {0}")]
     Successor(io::Error),
-    #[error("the successor {0}; the running proxy serves on")]
-    NoSuccessor(String),
+    #[error("the successor {why}; {before}")]
+    NoSuccessor { why: String, before: Before },
     #[error("cannot take over from the running proxy: {0}")]
     HandOver(String),
     #[error("cannot declare the metrics: {0}")]
@@ -71,5 +71,30 @@ pub enum StartError {
 impl From<miren_fault::Fault> for StartError {
     fn from(fault: miren_fault::Fault) -> Self {
         Self::HandOver(fault.to_string())
+    }
+}
+
+/// What is known of the proxy that was to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It has not heard of it, or of a failure.
+    Serves,
+    /// None owns this folder.
+    None(PathBuf),
+    /// The settings do not say where one would be.
+    Unknown,
+}
+
+impl std::fmt::Display for Before {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Serves => write!(out, "the running proxy serves on"),
+            Self::None(folder) => write!(
+                out,
+                "no proxy runs on {}: start one in place of an upgrade, or name the settings of the running one with --config",
+                folder.display()
+            ),
+            Self::Unknown => write!(out, "nothing was changed: if a proxy runs, it serves on"),
+        }
     }
 }

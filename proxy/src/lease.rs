@@ -17,7 +17,7 @@ use miren_api::{AppName, PoolId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use store::Kept;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     renew_now: Notify,
     /// As [`Shared::renew_now`], for the answer: how long what is under way to retired sandboxes may go on.
     ask_how_long: Notify,
+    /// Control has said that it understands how many tunnels there are.
+    hears_tunnels: AtomicBool,
     /// Held while control is told what is held, or given back.
     telling: AsyncMutex<()>,
 }
@@ -115,6 +117,7 @@ impl Leases {
             changed: Notify::new(),
             renew_now: Notify::new(),
             ask_how_long: Notify::new(),
+            hears_tunnels: AtomicBool::new(false),
             telling: AsyncMutex::default(),
         });
         let leases = Self {

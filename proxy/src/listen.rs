@@ -61,7 +61,7 @@ pub fn listen<S: Server>(
     listeners: Vec<TcpListener>,
     house: Arc<House>,
     server: Arc<S>,
-    door: watch::Receiver<Door>,
+    mut door: watch::Receiver<Door>,
 ) -> io::Result<JoinHandle<()>> {
     let listeners: Vec<_> = listeners.into_iter().map(accept::prepare).collect::<io::Result<_>>()?;
     Ok(miren_log::spawn("the listeners", async move {
@@ -73,6 +73,13 @@ pub fn listen<S: Server>(
         for listener in accepting {
             // The panic of one ends the process by itself.
             let _ = listener.await;
+        }
+        if house.has_clients() {
+            // Where another process accepts, nobody waits for this one: who keeps a connection is told with its next answer.
+            tokio::select! {
+                () = house.is_empty() => {}
+                _ = door.wait_for(|door| *door == Door::Shut) => {}
+            }
         }
         house.settle(house::GRACES).await;
     }))

@@ -21,6 +21,7 @@ mod node;
 pub mod process;
 mod proxy;
 mod small_disk;
+mod supervised;
 mod wait;
 
 pub use apps::AppFolder;
@@ -34,4 +35,5 @@ pub use mixed::{Answer, Floor, Kind, KindReport, Mixed, MixedReport};
 pub use node::{Deployed, Node, NodeOptions, NodeRuntime, fast_path};
 pub use proxy::{SecondProxy, Started};
 pub use small_disk::SmallDisk;
+pub use supervised::{SupervisedControl, SupervisedProxy};
 pub use wait::wait_until;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,11 +10,14 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use nix::unistd::Pid;
 
+use crate::leftovers::cgroup_roots;
 use crate::wait::wait_until;
 
-/// Whether a process of that number runs; one that only waits to be reaped does not.
+/// Whether a process of that number runs; one that only waits to be reaped does not. Its first thread may have ended before the
+/// others, which have its files and locks until they do.
 pub fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') || threads() > 1)
 }
 
 /// Sends a signal; a process that is gone already is fine.
@@ -79,6 +82,18 @@ pub fn listener(path: &Path) -> u32 {
     connect(socket.as_raw_fd(), &address).unwrap_or_else(|error| panic!("asking at {}: {error}", path.display()));
     let peer = getsockopt(&socket, PeerCredentials).expect("the kernel knows who listens");
     u32::try_from(peer.pid()).expect("process numbers fit")
+}
+
+/// The folders of the groups that a process is in, one in each hierarchy that is mounted.
+pub fn cgroups(pid: u32) -> Vec<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let paths: Vec<&str> = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
+    let below = |root: PathBuf| {
+        let mut paths = paths.iter().map(|path| root.join(path.trim_start_matches('/')));
+        // One that is in the topmost group of a hierarchy is in none.
+        paths.find(|folder| *folder != root.join("") && folder.is_dir())
+    };
+    cgroup_roots().into_iter().filter_map(below).collect()
 }
 
 /// Who started a process, or took it over.

@@ -110,6 +110,15 @@ fn show(status: &NodeStatus, context: &mut Context<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tunnels are requests that may last for hours: they are told apart where there are any.
+fn requests(status: &NodeStatus) -> String {
+    match status.tunnels {
+        0 => status.requests.to_string(),
+        1 => format!("{} (1 tunnel)", status.requests),
+        tunnels => format!("{} ({tunnels} tunnels)", status.requests),
+    }
+}
+
 fn fields(status: &NodeStatus) -> Vec<(&'static str, String)> {
     let by_state = status.sandboxes.iter().filter(|(_, count)| **count > 0);
     let sandboxes: Vec<String> = by_state.map(|(state, count)| format!("{count} {state}")).collect();
@@ -119,7 +128,7 @@ fn fields(status: &NodeStatus) -> Vec<(&'static str, String)> {
         ("Cordoned", if status.cordoned { "yes" } else { "no" }.to_owned()),
         ("Admitted", status.admitted.to_string()),
         ("Starts", status.starts.to_string()),
-        ("Requests", status.requests.to_string()),
+        ("Requests", requests(status)),
         (
             "Sandboxes",
             match sandboxes.is_empty() {

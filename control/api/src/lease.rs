@@ -117,6 +117,14 @@ pub struct HeldLease {
     /// was restarted, grants no more than that.
     #[serde(default)]
     pub capacity: u32,
+    /// How many of those in flight are tunnels. Said only to a control that has said that it hears it: an earlier one refuses what it
+    /// does not know.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub tunnels: u32,
+}
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl HeldLease {
@@ -202,6 +210,9 @@ pub struct RenewResponse {
     /// Of the lost ones, those on sandboxes that are being retired; none from a control of an earlier release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closing: Vec<ClosingLease>,
+    /// Whether [`HeldLease::tunnels`] is understood; a control of an earlier release does not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hears_tunnels: bool,
     pub ttl_ms: u64,
     /// Whose answer this is; none from a control of an earlier release.
     #[serde(default)]

@@ -146,6 +146,9 @@ pub struct NodeStatus {
     pub starts: u64,
     /// Requests in flight, as proxies last told, tunnels included.
     pub requests: u64,
+    /// How many of them are tunnels, as far as proxies tell: those of earlier releases do not.
+    #[serde(default)]
+    pub tunnels: u64,
     /// Sandboxes that have not ended, by state.
     pub sandboxes: BTreeMap<String, u64>,
     /// What is left of sandboxes that have ended; looked at while a drain waits for it.

@@ -30,7 +30,10 @@ impl AppState {
             pool.crash.cooldown_until = until.map(|until| until.min(later(now, backoff(pool.crash.count))));
         }
         for sandbox in self.sandboxes_mut() {
+            let deadlines = sandbox.deadlines;
             sandbox.each(&mut |at| *at = (*at).min(now));
+            // As above: nothing is given but what is left of the budgets.
+            sandbox.deadlines = deadlines;
         }
         for deploy in self.deploys.values_mut() {
             deploy.each(&mut |at| *at = (*at).min(now));
@@ -73,7 +76,10 @@ impl Stamps for SandboxRecord {
     fn each(&mut self, change: &mut dyn FnMut(&mut Timestamp)) {
         change(&mut self.created_at);
         self.running_at.iter_mut().for_each(&mut *change);
-        self.ended_at.iter_mut().for_each(change);
+        self.ended_at.iter_mut().for_each(&mut *change);
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.each(change);
+        }
     }
 }
 

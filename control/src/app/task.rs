@@ -232,6 +232,9 @@ impl Task {
     fn tell_times_by(&mut self, offset: jiff::SignedDuration) {
         let by = self.book.tell_times_by(offset);
         self.making.shift(by);
+        if !by.is_zero() {
+            self.pools().keep_deadlines();
+        }
     }
 
     fn take_in(&mut self, event: Event) {

@@ -6,6 +6,7 @@ use super::plan::{Living, Seen};
 use crate::app::{AppView, World};
 use crate::apps::Apps;
 use crate::clock::shifted;
+use crate::lease::UnderWay;
 use jiff::Timestamp;
 use miren_api::deploy::Deploy;
 use miren_api::id::SandboxId;
@@ -108,6 +109,7 @@ impl Look {
             _ => Vec::new(),
         };
         let deadline = drain.and_then(|drain| drain.forced_until().or(drain.deadline));
+        let (requests, tunnels) = world.desk.all_under_way();
         NodeStatus {
             node: world.node.clone(),
             id: world.nodes.own(),
@@ -120,7 +122,8 @@ impl Look {
             waits_for: drain.and_then(Drain::waits_for),
             admitted: self.gates.admitted.total(),
             starts: self.gates.starts,
-            requests: world.desk.all_in_flight(),
+            requests,
+            tunnels,
             sandboxes: self.by_state(),
             clean_ups: progress.left.len() as u64,
             since: drain.map(|drain| told(drain.since)),
@@ -211,15 +214,25 @@ fn of_sandbox(world: &World, progress: &Progress, sandbox: &Sandbox) -> Blocker 
 
 fn why_it_stays(world: &World, sandbox: &Sandbox) -> String {
     let whose = format!("{}/{}", sandbox.app, sandbox.service);
-    let in_flight = sandbox.slot.zip(sandbox.generation).map_or(0, |(slot, generation)| {
+    let under_way = sandbox.slot.zip(sandbox.generation).map(|(slot, generation)| {
         let node = sandbox.node_id;
-        world.desk.in_flight(LeaseKey { node, slot, generation })
+        world.desk.under_way(LeaseKey { node, slot, generation })
     });
+    let UnderWay { requests, tunnels } = under_way.unwrap_or_default();
+    let requests = requests - tunnels;
+    let some = |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match sandbox.state {
         SandboxState::Pending => format!("{whose} is being started"),
         SandboxState::Running => format!("{whose} waits for its turn"),
-        SandboxState::Draining if in_flight == 1 => format!("{whose} has 1 request in flight"),
-        SandboxState::Draining if in_flight > 1 => format!("{whose} has {in_flight} requests in flight"),
+        SandboxState::Draining if requests > 0 && tunnels > 0 => {
+            format!(
+                "{whose} has {} in flight and {}",
+                some(requests, "request"),
+                some(tunnels, "tunnel")
+            )
+        }
+        SandboxState::Draining if requests > 0 => format!("{whose} has {} in flight", some(requests, "request")),
+        SandboxState::Draining if tunnels > 0 => format!("{whose} has {}", some(tunnels, "tunnel")),
         SandboxState::Draining => format!("{whose} has been told to drain"),
         SandboxState::Stopping => format!("{whose} was sent SIGTERM and has not exited"),
         SandboxState::Stopped | SandboxState::Dead => format!("{whose} has ended"),

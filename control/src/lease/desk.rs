@@ -3,7 +3,7 @@
 
 use super::changes::Changes;
 use super::closing::Closings;
-use super::{Ask, Effects, Granted, LeaseTable, ProxyTable};
+use super::{Ask, Effects, Granted, LeaseTable, ProxyTable, UnderWay};
 use crate::clock::{Clock, later};
 use jiff::Timestamp;
 use miren_api::id::{AppName, PoolId, SandboxId};
@@ -248,13 +248,19 @@ impl Desk {
         keys.iter().filter_map(|key| tables.closings.left(*key, now)).collect()
     }
 
-    /// Requests in flight to a generation, from all proxies, as they last reported.
-    pub fn in_flight(&self, key: LeaseKey) -> u32 {
-        self.tables.lock().leases.in_flight(key)
+    /// What is under way to a generation, from all proxies, as they last reported.
+    pub fn under_way(&self, key: LeaseKey) -> UnderWay {
+        self.tables.lock().leases.under_way(key)
     }
 
-    pub fn all_in_flight(&self) -> u64 {
-        self.tables.lock().leases.all_in_flight()
+    /// Requests in flight to a generation.
+    pub fn in_flight(&self, key: LeaseKey) -> u32 {
+        self.under_way(key).requests
+    }
+
+    /// Requests in flight to all generations, and tunnels among them.
+    pub fn all_under_way(&self) -> (u64, u64) {
+        self.tables.lock().leases.all_under_way()
     }
 
     /// How many proxies have a lease on a generation.

@@ -55,8 +55,16 @@ struct Stake {
     until: Timestamp,
     /// Number of the answer that granted it last.
     answer: u64,
-    /// As last reported, and when.
-    in_flight: Option<(u32, Timestamp)>,
+    /// Requests in flight and tunnels among them, as last reported.
+    under_way: Option<UnderWay>,
+}
+
+/// What is under way to a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Tunnels included.
+    pub requests: u32,
+    pub tunnels: u32,
 }
 
 /// Every lease, by sandbox generation and proxy. Time is an argument.
@@ -166,7 +174,10 @@ impl LeaseTable {
         let sandbox = self.sandboxes.entry(held.key()).or_default();
         let stake = sandbox.stakes.entry(proxy.to_owned()).or_insert(Stake::new(now));
         stake.held = true;
-        stake.in_flight = Some((held.in_flight, now));
+        stake.under_way = Some(UnderWay {
+            requests: held.in_flight,
+            tunnels: held.tunnels.min(held.in_flight),
+        });
         stake.until = later(now, LEASE_TTL);
     }
 
@@ -269,20 +280,23 @@ impl LeaseTable {
         self.sandboxes.get(&key).map_or(0, |sandbox| sandbox.leases().count())
     }
 
-    /// Requests in flight to this generation, as last reported by those who have a lease on it.
-    pub fn in_flight(&self, key: LeaseKey) -> u32 {
+    /// What is under way to this generation, as last reported by those who have a lease on it.
+    pub fn under_way(&self, key: LeaseKey) -> UnderWay {
         let leases = self.sandboxes.get(&key).into_iter().flat_map(Sandbox::leases);
-        let reported = leases.filter_map(|stake| stake.in_flight);
-        reported.fold(0, |sum, (count, _)| sum.saturating_add(count))
+        let reported = leases.filter_map(|stake| stake.under_way);
+        reported.fold(UnderWay::default(), |sum, one| UnderWay {
+            requests: sum.requests.saturating_add(one.requests),
+            tunnels: sum.tunnels.saturating_add(one.tunnels),
+        })
     }
 
-    /// Requests in flight to all generations.
-    pub fn all_in_flight(&self) -> u64 {
+    /// Requests in flight to all generations, and tunnels among them.
+    pub fn all_under_way(&self) -> (u64, u64) {
         let leases = self.sandboxes.values().flat_map(Sandbox::leases);
-        leases
-            .filter_map(|stake| stake.in_flight)
-            .map(|(count, _)| u64::from(count))
-            .sum()
+        let reported = leases.filter_map(|stake| stake.under_way);
+        reported.fold((0, 0), |(requests, tunnels), one| {
+            (requests + u64::from(one.requests), tunnels + u64::from(one.tunnels))
+        })
     }
 
     /// All shares on this generation together.
@@ -333,7 +347,7 @@ impl Stake {
             held: false,
             until: now,
             answer: 0,
-            in_flight: None,
+            under_way: None,
         }
     }
 

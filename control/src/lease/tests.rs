@@ -89,6 +89,7 @@ fn held(key: LeaseKey, in_flight: u32, capacity: u32) -> HeldLease {
         generation: key.generation,
         in_flight,
         capacity,
+        tunnels: 0,
     }
 }
 

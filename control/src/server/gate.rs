@@ -1,7 +1,7 @@
 //! Decides who may ask what, and when: by the peer's user, and by the phase of the daemon.
 
-use super::Server;
 use super::refusal::Refusal;
+use super::{Door, Server};
 use crate::config::ProxyUser;
 use crate::control::{Asked, Phase};
 use crate::drain::Work;
@@ -16,7 +16,6 @@ use miren_api::{ApiError, ErrorCode};
 use miren_gate::Permit;
 use nix::unistd::{Uid, User};
 use std::time::Duration;
-use tokio::net::UnixListener;
 
 /// How long the rest of a body that is not taken may be in coming before its sender is cut off.
 const REST_OF_BODY: Duration = Duration::from_secs(30);
@@ -27,8 +26,8 @@ pub struct Peer {
     uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Connected<IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
         let uid = stream.io().peer_cred().ok().map(|peer| peer.uid());
         Self { uid }
     }

@@ -84,6 +84,7 @@ async fn r6_a_lease_is_lost_with_its_sandbox_and_the_next_one_is_waited_for() {
             generation: key.generation,
             in_flight: 1,
             capacity: held.leases[0].capacity,
+            tunnels: 0,
         }],
         demand: Vec::new(),
     };
@@ -218,6 +219,7 @@ async fn i7_a_restart_finds_the_same_sandboxes_routes_and_generation() {
             generation: key.generation.unwrap(),
             in_flight: 1,
             capacity: 7,
+            tunnels: 0,
         }],
         demand: Vec::new(),
     };

@@ -134,6 +134,7 @@ async fn f10_stream_and_answers_say_whose_they_are() {
             generation: key.generation,
             in_flight: 0,
             capacity: 1,
+            tunnels: 0,
         }],
         demand: Vec::new(),
     };

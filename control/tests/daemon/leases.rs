@@ -47,6 +47,7 @@ fn renewal(proxy: &str, key: LeaseKey, in_flight: u32, capacity: u32) -> RenewRe
             generation: key.generation,
             in_flight,
             capacity,
+            tunnels: 0,
         }],
         demand: Vec::new(),
     }

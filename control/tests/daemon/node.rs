@@ -11,7 +11,7 @@ use miren_control::clock::Clock;
 use miren_control::config::ProxyUser;
 use miren_control::control::{Control, Parts};
 use miren_control::policy::Policy;
-use miren_control::server::{self, Peers, Server};
+use miren_control::server::{Door, Peers, Server};
 use miren_control::store::Sqlite;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Node {
         let news = place.machine.attach();
         let (control, known) = Control::load(parts).await.unwrap();
         let socket = folder.join("control.sock");
-        let listener = server::bind(&socket).unwrap();
+        let door = Door::open(&socket, control.ending.clone()).unwrap();
         let api = Server::new(
             Arc::clone(&control),
             Peers::new(&ProxyUser::Uid(12_345)),
@@ -66,7 +66,7 @@ impl Node {
         );
         let background = Arc::clone(&control).background();
         let tasks = vec![
-            tokio::spawn(async move { api.serve(listener).await.unwrap() }),
+            tokio::spawn(async move { api.serve(door).await.unwrap() }),
             tokio::spawn(background),
         ];
         control.activate(known, news).await;

@@ -121,6 +121,7 @@ fn sandbox(pool: &PoolRecord, version: &VersionId, number: u32, now: Timestamp) 
         ended_at: None,
         unseen: false,
         node_fault: None,
+        deadlines: None,
     }
 }
 

@@ -22,6 +22,7 @@ mod dial;
 mod download;
 mod gone;
 mod goodbye;
+mod parting;
 mod rate;
 mod scan;
 mod serve;
@@ -89,10 +90,14 @@ impl Plain {
             Next::Request => true,
             // Its last answer did not say that the connection ends: a request may be on its way.
             Next::Closing if kept && self.parts.gate.is_closing() => tokio::select! {
-                moment = tokio::time::timeout_at(since + LAST_MOMENT, stream.readable()) => matches!(moment, Ok(Ok(()))),
+                moment = tokio::time::timeout_at(since + LAST_MOMENT, stream.readable()) => match moment {
+                    Ok(readable) => readable.is_ok(),
+                    Err(_) => is_asked_at_last(stream, place).await,
+                },
                 () = place.needed() => false,
             },
-            Next::Closing | Next::Gone | Next::Silent => false,
+            Next::Closing | Next::Silent => is_asked_at_last(stream, place).await,
+            Next::Gone => false,
         }
     }
 
@@ -122,6 +127,16 @@ impl listen::Server for Plain {
     fn serve(self: &Arc<Self>, connection: Connection) {
         let this = Arc::clone(self);
         miren_log::spawn("a client connection", async move { this.run(connection).await });
+    }
+}
+
+/// Ends a connection between two requests, unless one has come; at once where its place is needed.
+async fn is_asked_at_last(stream: &TcpStream, place: &Place) -> bool {
+    let parts = Box::pin(parting::part(stream, parting::MOMENT));
+    tokio::select! {
+        biased;
+        () = place.needed() => false,
+        asked = parts => asked,
     }
 }
 

@@ -174,6 +174,16 @@ impl ConnSet {
         requests.map(|(fd, _)| cut_one(*fd)).count()
     }
 
+    /// How many were upgraded.
+    pub fn tunnels(&self) -> u32 {
+        let open = self.open.lock();
+        let tunnels = open
+            .conns
+            .values()
+            .filter(|conn| conn.carries.load(Ordering::Acquire) == TUNNEL);
+        u32::try_from(tunnels.count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether [`ConnSet::cut`] was called.
     pub fn is_cut(&self) -> bool {
         self.open.lock().revoked

@@ -170,6 +170,10 @@ impl Lease {
         self.in_flight() > 0 && self.closing.is_to_be_asked()
     }
 
+    pub(super) fn tunnels(&self) -> u32 {
+        self.conns.tunnels()
+    }
+
     /// Waits until its tunnels have no time left.
     pub async fn tunnels_over(&self) {
         self.closing.tunnels_over().await;

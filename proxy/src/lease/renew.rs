@@ -7,6 +7,7 @@ use super::{LeaseKey, Leases};
 use miren_api::lease::{AcquireResponse, ClosingLease, HeldLease, RENEW_INTERVAL, RenewResponse};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -53,11 +54,17 @@ impl Leases {
         match self.shared.control.renew(held, demand).await {
             Ok(answer) if !binding.holds_for(answer.identity.as_ref()) => {}
             Ok(answer) => {
+                self.shared.hears_tunnels.store(answer.hears_tunnels, Ordering::Relaxed);
                 self.apply(&answer, &pools);
                 // Two answers about the same leases, and no telling which is the newer one: it is asked for again.
                 let with = pools.iter().zip(before);
                 let crossed = with.filter(|(pool, before)| before % 2 == 1 || pool.line.talk().exchanges != *before);
                 crossed.for_each(|(pool, _)| pool.refresh());
+            }
+            // Perhaps one of an earlier release has taken over, which would refuse all of it for a word that it does not know.
+            Err(error) if self.shared.hears_tunnels.swap(false, Ordering::Relaxed) => {
+                tracing::debug!(%error, "leases could not be renewed; trying again in fewer words");
+                self.shared.ask_how_long.notify_one();
             }
             Err(error) => tracing::debug!(%error, "leases could not be renewed; RUNNING sandboxes go on serving"),
         }
@@ -65,6 +72,7 @@ impl Leases {
 
     /// What this proxy holds. Two leases of one generation, an earlier one whose last requests run out, are one to control.
     fn held(&self) -> Vec<HeldLease> {
+        let hears_tunnels = self.shared.hears_tunnels.load(Ordering::Relaxed);
         let mut held: BTreeMap<LeaseKey, HeldLease> = BTreeMap::new();
         for lease in self.shared.held().iter().filter(|lease| !lease.is_given_back()) {
             let one = held.entry(lease.key).or_insert(HeldLease {
@@ -73,9 +81,13 @@ impl Leases {
                 generation: lease.key.generation,
                 in_flight: 0,
                 capacity: 0,
+                tunnels: 0,
             });
             one.in_flight = one.in_flight.saturating_add(lease.in_flight());
             one.capacity = one.capacity.max(lease.capacity());
+            if hears_tunnels {
+                one.tunnels = one.tunnels.saturating_add(lease.tunnels());
+            }
         }
         held.into_values().collect()
     }

@@ -114,6 +114,20 @@ async fn in_its_turn(path: PathBuf) -> io::Result<Flock<File>> {
     waiting.await.map_err(io::Error::other)?
 }
 
+/// Whether the folder belongs to a process. Nothing is made there.
+pub fn is_taken(folder: &Path) -> io::Result<bool> {
+    let file = match File::open(folder.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        // Let go at once. A proxy that begins at this moment waits for it, as for another one's end.
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
 fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
     loop {
@@ -140,14 +154,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = Folder::new(folder.path());
         assert!(own.pen().now_or_never().is_none(), "not yet");
+        assert!(!is_taken(folder.path()).unwrap(), "nobody was ever here");
         own.own().await;
         let pen = own.pen().now_or_never().expect("it is this one's");
-        assert!(!is_free(folder.path()));
+        assert!(!is_free(folder.path()) && is_taken(folder.path()).unwrap());
         own.leave();
         assert!(own.pen().now_or_never().is_none(), "it is left");
         assert!(!is_free(folder.path()), "something is still being written");
         drop(pen);
-        assert!(is_free(folder.path()));
+        assert!(is_free(folder.path()) && !is_taken(folder.path()).unwrap());
     }
 
     #[tokio::test]

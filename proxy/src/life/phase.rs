@@ -68,9 +68,9 @@ pub enum Event {
 pub enum Step {
     /// Answers say that their connections end.
     KeepNone,
-    /// No new connection is taken, but those that wait already are.
+    /// No new connection is taken, but those that wait already are; who keeps one without a request has a moment.
     ShutDoor,
-    /// No new connection is taken: the successor takes those that wait.
+    /// No new connection is taken: the successor takes those that wait. Who keeps one is told with its next answer.
     LeaveDoor,
     CutRequests,
     CutTunnels,
@@ -105,6 +105,8 @@ pub struct Life {
     requests_until: Option<Instant>,
     tunnels_until: Option<Instant>,
     has_cut: bool,
+    /// A successor accepts, and nobody waits for this process.
+    has_left_door: bool,
 }
 
 impl Life {
@@ -116,6 +118,7 @@ impl Life {
             requests_until: None,
             tunnels_until: None,
             has_cut: false,
+            has_left_door: false,
         }
     }
 
@@ -160,6 +163,8 @@ impl Life {
             (Draining, Event::Told) => {
                 let sooner = now + self.budgets.tunnels;
                 self.tunnels_until = self.tunnels_until.map(|until| until.min(sooner));
+                let is_news = std::mem::take(&mut self.has_left_door);
+                return is_news.then_some(Step::ShutDoor).into_iter().collect();
             }
             (Draining, Event::Time) => return self.cut_overdue(left, now),
             (Draining | Forced, Event::Idle) => self.exit(),
@@ -171,6 +176,7 @@ impl Life {
 
     fn drain(&mut self, door: Step, tunnels: Duration, now: Instant) -> Vec<Step> {
         self.phase = Phase::Draining;
+        self.has_left_door = door == Step::LeaveDoor;
         self.until = None;
         self.requests_until = Some(now + self.budgets.requests);
         self.tunnels_until = Some(now + tunnels);

@@ -1,6 +1,8 @@
 //! How the running proxy is replaced on request: a successor is started that belongs to nobody, and waited for until it serves.
 
-use crate::error::StartError;
+use super::folder;
+use crate::config::Config;
+use crate::error::{Before, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
@@ -39,8 +41,8 @@ pub fn replace(config: &Path, limit: Duration) -> Result<u32, StartError> {
             let _ = child.wait();
             Ok(pid)
         }
-        Some(Err(why)) => Err(given_up(&mut child, why)),
-        None => Err(given_up(&mut child, "cannot be heard".to_owned())),
+        Some(Err(why)) => Err(given_up(&mut child, why, config)),
+        None => Err(given_up(&mut child, "cannot be heard".to_owned(), config)),
     }
 }
 
@@ -56,13 +58,26 @@ fn detach() -> io::Result<()> {
 }
 
 /// Nothing of it stays: it is in the session that was made for it, which has the number of the process between.
-fn given_up(child: &mut Child, why: String) -> StartError {
+fn given_up(child: &mut Child, why: String, config: &Path) -> StartError {
     if let Ok(session) = i32::try_from(child.id()) {
         // It may have ended by itself.
         let _ = killpg(Pid::from_raw(session), Signal::SIGKILL);
     }
     let _ = child.wait();
-    StartError::NoSuccessor(why)
+    let before = before(config);
+    StartError::NoSuccessor { why, before }
+}
+
+/// What there is in place of it, by the lock that a proxy holds for as long as it lives.
+fn before(config: &Path) -> Before {
+    let Ok(config) = Config::read(config) else {
+        return Before::Unknown;
+    };
+    match folder::is_taken(&config.data_dir) {
+        Ok(true) => Before::Serves,
+        Ok(false) => Before::None(config.data_dir),
+        Err(_) => Before::Unknown,
+    }
 }
 
 /// The id it says, or what it did instead.

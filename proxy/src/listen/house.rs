@@ -199,7 +199,7 @@ impl House {
     /// Whether a connection without a request is to be closed, since its place is needed or the proxy stops.
     pub(super) fn is_over(&self, entry: &Entry) -> bool {
         let closing = if entry.is_fresh() { Closing::All } else { Closing::Kept };
-        entry.is_chosen() || self.closing.load(Ordering::SeqCst) >= closing as u8
+        entry.is_chosen() || self.closing.load(Ordering::SeqCst) >= closing as u8 || self.has_cut_requests()
     }
 
     /// Has requests ended, whoever has them: those there are, and those that come.
@@ -215,6 +215,16 @@ impl House {
     /// Since the house was opened.
     pub(super) fn now(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    /// Whether those who have its places are clients: they may have a request under way, and have to be told of an end.
+    pub(super) fn has_clients(&self) -> bool {
+        self.metrics.is_some()
+    }
+
+    /// Returns once the proxy was told to stop and no connection is left.
+    pub(super) async fn is_empty(&self) {
+        self.gate.empty(Class::Connection).await;
     }
 
     /// Gives connections without a request their moment once nobody new is let in; returns at once when there are none.

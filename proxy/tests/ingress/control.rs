@@ -50,6 +50,7 @@ pub struct Inner {
     pub needed: HashMap<String, usize>,
     /// Versions whose requests are never asked of two sandboxes.
     pub unhedged: HashSet<String>,
+    pub hears_tunnels: bool,
     pub lost: Vec<LeaseKey>,
     /// How long what is under way to lost ones may go on.
     pub closing: HashMap<LeaseKey, ClosingLease>,
@@ -302,6 +303,7 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
             .filter_map(|held| inner.closing.get(&held.key()).copied())
             .collect(),
         lost: lost.iter().map(HeldLease::key).collect(),
+        hears_tunnels: inner.hears_tunnels,
         ttl_ms: 30_000,
         identity: inner.identity.clone(),
     })

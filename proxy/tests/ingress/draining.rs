@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::client::{Client, get, post};
+use crate::protocol::websocket;
 use crate::raw::RawApp;
 use crate::stage::{HOST, Sandbox, Stage, becomes};
 use miren_api::lease::ClosingLease;
@@ -256,5 +257,32 @@ async fn i2_requests_that_come_while_one_sandbox_after_the_other_is_retired_are_
     stop.send_replace(true);
     for count in crate::stage::all(clients).await {
         assert!(count > 0);
+    }
+}
+
+/// A control of an earlier release refuses a word that it does not know, with all that was said along with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_tunnels_are_told_apart_to_a_control_that_hears_of_them_and_to_no_other() {
+    let stage = Stage::new("").await;
+    let app = App::start("app").await;
+    let sandbox = stage.grant("shop-v1", &app, 10);
+    let _tunnel = websocket(&stage).await;
+    let last = || {
+        stage.control.change(|inner| {
+            let mut held = inner.renewals.iter().flat_map(|renewal| &renewal.held);
+            held.rfind(|held| held.key() == sandbox.key)
+                .map(|held| (held.in_flight, held.tunnels))
+        })
+    };
+    retire(&stage, sandbox, (LONG, LONG));
+    renewed(&stage, sandbox, 1).await;
+    for (hears, tunnels) in [(false, 0), (true, 1), (false, 0), (true, 1)] {
+        stage.control.change(|inner| inner.hears_tunnels = hears);
+        becomes("what is said of it", Some((1, tunnels)), || {
+            // Each has the proxy say again what it holds; what the answer before has said counts.
+            hint(&stage, sandbox);
+            last()
+        })
+        .await;
     }
 }

@@ -7,7 +7,7 @@ use crate::stage::{HOST, Stage, becomes, pause, snapshot};
 use miren_proxy::{Ended, Stop};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Somebody who speaks to the proxy that runs as its successor would.
 struct Stranger(OwnedFd);
@@ -213,4 +213,64 @@ async fn a_proxy_that_stops_gives_nothing_to_a_successor() {
     app.state.release.add_permits(1);
     assert_eq!(held.response().await.status, 200);
     assert_eq!(stage.proxy.ended().await, Ended::Finished);
+}
+
+/// Longer than a process that is waited for gives to connections without a request.
+const LONGER: Duration = Duration::from_millis(2500);
+
+/// Nobody waits for a process that has a successor: it ends no connection under a client that may be sending a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_connections_without_a_request_are_served_once_more_behind_a_successor_and_told_then() {
+    let times = "drain.request_timeout = \"10m\"\ntimeouts.header = \"10m\"\ntimeouts.idle = \"10m\"";
+    let mut stage = Stage::new(times).await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    stage.may_be_upgraded().await;
+    let (fresh, mut kept, mut half) = (stage.client().await, stage.client().await, stage.client().await);
+    assert_eq!(kept.ask(&get(HOST, "/")).await.header("connection"), None);
+    let whole = get(HOST, "/");
+    half.send(&whole[..9]).await;
+    stage.metric_becomes("miren_proxy_open_connections", 3.0).await;
+    let old = stage.upgrade().await;
+    let mut clients = [(fresh, &*whole), (kept, &*whole), (half, &whole[9..])];
+    let ends = futures_util::future::select_all(clients.iter().map(|(client, _)| Box::pin(client.stream.readable())));
+    let ended = tokio::time::timeout(LONGER, ends).await.is_ok();
+    assert!(!ended, "a connection was ended without a word");
+    for (client, request) in &mut clients {
+        let answer = client.ask(request).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        client.closed().await;
+    }
+    assert_eq!(old.ended().await, Ended::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_has_a_successor_and_is_told_to_stop_waits_for_no_next_request() {
+    let times = "drain.request_timeout = \"10m\"\ntimeouts.header = \"10m\"\ntimeouts.idle = \"10m\"";
+    let mut stage = Stage::new(times).await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    stage.may_be_upgraded().await;
+    let mut kept = stage.client().await;
+    assert_eq!(kept.ask(&get(HOST, "/")).await.status, 200);
+    let mut fresh = stage.client().await;
+    stage.metric_becomes("miren_proxy_open_connections", 2.0).await;
+    let old = stage.upgrade().await;
+    old.stop.send_replace(Stop::Finish);
+    kept.closed().await;
+    fresh.closed().await;
+    assert_eq!(old.ended().await, Ended::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_a_request_last_no_longer_than_requests_may() {
+    let mut stage = Stage::new("drain.request_timeout = \"1s\"").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    stage.may_be_upgraded().await;
+    let mut kept = stage.client().await;
+    assert_eq!(kept.ask(&get(HOST, "/")).await.status, 200);
+    let old = stage.upgrade().await;
+    kept.closed().await;
+    assert_eq!(old.ended().await, Ended::Finished, "nothing was cut");
 }

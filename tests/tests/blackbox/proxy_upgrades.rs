@@ -1,15 +1,16 @@
 //! A proxy is replaced while everybody uses it: nobody notices, and a successor that fails has changed nothing.
 
 use std::fs;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
-use miren_blackbox::http::{Connection, WebSocket, get};
-use miren_blackbox::{AppFolder, Mixed, Node, NodeOptions, SecondProxy, process, wait_until};
+use miren_blackbox::http::{Connection, Response, WebSocket, get};
+use miren_blackbox::{AppFolder, Mixed, Node, NodeOptions, SecondProxy, SupervisedControl, process, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
@@ -25,6 +26,20 @@ fn node() -> Node {
     node.deploy_at(&AppFolder::rust("upgraded").fixed(2), HOST);
     node.wait_running("upgraded", 2);
     node
+}
+
+fn ask(connection: &mut Connection) -> io::Result<Response> {
+    connection.request("GET", HOST, "/info", "")?;
+    connection.response()
+}
+
+/// A connection that had an answer, and was not told that it ends.
+#[track_caller]
+fn kept(http: SocketAddr) -> Connection {
+    let mut connection = Connection::open(http).expect("a connection");
+    let answer = ask(&mut connection).expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+    connection
 }
 
 #[test]
@@ -43,7 +58,13 @@ fn i9_twenty_upgrades_in_a_row_lose_nothing_of_a_mixed_load() {
     let mut slow = Vec::new();
     for upgrade in 0..UPGRADES {
         slow.push(thread::spawn(long));
+        let (mut kept, mut fresh) = (kept(http), Connection::open(http).expect("a connection"));
         before.push(proxy.upgrade());
+        // Neither could know, and neither is cut under a request.
+        for connection in [&mut kept, &mut fresh] {
+            let answer = ask(connection).expect("it is served once more");
+            assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        }
         let text = format!("after upgrade {upgrade}");
         assert_eq!(socket.echo(&text).expect("the WebSocket lives on"), text);
     }
@@ -134,7 +155,7 @@ fn a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
         let output = proxy.try_upgrade(&file, failing.arguments);
         let complained = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{what}: {complained}");
-        let is_said = complained.contains(says) && complained.contains("the running proxy serves on");
+        let is_said = complained.contains(says) && complained.contains("serves on");
         assert!(is_said, "{what}: {complained}");
         assert!(process::is_alive(pid), "{what}");
         let is_left = |pid: &u32| {
@@ -158,6 +179,63 @@ fn a_successor_that_fails_leaves_the_running_proxy_as_it_was() {
     node.stop();
 }
 
+/// What a proxy keeps of routing and leases, none of which can be read any more.
+#[track_caller]
+fn spoil(folder: &Path) {
+    let entries = fs::read_dir(folder).expect("listing a folder").flatten();
+    let kept: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && !path.ends_with("lock"))
+        .collect();
+    assert!(!kept.is_empty(), "nothing is kept in {}", folder.display());
+    for path in kept {
+        fs::write(&path, "?").expect("spoiling a file");
+    }
+}
+
+#[test]
+fn a_successor_that_cannot_know_what_is_served_and_one_that_crashes_change_nothing() {
+    let node = node();
+    let mut proxy = SecondProxy::start(&node);
+    let (http, pid, settings) = (proxy.http, proxy.pid, proxy.settings());
+    let mut socket = WebSocket::open(http, HOST, "/ws").expect("a WebSocket opens");
+    let mut control = SupervisedControl::keeping(&node);
+    control.kill();
+    spoil(&node.folder().join("second"));
+    let failed = |output: Output, says: &str| {
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{complained}");
+        let is_said = complained.contains(says) && complained.contains("the running proxy serves on");
+        assert!(is_said, "{complained}");
+        assert!(process::is_alive(pid));
+        assert_eq!(get(http, HOST, "/info").expect("an answer").status, 200);
+    };
+    // It has the sockets, and ends as one does that panics.
+    let crashed = thread::scope(|scope| {
+        let upgrade = scope.spawn(|| proxy.try_upgrade(&settings, &[]));
+        wait_until("a successor to have the sockets", LIMIT, || match proxy.log() {
+            log if log.contains("a successor asks for the sockets") => Ok(()),
+            log => Err(log),
+        });
+        let is_it = |pid: &u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("take-over") && line.contains(&*settings.to_string_lossy())
+        };
+        let successor = process::all().into_iter().find(is_it).expect("a successor");
+        process::signal(successor, Signal::SIGABRT);
+        upgrade.join().expect("an upgrade ends")
+    });
+    failed(crashed, "ended before it served");
+    // It waits to know what is served, no longer than it gives itself.
+    failed(proxy.try_upgrade(&settings, &[]), "not ready within 30s");
+    assert_eq!(socket.echo("hello").expect("the WebSocket lives on"), "hello");
+    control.start();
+    assert_eq!(proxy.upgrade(), pid);
+    assert_eq!(get(http, HOST, "/info").expect("an answer").status, 200);
+    drop((control, proxy));
+    node.stop();
+}
+
 #[test]
 fn a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
     let node = node();
@@ -178,7 +256,8 @@ fn a_successor_serves_on_whatever_becomes_of_the_one_before_it() {
     let output = proxy.try_upgrade(&proxy.settings(), &[]);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complained}");
-    assert!(complained.contains("no proxy can be asked"), "{complained}");
+    let is_said = complained.contains("no proxy can be asked") && complained.contains("no proxy runs on");
+    assert!(is_said && !complained.contains("serves on"), "{complained}");
     drop(proxy);
     node.stop();
 }

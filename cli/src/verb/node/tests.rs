@@ -18,6 +18,7 @@ fn status(phase: NodePhase) -> NodeStatus {
         admitted: 0,
         starts: 0,
         requests: 0,
+        tunnels: 0,
         sandboxes: [("RUNNING".to_owned(), 2), ("DRAINING".to_owned(), 0)].into(),
         clean_ups: 0,
         since: None,

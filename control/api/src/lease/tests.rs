@@ -108,6 +108,7 @@ fn what_a_proxy_says_of_the_first_node_is_what_one_of_the_release_before_says() 
         generation,
         in_flight: 1,
         capacity: 4,
+        tunnels: 0,
     };
     let (in_flight, capacity) = (1, 4);
     both_ways(
@@ -184,4 +185,35 @@ fn the_node_in_the_key_of_a_lease_takes_no_room_and_no_allocation() {
     fn is_copied<T: Copy>() {}
     is_copied::<LeaseKey>();
     assert_eq!(size_of::<LeaseKey>(), size_of::<(u32, u64)>());
+}
+
+/// A control of the release before refuses a field it does not know, so a proxy says none before it is told that it may.
+#[test]
+fn tunnels_are_said_to_a_control_that_hears_of_them_and_to_no_other() {
+    #[derive(serde::Deserialize)]
+    struct RenewResponseBefore {
+        ttl_ms: u64,
+    }
+    let held = HeldLease {
+        node: NodeId::FIRST,
+        slot: 3,
+        generation: 7,
+        in_flight: 2,
+        capacity: 4,
+        tunnels: 1,
+    };
+    let said = serde_json::to_value(held).unwrap();
+    assert!(serde_json::from_value::<before::HeldLease>(said.clone()).is_err());
+    assert_eq!(serde_json::from_value::<HeldLease>(said).unwrap(), held);
+    let silent = serde_json::to_value(HeldLease { tunnels: 0, ..held }).unwrap();
+    assert!(serde_json::from_value::<before::HeldLease>(silent).is_ok());
+    let answer = r#"{"renewed":[],"lost":[],"ttl_ms":1}"#;
+    let answer: RenewResponse = serde_json::from_str(answer).unwrap();
+    assert!(!answer.hears_tunnels, "the release before does not say so");
+    let now = RenewResponse {
+        hears_tunnels: true,
+        ..answer
+    };
+    let overlooked: RenewResponseBefore = serde_json::from_value(serde_json::to_value(now).unwrap()).unwrap();
+    assert_eq!(overlooked.ttl_ms, 1);
 }

@@ -5,7 +5,7 @@ use crate::app::crash::{CrashRecord, Death};
 use crate::record::Reference;
 use miren_api::app_file;
 use miren_api::id::{AppName, PoolId, VersionId};
-use miren_sandbox::{EndedBy, Facts};
+use miren_sandbox::EndedBy;
 
 struct Stage {
     pool: PoolRecord,
@@ -137,23 +137,9 @@ impl Stage {
     fn carry_out(&mut self, action: &Action) -> String {
         match action {
             Action::Start { number } => {
-                self.sandboxes.push(SandboxRecord {
-                    node: Default::default(),
-                    id: SandboxId::generate(),
-                    app: self.pool.app.clone(),
-                    service: "web".into(),
-                    version: VersionId::from_text("shop-v1"),
-                    pool: self.pool.id.clone(),
-                    number: *number,
-                    state: SandboxState::Pending,
-                    reason: None,
-                    facts: Facts::default(),
-                    created_at: self.now,
-                    running_at: None,
-                    ended_at: None,
-                    unseen: false,
-                    node_fault: None,
-                });
+                let (version, node) = (VersionId::from_text("shop-v1"), Default::default());
+                let sandbox = SandboxRecord::new(&self.pool, version, node, *number, self.now);
+                self.sandboxes.push(sandbox);
                 format!("start {number}")
             }
             Action::Drain { id, .. } => {

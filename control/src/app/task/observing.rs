@@ -7,7 +7,7 @@ use crate::clock::since;
 use crate::lease::Leased;
 use crate::record::{SandboxRecord, Stored};
 use miren_api::resource::{NodeFault, SandboxState};
-use miren_sandbox::{EndedBy, SandboxChange};
+use miren_sandbox::{Budgets, EndedBy, SandboxChange};
 
 /// Why a sandbox drains of which nothing else is known.
 const DRAINED_BEFORE: &str = "it was draining when control restarted";
@@ -43,6 +43,8 @@ impl Pools<'_> {
     /// Takes in a state that a sandbox has reached. Ends are final, and no state is left upwards.
     pub fn observe(&mut self, change: SandboxChange, may_be_crash: bool) {
         let now = self.book.now();
+        let known = self.book.state.sandbox(&change.id);
+        let budgets = known.map_or(Budgets::NONE, |sandbox| self.budgets(sandbox));
         let Some(sandbox) = self.book.state.sandbox_mut(&change.id) else {
             tracing::warn!(sandbox = %change.id, "news of a sandbox this app does not know");
             return;
@@ -57,7 +59,12 @@ impl Pools<'_> {
         match change.state {
             SandboxState::Running => sandbox.running_at = sandbox.running_at.or(Some(now)),
             SandboxState::Stopped | SandboxState::Dead => sandbox.ended_at = Some(now),
-            SandboxState::Pending | SandboxState::Draining | SandboxState::Stopping => {}
+            SandboxState::Stopping => {
+                if let Some(deadlines) = &mut sandbox.deadlines {
+                    deadlines.stops(budgets, now);
+                }
+            }
+            SandboxState::Pending | SandboxState::Draining => {}
         }
         sandbox.node_fault = change.node_fault;
         sandbox.unseen |= change.state.is_terminal() && !may_be_crash;

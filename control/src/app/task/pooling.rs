@@ -9,13 +9,13 @@ use crate::app::{Hint, Owners, World};
 use crate::clock::{later, shifted};
 use crate::executor::Executor;
 use crate::lease::Desk;
-use crate::record::{SandboxRecord, Stored};
+use crate::record::{Deadlines, SandboxRecord, Stored};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use miren_api::id::{NodeId, PoolId, SandboxId};
 use miren_api::resource::{Sandbox, SandboxState};
 use miren_api::{ApiError, ErrorCode};
-use miren_sandbox::{Budgets, Facts};
+use miren_sandbox::Budgets;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -132,23 +132,8 @@ impl Pools<'_> {
     fn prepare(&mut self, pool: &PoolId, number: u32, now: Timestamp) -> Option<SandboxId> {
         let pool = self.book.state.pools.get(pool)?;
         let permit = self.book.admission.start()?;
-        let sandbox = SandboxRecord {
-            id: SandboxId::generate(),
-            app: pool.app.clone(),
-            service: pool.service.clone(),
-            version: pool.newest()?.version.clone(),
-            pool: pool.id.clone(),
-            node: self.runner.node,
-            number,
-            state: SandboxState::Pending,
-            reason: None,
-            facts: Facts::default(),
-            created_at: now,
-            running_at: None,
-            ended_at: None,
-            unseen: false,
-            node_fault: None,
-        };
+        let version = pool.newest()?.version.clone();
+        let sandbox = SandboxRecord::new(pool, version, self.runner.node, number, now);
         let id = sandbox.id.clone();
         self.book.ledger.put(&sandbox);
         self.book.state.insert(sandbox);
@@ -177,18 +162,41 @@ impl Pools<'_> {
     }
 
     /// The node stops: what drains already has no more time than the node gives.
-    pub fn hurry(&self) {
-        self.runner.draining.iter().for_each(|id| self.let_go(id, NODE_DRAINS));
+    pub fn hurry(&mut self) {
+        for id in self.runner.draining.clone() {
+            self.let_go(&id, NODE_DRAINS);
+        }
     }
 
-    /// Done again, it may only end sooner.
-    fn let_go(&self, id: &SandboxId, reason: &str) {
-        let state = &self.book.state;
-        let Some(sandbox) = state.sandbox(id) else { return };
-        let service = state.pools.get(&sandbox.pool).map(|pool| Budgets::of(&pool.spec));
-        let own = service.unwrap_or(Budgets::NONE);
-        let budgets = self.book.stopping.map_or(own, |most| own.at_most(most));
-        let idle = match sandbox.lease_key() {
+    /// The wall clock was set: the next daemon goes by it, too.
+    pub fn keep_deadlines(&mut self) {
+        let draining = self.runner.draining.iter();
+        let records = draining.filter_map(|id| self.book.state.sandbox(id));
+        records.for_each(|sandbox| self.book.ledger.put(sandbox));
+    }
+
+    /// What the service of a sandbox gives it when it has to go, or the node where that is less.
+    pub fn budgets(&self, sandbox: &SandboxRecord) -> Budgets {
+        let pool = self.book.state.pools.get(&sandbox.pool);
+        let own = pool.map_or(Budgets::NONE, |pool| Budgets::of(&pool.spec));
+        self.book.stopping.map_or(own, |most| own.at_most(most))
+    }
+
+    /// Done again, by this process or the next, it may only end sooner.
+    fn let_go(&mut self, id: &SandboxId, reason: &str) {
+        let now = self.book.now();
+        let Some(sandbox) = self.book.state.sandbox(id) else {
+            return;
+        };
+        let whole = self.budgets(sandbox);
+        let deadlines = Deadlines::of(sandbox.deadlines, whole, now);
+        let budgets = deadlines.left(whole, now);
+        let key = sandbox.lease_key();
+        if let Some(sandbox) = self.book.state.sandbox_mut(id) {
+            sandbox.deadlines = Some(deadlines);
+            self.book.ledger.put(&*sandbox);
+        }
+        let idle = match key {
             Some(key) => self.runner.desk.close(key, budgets).boxed(),
             None => std::future::ready(()).boxed(),
         };

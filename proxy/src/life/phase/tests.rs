@@ -241,7 +241,7 @@ fn a_successor_leaves_tunnels_their_long_time_and_requests_theirs() {
 fn one_that_was_handed_over_and_is_told_to_stop_gives_tunnels_no_more_than_others_do() {
     let mut stage = Stage::serving(BUDGETS);
     stage.at(0, Event::HandedOver, BOTH);
-    assert_eq!(stage.at(10, Event::Told, BOTH), (Phase::Draining, vec![]));
+    assert_eq!(stage.at(10, Event::Told, BOTH), (Phase::Draining, vec![Step::ShutDoor]));
     assert_eq!(
         stage.at(30, Event::Time, BOTH),
         (Phase::Draining, vec![Step::CutRequests])
