@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-/// By method and path; a refusal has `error`.
+/// By method and path; a refusal has `error`, and a stream of events is text.
 type Table = BTreeMap<&'static str, Value>;
 
 #[derive(Clone)]
@@ -68,6 +68,7 @@ async fn answer(State(asked): State<Asked>, method: Method, uri: Uri, body: Byte
         Some(refusal) if refusal.get("error").is_some() => {
             (StatusCode::CONFLICT, Json(refusal.clone())).into_response()
         }
+        Some(Value::String(events)) => ([("content-type", "text/event-stream")], events.clone()).into_response(),
         Some(answer) => Json(answer.clone()).into_response(),
         None => {
             let error = json!({"error": {"code": "not_found", "message": format!("{what} is not there")}});

@@ -100,13 +100,71 @@ async fn d5_what_is_left_after_the_forced_phase_is_named_with_every_error_and_is
 
 #[tokio::test]
 async fn d4_a_drain_that_somebody_called_off_did_not_succeed() {
-    let server = Answers::of([("POST /v1/node/drain", node("ACTIVE", json!({})))]);
-    let outcome = server.table("node drain --allow-outage").await;
-    assert_eq!(outcome.exit, 1);
-    assert!(
-        outcome.err.contains("called off by \"miren node undrain\""),
-        "{}",
-        outcome.err
+    for phase in ["ACTIVE", "CORDONED"] {
+        let server = Answers::of([("POST /v1/node/drain", node(phase, json!({})))]);
+        let outcome = server.table("node drain --allow-outage").await;
+        assert_eq!(outcome.exit, 1, "{phase}");
+        assert!(
+            outcome.err.contains("called off by \"miren node undrain\""),
+            "{}",
+            outcome.err
+        );
+        assert_eq!(server.json("node drain --allow-outage").await.exit, 1, "{phase}");
+    }
+}
+
+#[tokio::test]
+async fn d4_a_drain_is_followed_to_its_end_and_each_step_told_once() {
+    let waits = |running: u64| {
+        let waits = json!({"waits_for": "sandboxes", "requests": 7, "sandboxes": {"RUNNING": running}});
+        node("DRAINING", waits)
+    };
+    let event = |node: &Value| format!("event: node\ndata: {node}\n\n");
+    let told = [waits(2), waits(2), waits(1), node("EMPTY", json!({"sandboxes": {}}))];
+    let server = Answers::of([
+        ("POST /v1/node/drain", waits(2)),
+        ("GET /v1/node/events", told.iter().map(event).collect::<String>().into()),
+        // Whoever asked once more would hear that it was called off.
+        ("GET /v1/node", node("ACTIVE", json!({}))),
+    ]);
+    let outcome = server.table("node drain").await;
+    assert_eq!(outcome.exit, 0, "{}", outcome.err);
+    assert!(outcome.out.starts_with("Node here is drained"), "{}", outcome.out);
+    for line in ["2 sandboxes, 7 requests in flight", "1 sandbox, 7 requests in flight"] {
+        assert_eq!(outcome.err.matches(line).count(), 1, "{}", outcome.err);
+    }
+    let outcome = server.json("node drain").await;
+    assert_eq!((outcome.exit, &outcome.document()["phase"]), (0, &json!("EMPTY")));
+    assert_eq!(outcome.err, "");
+}
+
+#[tokio::test]
+async fn d4_a_drain_whose_stream_ends_too_early_is_read_from_the_node() {
+    let server = Answers::of([
+        ("POST /v1/node/drain", node("DRAINING", json!({}))),
+        ("GET /v1/node/events", Value::String(String::new())),
+        ("GET /v1/node", node("EMPTY", json!({"sandboxes": {}}))),
+    ]);
+    let outcome = tokio::time::timeout(std::time::Duration::from_secs(60), server.table("node drain"));
+    let outcome = outcome.await.expect("it waits for a stream that has ended");
+    assert_eq!(outcome.exit, 0, "{}", outcome.err);
+}
+
+#[tokio::test]
+async fn d4_the_status_of_a_node_names_what_its_drain_waits_for_and_what_went_wrong() {
+    let blockers = json!([{"id": "sb-1", "state": "DRAINING", "since": null, "why": "7 requests in flight"}]);
+    let left = json!({"blockers": blockers, "errors": ["sb-2: a mount is busy"]});
+    let server = Answers::of([("GET /v1/node", node("DRAINING", left))]);
+    let outcome = server.table("node status").await;
+    assert_eq!(outcome.exit, 0, "{}", outcome.err);
+    for said in ["WAITS FOR", "sb-1", "7 requests in flight"] {
+        assert!(outcome.out.contains(said), "{said}: {}", outcome.out);
+    }
+    assert!(outcome.err.contains("sb-2: a mount is busy"), "{}", outcome.err);
+    let document = server.json("node status").await;
+    assert_eq!(
+        (&*document.err, &document.document()["errors"][0]),
+        ("", &json!("sb-2: a mount is busy"))
     );
 }
 

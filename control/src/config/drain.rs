@@ -140,12 +140,50 @@ fn times(table: &mut Table<'_, '_, '_>) -> Drain {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::Config;
     use std::path::Path;
 
     fn refusal(text: &str) -> Option<String> {
         let parsed = Config::parse(Path::new("control.toml"), text);
         parsed.err().map(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn l4_an_end_has_its_own_time_and_waits_only_where_somebody_drains_the_node() {
+        let ending = |text: &str| {
+            let config = Config::parse(Path::new("control.toml"), text).map_err(|problems| problems.to_string());
+            let config = config.unwrap();
+            config.drain.ending(config.on_stop)
+        };
+        let drains = |seconds, patient| Ending::Drain {
+            limit: Duration::from_secs(seconds),
+            patient,
+        };
+        assert_eq!(ending(""), Ending::Keep);
+        let node = "[drain]\non_stop = \"node\"\nsupervisor_timeout = \"0s\"\nnode_timeout";
+        assert_eq!(ending(&format!("{node} = \"90s\"")), drains(90, true));
+        assert_eq!(
+            ending(&format!("{node} = \"0s\"")),
+            drains(0, true),
+            "it may last for ever"
+        );
+        // With on_stop = "remove" no longer than sandboxes have, and a moment more.
+        let budgets = "request_timeout = \"1s\"\ntunnel_timeout = \"2s\"\nstop_grace = \"4s\"";
+        let remove = |limit: &str| {
+            ending(&format!(
+                "on_stop = \"remove\"\n[drain]\n{budgets}\nnode_timeout = \"{limit}\""
+            ))
+        };
+        let own = Budgets {
+            requests: Duration::from_secs(1),
+            tunnels: Duration::from_secs(2),
+            grace: Duration::from_secs(4),
+        };
+        let own = own.total().as_secs();
+        assert_eq!(remove("0s"), drains(own + 5, false));
+        assert_eq!(remove("60s"), drains(own + 5, false));
+        assert_eq!(remove("3s"), drains(3, false), "what is left is forced then");
     }
 
     #[test]

@@ -133,6 +133,61 @@ mod tests {
             .for_each(|writes| assert_eq!(check(writes), Ok(())));
     }
 
+    /// In every order in which they may be noted.
+    #[test]
+    fn whatever_refers_to_something_comes_after_it_and_goes_before_it() {
+        let refers = [
+            (Kind::Version, Kind::App),
+            (Kind::Deploy, Kind::Version),
+            (Kind::Pool, Kind::Version),
+            (Kind::Sandbox, Kind::Pool),
+            (Kind::Sandbox, Kind::Node),
+            (Kind::Route, Kind::App),
+            (Kind::Active, Kind::Version),
+            (Kind::Active, Kind::Pool),
+            (Kind::Label, Kind::Version),
+            (Kind::Label, Kind::Pool),
+        ];
+        // So many bytes that two records are one transaction too many.
+        let large = BYTES_MAX / 2 + 1;
+        let order = |noted: Vec<Write>| -> Vec<Kind> {
+            let written = split(noted).transactions.concat();
+            written.iter().map(|write| write.key.kind).collect()
+        };
+        for (from, to) in refers {
+            let both = [from, to].map(|kind| put(kind, "a".into(), large));
+            let [first, second] = both.clone();
+            assert_eq!(order(both.to_vec()), [to, from]);
+            assert_eq!(order(vec![second, first]), [to, from]);
+            let crowd = || (0..WRITES_MAX).map(|n| remove(Kind::Sandbox, format!("{n}")));
+            let both = || [remove(to, "a".into()), remove(from, "b".into())];
+            let gone = order(both().into_iter().chain(crowd()).collect());
+            let place = |kind| gone.iter().rposition(|other| *other == kind);
+            assert!(place(from) < place(to), "{from:?} goes before {to:?}");
+        }
+    }
+
+    #[test]
+    fn no_route_is_another_one_before_the_number_of_its_snapshot_rises() {
+        let large = BYTES_MAX / 2 + 1;
+        for kind in [Kind::Route, Kind::Active, Kind::Label] {
+            let noted = vec![
+                put(kind, "a".into(), large),
+                put(Kind::Snapshot, "routing".into(), large),
+            ];
+            let split = split(noted);
+            assert_eq!(kinds(&split), [[Kind::Snapshot], [kind]]);
+        }
+    }
+
+    #[test]
+    fn what_a_transaction_has_already_leaves_that_much_less_room() {
+        let third = BYTES_MAX / 3;
+        let noted: Vec<Write> = (0..4).map(|n| put(Kind::Pool, format!("{n}"), third)).collect();
+        let split = split(noted.clone());
+        assert_eq!(split.transactions, [noted[..2].to_vec(), noted[2..].to_vec()]);
+    }
+
     #[test]
     fn the_number_of_a_routing_snapshot_rises_before_any_of_many_routes_goes() {
         let mut noted: Vec<Write> = (0..300).map(|n| remove(Kind::Route, format!("{n}.test"))).collect();

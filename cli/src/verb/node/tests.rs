@@ -58,6 +58,56 @@ fn d4_a_line_says_what_is_waited_for_and_what_has_waited_longest() {
     assert_eq!(progress::line(&draining), "DRAINING  2 sandboxes, 7 requests in flight");
     draining.requests = 1;
     assert_eq!(progress::line(&draining), "DRAINING  2 sandboxes, 1 request in flight");
+    draining.waits_for = Some(DrainStep::Starts);
+    draining.starts = 3;
+    assert_eq!(progress::line(&draining), "DRAINING  3 starting");
+    draining.waits_for = Some(DrainStep::CleanUps);
+    draining.clean_ups = 4;
+    assert_eq!(progress::line(&draining), "DRAINING  4 clean-ups");
+}
+
+#[test]
+fn d4_a_node_that_drains_tells_what_it_waits_for_and_until_when() {
+    let names = |status: &NodeStatus| fields(status).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let value = |status: &NodeStatus, wanted: &str| {
+        let found = fields(status).into_iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| value)
+    };
+    let always = [
+        "Node",
+        "Phase",
+        "Cordoned",
+        "Admitted",
+        "Starts",
+        "Requests",
+        "Sandboxes",
+    ];
+    let mut node = status(NodePhase::Draining);
+    assert_eq!(names(&node), always);
+    assert_eq!(value(&node, "Cordoned").as_deref(), Some("no"));
+    node.cordoned = true;
+    node.sandboxes.clear();
+    node.waits_for = Some(DrainStep::CleanUps);
+    node.clean_ups = 4;
+    node.since = Some(jiff::Timestamp::UNIX_EPOCH);
+    node.deadline = node.since;
+    for (phase, overdue, until) in [
+        (NodePhase::Draining, false, "Forced at"),
+        (NodePhase::Forced, false, "Gives up at"),
+        (NodePhase::Forced, true, "Gave up at"),
+    ] {
+        (node.phase, node.overdue) = (phase, overdue);
+        assert_eq!(names(&node)[7..], ["Waits for", "Clean-ups", "Drains since", until]);
+    }
+    let words = DrainStep::CleanUps.as_words();
+    for (name, said) in [
+        ("Cordoned", "yes"),
+        ("Sandboxes", "none"),
+        ("Waits for", words),
+        ("Clean-ups", "4"),
+    ] {
+        assert_eq!(value(&node, name).as_deref(), Some(said), "{name}");
+    }
 }
 
 #[test]
@@ -78,6 +128,6 @@ fn d4_a_forced_phase_that_is_over_says_so() {
     assert_eq!(progress::phase(&forced), "FORCED");
     forced.overdue = true;
     assert_eq!(progress::phase(&forced), "FORCED, and given up: something is left");
-    assert!(forced.is_over() && !status(NodePhase::Draining).is_over());
+    assert!(forced.is_over() && !status(NodePhase::Forced).is_over() && !status(NodePhase::Draining).is_over());
     assert!(status(NodePhase::Empty).is_over() && status(NodePhase::Active).is_over());
 }

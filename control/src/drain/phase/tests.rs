@@ -53,6 +53,22 @@ fn d4_a_drain_is_undone_at_any_time_but_while_it_kills() {
     drain.step = Step::Sandboxes;
     drain.force(at(1));
     let refused = drain.undo(at(30)).unwrap_err();
-    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert_eq!((refused.code, refused.retry_after), (ErrorCode::Conflict, Some(30)));
     assert!(drain.undo(at(31)).is_ok(), "that is over, whatever is left");
+}
+
+#[test]
+fn d4_what_is_waited_for_is_told_in_the_words_of_the_api() {
+    let mut drain = drain();
+    let told = [
+        (Step::Admitted, Some(DrainStep::Admitted)),
+        (Step::Starts, Some(DrainStep::Starts)),
+        (Step::Sandboxes, Some(DrainStep::Sandboxes)),
+        (Step::CleanUps, Some(DrainStep::CleanUps)),
+        (Step::Empty, None),
+    ];
+    for (step, waits_for) in told {
+        drain.step = step;
+        assert_eq!(drain.waits_for(), waits_for, "{step:?}");
+    }
 }

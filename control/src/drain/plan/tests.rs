@@ -184,7 +184,7 @@ fn d3_sandboxes_drain_so_many_at_a_time_and_each_is_told_once() {
     all.iter().for_each(|id| stage.reach(id, "running"));
     stage.happen(&["drain", "0"]);
     let mut told: Vec<SandboxId> = Vec::new();
-    while stage.drain.as_ref().unwrap().step != Step::Empty {
+    for _ in 0..3 * all.len() {
         let drain = stage.drain.clone().unwrap();
         stage.seen.left = Some(0);
         let planned = plan(drain, &stage.seen, stage.now);
@@ -199,7 +199,11 @@ fn d3_sandboxes_drain_so_many_at_a_time_and_each_is_told_once() {
             .iter()
             .filter(|sandbox| told.contains(&sandbox.id))
             .count();
-        assert!(under_way <= AT_A_TIME, "{under_way}");
+        let most = match planned.drain.step {
+            Step::Admitted | Step::Starts => 0,
+            _ => AT_A_TIME.min(stage.seen.living.len()),
+        };
+        assert_eq!(under_way, most, "each that has ended makes room for one");
         stage.drain = Some(planned.drain);
         if !planned.again
             && let Some(next) = stage.seen.living.iter().position(|sandbox| told.contains(&sandbox.id))
@@ -207,8 +211,50 @@ fn d3_sandboxes_drain_so_many_at_a_time_and_each_is_told_once() {
             stage.seen.living.remove(next);
         }
     }
+    let drain = stage.drain.unwrap();
+    assert_eq!((drain.step, drain.told.len()), (Step::Empty, 0));
     let told: Vec<&str> = told.iter().map(SandboxId::as_str).collect();
     assert_eq!(told, all, "each once, in the order in which they were started");
+}
+
+#[test]
+fn d3_a_sandbox_that_ends_already_is_not_told_again_and_one_that_comes_late_is() {
+    script(
+        "
+        draining sb-1 ; stopping sb-2 ; running sb-3 ; drain 0 -> close-starts drain:sb-3 = DRAINING Sandboxes
+        running sb-4                          -> drain:sb-4 = DRAINING Sandboxes
+        gone sb-1 sb-2 sb-3 sb-4              -> = EMPTY Empty
+        ",
+    );
+}
+
+#[test]
+fn d4_a_drain_whose_time_is_over_closes_what_it_had_not_closed() {
+    script(
+        "
+        admitted 1 ; running sb-1 ; drain 10  -> = DRAINING Admitted wake 10
+        pass 10                               -> close-starts call-off kill:sb-1 hurry = FORCED Sandboxes wake 11
+        ",
+    );
+}
+
+/// A sweep that came late is due again only behind the end.
+#[test]
+fn d4_the_end_of_the_forced_phase_is_woken_for_although_no_sweep_is_due() {
+    let start = Timestamp::from_second(1_000_000).unwrap();
+    let mut drain = Drain::begin(start, Duration::ZERO, true);
+    drain.step = Step::Sandboxes;
+    drain.force(start);
+    let living = Living {
+        id: SandboxId::from_text("sb-1"),
+        state: SandboxState::Running,
+    };
+    let seen = Seen {
+        living: vec![living],
+        ..Seen::default()
+    };
+    let swept = plan(drain, &seen, later(start, Duration::from_millis(29_500)));
+    assert_eq!(swept.wake, Some(later(start, Duration::from_secs(30))));
 }
 
 #[test]
@@ -250,7 +296,8 @@ fn d4_force_skips_what_is_waited_for_and_has_its_own_thirty_seconds() {
         pending sb-4                          -> kill:sb-4 = FORCED Sandboxes wake 602
         pass 27                               -> kill:sb-1,sb-3,sb-4 hurry = FORCED Sandboxes wake 629
         pass 1                                -> = FORCED Sandboxes overdue
-        gone sb-1 sb-3 sb-4 ; starts 0        -> = EMPTY Empty
+        gone sb-1 sb-3 sb-4                   -> = FORCED Sandboxes overdue
+        starts 0                              -> = EMPTY Empty
         ",
     );
 }
@@ -282,9 +329,16 @@ fn d7_nothing_is_empty_before_a_look_has_found_nothing() {
         ..Seen::default()
     };
     assert_eq!(
-        plan(drain, &seen, stage.now).drain.step,
+        plan(drain.clone(), &seen, stage.now).drain.step,
         Step::CleanUps,
         "one comes late"
+    );
+    stage.reach("sb-1", "running");
+    stage.seen.left = Some(0);
+    assert_eq!(
+        plan(drain, &stage.seen, stage.now).drain.step,
+        Step::CleanUps,
+        "it is there"
     );
 }
 

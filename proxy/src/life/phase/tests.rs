@@ -67,6 +67,13 @@ impl Stage {
     fn wakes_at(&self) -> Option<u64> {
         self.life.wakes_at().map(|at| (at - self.start).as_secs())
     }
+
+    /// When tunnels are cut by one that cuts its requests at `requests`, and not its tunnels.
+    fn tunnels_are_cut_at(&mut self, requests: u64) -> u64 {
+        let cut = (Phase::Draining, vec![Step::CutRequests]);
+        assert_eq!(self.at(requests, Event::Time, BOTH), cut);
+        self.wakes_at().expect("tunnels have a time")
+    }
 }
 
 #[test]
@@ -90,6 +97,24 @@ fn boot_to_draining_when_told_before_it_serves() {
         (Phase::Draining, vec![Step::KeepNone, Step::ShutDoor]),
         "nobody sends to it yet"
     );
+    assert_eq!(stage.tunnels_are_cut_at(30), 40);
+}
+
+#[test]
+fn whoever_serves_goes_on_however_little_there_is_to_do() {
+    let mut stage = Stage::serving(BUDGETS);
+    assert_eq!(stage.at(1, Event::Idle, NOTHING), (Phase::Serving, vec![]));
+    assert_eq!(stage.at(100_000, Event::Time, NOTHING), (Phase::Serving, vec![]));
+}
+
+#[test]
+fn boot_and_serving_to_forced_when_told_to_stop_at_once() {
+    for mut stage in [Stage::new(BUDGETS), Stage::serving(BUDGETS)] {
+        let all = vec![Step::KeepNone, Step::ShutDoor, Step::CutRequests, Step::CutTunnels];
+        assert_eq!(stage.at(1, Event::Insisted, NOTHING), (Phase::Forced, all));
+        assert_eq!(stage.wakes_at(), Some(3));
+        assert!(!stage.life.has_cut(), "nothing was there");
+    }
 }
 
 #[test]
@@ -102,6 +127,11 @@ fn serving_to_lame_duck_to_draining() {
     );
     assert_eq!(stage.wakes_at(), Some(15));
     assert_eq!(stage.at(14, Event::Time, BOTH), (Phase::LameDuck, vec![]));
+    assert_eq!(
+        stage.at(14, Event::Told, BOTH),
+        (Phase::LameDuck, vec![]),
+        "it was told already"
+    );
     assert_eq!(
         stage.at(14, Event::Idle, BOTH),
         (Phase::LameDuck, vec![]),
@@ -116,6 +146,7 @@ fn serving_to_lame_duck_to_draining() {
         Some(45),
         "requests have all of their time from now on"
     );
+    assert_eq!(stage.tunnels_are_cut_at(45), 55, "and so have tunnels");
 }
 
 #[test]
@@ -201,6 +232,37 @@ fn requests_and_tunnels_have_times_of_their_own() {
 }
 
 #[test]
+fn whoever_was_cut_counts_although_all_the_others_end_in_time() {
+    let mut requests = Stage::draining();
+    requests.at(30, Event::Time, BOTH);
+    assert_eq!(requests.at(31, Event::Idle, NOTHING).0, Phase::Exit);
+    assert!(requests.life.has_cut());
+
+    let sooner = Budgets {
+        lame_duck: Duration::ZERO,
+        tunnels: Duration::from_secs(5),
+        ..BUDGETS
+    };
+    let ends = |left| {
+        let mut stage = Stage::serving(sooner);
+        stage.at(0, Event::Told, BOTH);
+        let cut = (Phase::Draining, vec![Step::CutTunnels]);
+        assert_eq!(stage.at(5, Event::Time, left), cut, "what comes yet has its time");
+        assert_eq!(stage.at(6, Event::Idle, NOTHING).0, Phase::Exit);
+        stage.life.has_cut()
+    };
+    assert!(ends(TUNNEL) && ends(BOTH));
+    assert!(!ends(REQUEST), "there was no tunnel");
+}
+
+#[test]
+fn once_forced_no_other_time_counts() {
+    let mut stage = Stage::draining();
+    stage.at(29, Event::Insisted, BOTH);
+    assert_eq!(stage.wakes_at(), Some(31));
+}
+
+#[test]
 fn times_that_are_over_for_nobody_cut_nothing() {
     let mut stage = Stage::draining();
     // A connection is left that is neither: whoever still sends what nobody reads.
@@ -257,9 +319,11 @@ fn one_that_was_handed_over_and_is_told_to_stop_gives_tunnels_no_more_than_other
 
 #[test]
 fn without_a_slot_table_it_drains_at_once_whatever_it_waits_for() {
-    let mut stage = Stage::serving(BUDGETS);
     let drains = (Phase::Draining, vec![Step::KeepNone, Step::ShutDoor]);
-    assert_eq!(stage.at(0, Event::TableLost, BOTH), drains);
+    for mut stage in [Stage::new(BUDGETS), Stage::serving(BUDGETS)] {
+        assert_eq!(stage.at(0, Event::TableLost, BOTH), drains);
+        assert_eq!(stage.tunnels_are_cut_at(30), 40);
+    }
     let mut lame = Stage::serving(BUDGETS);
     lame.at(0, Event::Told, BOTH);
     assert_eq!(lame.at(1, Event::TableLost, BOTH), drains);
@@ -275,6 +339,8 @@ fn what_was_begun_is_never_taken_back() {
         stage.at(2, Event::Insisted, BOTH);
         assert_eq!(stage.at(2, event, BOTH), (Phase::Forced, vec![]), "{event:?}");
         stage.at(3, Event::Idle, NOTHING);
-        assert_eq!(stage.at(3, event, BOTH), (Phase::Exit, vec![]), "{event:?}");
+        for event in [event, Event::Insisted] {
+            assert_eq!(stage.at(3, event, BOTH), (Phase::Exit, vec![]), "{event:?}");
+        }
     }
 }
