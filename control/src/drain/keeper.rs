@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 mod asked;
+mod idle;
 mod logging;
 
 use logging::Cadence;
@@ -176,6 +177,7 @@ impl NodeDrain {
             news,
             progress: Progress::clone(&self.progress.borrow()),
             is_kept: true,
+            is_stopping: false,
             cadence: Cadence::default(),
             was_drained: false,
         };
@@ -219,8 +221,10 @@ struct Keeper<'n> {
     inbox: mpsc::Receiver<(Ask, Answer)>,
     news: watch::Receiver<u64>,
     progress: Progress,
-    /// Whether the drain goes on after a restart: not one for the end of the daemon.
+    /// Whether what becomes of the drain is kept for the next daemon: nothing once this one ends.
     is_kept: bool,
+    /// The daemon ends: there is no way back.
+    is_stopping: bool,
     cadence: Cadence,
     /// It was looked again because the last sandbox was gone.
     was_drained: bool,
@@ -365,19 +369,10 @@ impl Keeper<'_> {
             biased;
             Some((ask, reply)) = self.inbox.recv() => self.answer(ask, reply).await,
             Ok(()) = self.news.changed(), if is_under_way => tokio::time::sleep(PACE).await,
-            () = idle(&node.world, step) => {}
+            () = idle::idle(&node.world.admission, step) => {}
             () = node.world.executor.drained(), if step == Some(Step::CleanUps) && !self.was_drained => self.was_drained = true,
             () = until(wake, now) => {}
         }
-    }
-}
-
-/// Resolves when the step that a drain is in has nothing left to wait for, as far as an event tells.
-async fn idle(world: &World, step: Option<Step>) {
-    match step {
-        Some(Step::Admitted) => drop(world.admission.close_api().wait(std::future::pending()).await),
-        Some(Step::Starts) => drop(world.admission.close_starts().wait(std::future::pending()).await),
-        _ => std::future::pending().await,
     }
 }
 

@@ -298,8 +298,10 @@ async fn d4_undone_half_way_what_drains_ends_and_is_replaced() {
     assert_eq!(named, expected, "{status:?}");
     node.order("undrain").await.unwrap();
     node.machine().release("./shop");
-    let after = node.running("shop", 2).await;
-    assert!(after.iter().all(|id| !before.contains(id)), "{before:?} {after:?}");
+    // Each was told to drain; when it does is up to its app.
+    for gone in &before {
+        node.replaced("shop", 2, gone).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

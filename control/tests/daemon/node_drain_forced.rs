@@ -165,6 +165,24 @@ async fn d6_a_daemon_that_ends_says_what_is_left_and_waits_for_no_deploy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d4_a_daemon_that_ends_during_a_drain_leaves_its_successor_the_time_there_was_and_there_is_no_way_back() {
+    let stuck = Stuck::begin().await;
+    let node = &stuck.shops.control.node;
+    stuck.drain(Some("1h"), false).await.unwrap();
+    let kept = || stuck.shops.control.world.nodes.follow().borrow().drain.clone();
+    let before = kept().expect("it is kept");
+    let stopping = node.stop(Duration::from_secs(45), false);
+    let undone = async {
+        pass(1).await;
+        node.undrain().await
+    };
+    let (stopped, undone) = tokio::join!(stopping, undone);
+    assert!(matches!(stopped, Ok(Stopped::Left(_))), "{stopped:?}");
+    assert_eq!(undone.unwrap_err().code, ErrorCode::Draining);
+    assert_eq!(kept(), Some(before), "of the hour the next daemon has the rest");
+}
+
+#[tokio::test(start_paused = true)]
 async fn d7_nothing_is_empty_while_a_clean_up_goes_on() {
     let shops = shops().await;
     let littered = run(&shops, "litter", "./litter").await;

@@ -47,7 +47,7 @@ impl Keeper<'_> {
         let limit = limit_of(&request, self.world().policy.drain.node_timeout)?;
         if self.progress.drain.is_none() {
             self.check_new(&request)?;
-            self.begin(limit, true).await?;
+            self.begin(limit).await?;
         } else if request.timeout.is_some() {
             self.shorten(limit).await;
         }
@@ -80,19 +80,16 @@ impl Keeper<'_> {
     }
 
     /// Kept first, so that nothing has changed where that fails; then the gate is closed, and then it is told.
-    async fn begin(&mut self, limit: Duration, is_kept: bool) -> Result<(), ApiError> {
+    async fn begin(&mut self, limit: Duration) -> Result<(), ApiError> {
         let now = self.world().clock.steady();
         let drain = Drain::begin(now, limit, true);
-        if is_kept {
-            let record = self.record(&drain);
-            let kept = self.keep_as(Some(record), Point::DrainKeep).await;
-            kept.map_err(|error| {
-                let message = format!("keeping that node {} drains: {error}", self.world().node);
-                ApiError::new(ErrorCode::Internal, message).remedy("again in a moment; nothing has changed")
-            })?;
-        }
+        let record = self.record(&drain);
+        let kept = self.keep_as(Some(record), Point::DrainKeep).await;
+        kept.map_err(|error| {
+            let message = format!("keeping that node {} drains: {error}", self.world().node);
+            ApiError::new(ErrorCode::Internal, message).remedy("again in a moment; nothing has changed")
+        })?;
         miren_fault::pass(Point::DrainKept);
-        self.is_kept = is_kept;
         self.set(drain);
         Ok(())
     }
@@ -118,19 +115,17 @@ impl Keeper<'_> {
         self.keep(Point::DrainKeep).await;
     }
 
-    /// The daemon ends: the drain there is goes on, or one begins that its successor knows nothing of.
+    /// The daemon ends: the drain there is goes on, or one begins. Its successor knows nothing of that, nor of the time that is left here.
     fn stop(&mut self, limit: Duration, is_patient: bool) {
         let now = self.world().clock.steady();
+        (self.is_stopping, self.is_kept) = (true, false);
         match &mut self.progress.drain {
             Some(drain) => {
                 drain.shorten(now, limit);
                 drain.is_patient &= is_patient;
                 self.tell();
             }
-            None => {
-                self.is_kept = false;
-                self.set(Drain::begin(now, limit, is_patient));
-            }
+            None => self.set(Drain::begin(now, limit, is_patient)),
         }
     }
 
@@ -139,6 +134,10 @@ impl Keeper<'_> {
         let Some(drain) = &self.progress.drain else {
             return Ok(());
         };
+        if self.is_stopping {
+            let message = format!("control of node {} ends: its drain goes on", self.world().node);
+            return Err(ApiError::new(ErrorCode::Draining, message).remedy("miren node undrain, once control is back"));
+        }
         drain.undo(self.world().clock.steady())?;
         let kept = self.keep_as(None, Point::DrainUndo).await;
         kept.map_err(|error| {
