@@ -171,12 +171,13 @@ async fn d4_a_daemon_that_ends_during_a_drain_leaves_its_successor_the_time_ther
     stuck.drain(Some("1h"), false).await.unwrap();
     let kept = || stuck.shops.control.world.nodes.follow().borrow().drain.clone();
     let before = kept().expect("it is kept");
-    let stopping = node.stop(Duration::from_secs(45), false);
+    let stopping = tokio::time::timeout(Duration::from_secs(600), node.stop(Duration::from_secs(45), false));
     let undone = async {
         pass(1).await;
         node.undrain().await
     };
     let (stopped, undone) = tokio::join!(stopping, undone);
+    let stopped = stopped.expect("it never ends");
     assert!(matches!(stopped, Ok(Stopped::Left(_))), "{stopped:?}");
     assert_eq!(undone.unwrap_err().code, ErrorCode::Draining);
     assert_eq!(kept(), Some(before), "of the hour the next daemon has the rest");
