@@ -2,14 +2,14 @@
 
 use crate::artifact::Artifacts;
 use crate::clock::Clock;
-use crate::config::{Config, Ending, OnStop};
+use crate::config::{Config, Ending};
 use crate::control::{Control, Parts};
 use crate::drain::Stopped;
 use crate::executor::{Executor, Node};
 use crate::images::Fetcher;
 use crate::reserve::Reserves;
 use crate::server::{self, Door, Peers, Server};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Plan, Shutdown};
 use crate::store::{Lock, Sqlite, Store};
 use anyhow::{Context, bail};
 use miren_build::Builds;
@@ -76,20 +76,30 @@ async fn live(config: Config, shutdown: &Shutdown) -> anyhow::Result<()> {
         // What runs is for the successor to take over: nothing is drained, and nothing can be saved.
         why = control.world.fatal.ended() => bail!(why),
     };
+    let plan = shutdown.plan(&config);
     let stopped = tokio::select! {
         biased;
-        stopped = stop(&config, shutdown, &control) => stopped,
+        stopped = stop(&config, plan.ending, &control) => stopped,
         // It is named, and the exit code tells of it: that an end was expected hides no failure.
         ended = services.join_next() => return Err(unexpected(ended)),
     };
     services.shutdown().await;
     drop((control, services));
     stopped?;
-    if config.on_stop == OnStop::Remove && !shutdown.makes_way() {
+    if plan.removes {
         remove(&config, &node).await?;
         reserves.remove_run();
     }
+    left_undone(plan, shutdown.plan(&config))?;
     outcome
+}
+
+/// That it was told to drain when it could not any more is said, and the exit code tells of it.
+fn left_undone(done: Plan, asked: Plan) -> anyhow::Result<()> {
+    if done == asked {
+        return Ok(());
+    }
+    bail!("told to stop while it made way for another control: the sandboxes run on, and the next start has them")
 }
 
 async fn open_images(config: &Config) -> anyhow::Result<Images> {
@@ -192,16 +202,12 @@ fn unexpected(ended: Option<Result<(&'static str, std::io::Result<()>), tokio::t
     }
 }
 
-/// Takes nothing new; drains the node if the settings say so; saves what is under way.
+/// Takes nothing new; drains the node if that is how it ends; saves what is under way.
 ///
 /// # Errors
 /// What is left of a node that was to be drained.
-async fn stop(config: &Config, shutdown: &Shutdown, control: &Control) -> anyhow::Result<()> {
+async fn stop(config: &Config, ending: Ending, control: &Control) -> anyhow::Result<()> {
     control.quiesce();
-    let ending = match shutdown.makes_way() {
-        true => Ending::Keep,
-        false => config.drain.ending(config.on_stop),
-    };
     let ends = async {
         let drained = drain(ending, control).await;
         control.node.down();

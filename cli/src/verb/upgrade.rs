@@ -46,6 +46,9 @@ pub struct UpgradeOptions {
     /// What starts control where no supervisor does
     #[arg(long, value_name = "COMMAND")]
     start_control: Option<String>,
+    /// Whatever the parent of a daemon is, it starts that again when it has ended; systemd and miren dev are known to
+    #[arg(long)]
+    supervised: bool,
     /// How long each daemon may take until it is ready
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     timeout: Duration,
@@ -108,6 +111,7 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         proxy_config: options.proxy_config.clone(),
         restarts_proxy: options.restart_proxy,
         starts_control: options.start_control.is_some(),
+        is_supervised: options.supervised,
     };
     if !console.is_json() && !options.back {
         walk::note(console, "check", "asking the new programs");
@@ -261,6 +265,7 @@ async fn resume(
                 proxy_config: record.proxy.as_ref().map(|proxy| proxy.config.clone()),
                 restarts_proxy: options.restart_proxy || record.restarts_proxy,
                 starts_control: options.start_control.is_some(),
+                is_supervised: options.supervised,
             };
             let checked = check::check(&wanted).await.map_err(|mut failure| {
                 failure.remedy = format!("{}; or \"miren upgrade --back\"", failure.remedy);

@@ -293,9 +293,12 @@ fn a_proxy_that_nobody_keeps_is_replaced_with_the_others_and_its_settings_may_be
     let build = Build::marked("by hand");
     let folder = build.programs();
     let [settings, folder] = [&settings, &folder].map(|path| path.to_str().expect("a path in UTF-8"));
-    let output = node
-        .cli
-        .call_json(&["upgrade", "--from", folder, "--proxy-config", settings]);
+    let upgrade = ["upgrade", "--from", folder, "--proxy-config", settings];
+    let refused = node.cli.call_json(&[&upgrade[..], &["--restart-proxy"]].concat());
+    let is_told = refused.text().contains("nobody is known to start miren-proxy");
+    assert!(refused.code == 1 && is_told, "{refused}");
+    assert_eq!(socket.echo("hello").expect("nothing was touched"), "hello");
+    let output = node.cli.call_json(&upgrade);
     assert_eq!(output.code, 0, "{output}");
     let before = proxy.was_upgraded();
     assert_ne!(before, proxy.pid);

@@ -1,7 +1,6 @@
 //! Whether another build can serve in the place of what runs: all that can be asked is asked before anything is touched.
 
 use super::control::is_kept;
-use super::keeper::Keeper;
 use super::process::{self, Role, file_id, image};
 use super::program;
 use super::record::{Phase, Record};
@@ -9,7 +8,8 @@ use crate::failure::{Doing, Exit, Failure};
 use miren_api::upgrade::{ControlFacts, ProxyFacts};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::iter;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -34,6 +34,8 @@ pub struct Wanted {
     pub restarts_proxy: bool,
     /// The operator starts control.
     pub starts_control: bool,
+    /// The operator says that the parents of the daemons start them again.
+    pub is_supervised: bool,
 }
 
 /// What was found.
@@ -163,18 +165,28 @@ async fn check_control(new: &Path, (pid, role): (u32, &Role), wanted: &Wanted) -
 }
 
 fn check_keeper(pid: u32, wanted: &Wanted) -> Result<String, Failure> {
-    Ok(match is_kept(pid, &wanted.socket).0 {
-        Keeper::Dev(_) => "started again by miren dev".to_owned(),
-        Keeper::Unit(unit) => format!("started again by systemd ({unit})"),
-        _ if wanted.starts_control => "started by --start-control".to_owned(),
-        Keeper::Parent(parent) => format!("started again by process {parent}"),
-        Keeper::Nobody => {
-            return Err(Failure::failed(format!(
-                "nobody starts miren-control (process {pid}) again when it has ended"
-            ))
-            .remedy("--start-control COMMAND, with what starts it, or run it under systemd"));
-        }
-    })
+    match is_kept(pid, &wanted.socket).0.restarts(wanted.is_supervised) {
+        Ok(told) => Ok(told),
+        Err(_) if wanted.starts_control => Ok("started by --start-control".to_owned()),
+        Err(why) => Err(not_kept(CONTROL, pid, &why)
+            .remedy("--start-control COMMAND, with what starts it; or run it under systemd, with Restart=always")),
+    }
+}
+
+/// Nobody may be there to start the proxy, if it is ended.
+fn check_proxy_keeper(pid: u32, wanted: &Wanted) -> Result<(), Failure> {
+    match is_kept(pid, &wanted.socket).0.restarts(wanted.is_supervised) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(not_kept(PROXY, pid, &why)
+            .remedy("stop it, and start it under its supervisor, with Restart=always; or leave out --restart-proxy, where it can hand over")),
+    }
+}
+
+fn not_kept(name: &str, pid: u32, why: &str) -> Failure {
+    Failure::failed(format!(
+        "nobody is known to start {name} (process {pid}) again when it has ended: {why}"
+    ))
+    .code("not_kept")
 }
 
 struct Proxy {
@@ -201,18 +213,24 @@ async fn check_proxy(folder: &Path, control: &Role, wanted: &Wanted) -> Result<P
     let default = Path::new(PROXY_CONFIG);
     let usual = control.program.with_file_name(PROXY);
     let asked = process::proxy_at(&facts.socket);
-    let running = asked.or_else(|| process::find(&usual, &config, default));
+    let users: Vec<u32> = iter::once(0)
+        .chain(fs::metadata(&facts.data_dir).map(|facts| facts.uid()))
+        .collect();
+    let running = asked.or_else(|| process::find(&usual, &config, default, &users));
     let role = running.and_then(|pid| Role::of(pid, default)).unwrap_or(Role {
         program: usual,
         arguments: Vec::new(),
         parent: 1,
+        user: None,
         config: config.clone(),
     });
-    if let Some(pid) = running
-        && !wanted.restarts_proxy
-    {
-        let old = program::facts::<ProxyFacts>(&image(pid), &config).await.ok();
-        check_hand_over(asked.is_some(), old.as_ref(), &facts)?;
+    match running {
+        Some(pid) if wanted.restarts_proxy => check_proxy_keeper(pid, wanted)?,
+        Some(pid) => {
+            let old = program::facts::<ProxyFacts>(&image(pid), &config).await.ok();
+            check_hand_over(asked.is_some(), old.as_ref(), &facts)?;
+        }
+        None => {}
     }
     let is_same = running.map_or_else(|| same(&new, &role.program), |pid| same(&new, &image(pid)))?;
     let told = match (running, wanted.restarts_proxy) {
@@ -311,6 +329,37 @@ mod tests {
             assert!(refused.message.contains(says), "{}", refused.message);
             assert!(refused.remedy.starts_with("--restart-proxy"));
         }
+    }
+
+    #[test]
+    fn what_ends_a_daemon_has_somebody_who_starts_it_again() {
+        let own = std::process::id();
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = |starts_control, is_supervised| Wanted {
+            from: None,
+            socket: folder.path().join("control.sock"),
+            proxy_config: None,
+            restarts_proxy: true,
+            starts_control,
+            is_supervised,
+        };
+        // Its parent may be a shell.
+        for refused in [
+            check_keeper(own, &wanted(false, false)).unwrap_err(),
+            check_proxy_keeper(own, &wanted(false, false)).unwrap_err(),
+            check_proxy_keeper(own, &wanted(true, false)).unwrap_err(),
+        ] {
+            assert!(
+                refused.code == "not_kept" && refused.message.contains("--supervised"),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(
+            check_keeper(own, &wanted(true, false)).unwrap(),
+            "started by --start-control"
+        );
+        check_keeper(own, &wanted(false, true)).unwrap();
+        check_proxy_keeper(own, &wanted(false, true)).unwrap();
     }
 
     #[test]

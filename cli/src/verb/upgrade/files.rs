@@ -6,6 +6,7 @@ use crate::failure::{Doing, Failure};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Waits to be put in place. While it is there, its program is the old one.
@@ -27,9 +28,9 @@ pub fn previous(program: &Path) -> PathBuf {
     beside(program, PREVIOUS)
 }
 
-/// Puts a new program beside the one it is for.
+/// Puts a new program beside the one it is for; whoever may run that one may run it.
 pub fn stage(new: &Path, program: &Path) -> Result<(), Failure> {
-    copy(new, &beside(program, NEXT))
+    copy_as(new, &beside(program, NEXT), Some(program))
 }
 
 /// Keeps the program that process `pid` runs; that on disk may be another one already. Without a process: that on disk.
@@ -91,9 +92,19 @@ pub fn forget(program: &Path) -> Result<(), Failure> {
 
 /// There whole, and on the disk, or not at all.
 pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    copy_as(from, to, None)
+}
+
+/// With the owner and the mode of another file.
+fn copy_as(from: &Path, to: &Path, of: Option<&Path>) -> Result<(), Failure> {
     let part = beside(to, "part");
     let copied = || {
         fs::copy(from, &part)?;
+        if let Some(facts) = of.map(fs::metadata).transpose()? {
+            // In this order: another owner takes bits of the mode away.
+            chown(&part, Some(facts.uid()), Some(facts.gid()))?;
+            fs::set_permissions(&part, facts.permissions())?;
+        }
         File::open(&part)?.sync_all()?;
         fs::rename(&part, to)?;
         sync_folder(to)
@@ -119,6 +130,7 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Place {
         folder: tempfile::TempDir,
@@ -172,6 +184,32 @@ mod tests {
             place.has("old");
             assert!(!is_staged(&place.program), "{steps} {again}");
         }
+    }
+
+    #[test]
+    fn whoever_may_run_a_program_may_run_the_one_that_replaces_it() {
+        let place = Place::new();
+        let new = place.folder.path().join("new");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&new, 0o700);
+        set(&place.program, 0o751);
+        let is_root = nix::unistd::geteuid().is_root();
+        if is_root {
+            chown(&place.program, Some(1), Some(2)).unwrap();
+            set(&place.program, 0o4751);
+        }
+        let facts = || {
+            let facts = fs::metadata(&place.program).unwrap();
+            (facts.uid(), facts.gid(), facts.mode())
+        };
+        let before = facts();
+        place.stage();
+        install(&place.program).unwrap();
+        place.has("new");
+        assert_eq!(facts(), before);
+        restore(&place.program, false).unwrap();
+        place.has("old");
+        assert_eq!(facts(), before);
     }
 
     #[test]

@@ -48,6 +48,21 @@ impl Keeper {
         }
     }
 
+    /// How the daemon is started again when it has ended as it was asked to; or why that is not to be relied upon. `is_supervised`: the
+    /// operator says that its parent does.
+    pub fn restarts(&self, is_supervised: bool) -> Result<String, String> {
+        match self {
+            Self::Dev(_) => Ok("started again by miren dev".to_owned()),
+            Self::Unit(unit) => unit_restarts(unit, &shown(unit, "Restart").unwrap_or_default()),
+            Self::Parent(parent) if is_supervised => Ok(format!("started again by process {parent}")),
+            Self::Parent(parent) => Err(format!(
+                "whether its parent (process {parent}, {}) does is not known: --supervised says that it does",
+                name(*parent)
+            )),
+            Self::Nobody => Err("it has no parent but process 1, and no unit".to_owned()),
+        }
+    }
+
     /// Where the daemon that is process `pid` speaks, and those after it.
     pub fn log(&self, pid: u32) -> Log {
         if let Self::Unit(unit) = self {
@@ -101,8 +116,28 @@ fn unit(cgroups: &str) -> Option<&str> {
 }
 
 fn main_pid(unit: &str) -> Option<u32> {
-    let said = printed(&["systemctl", "show", "--property=MainPID", "--value", unit])?;
-    said.trim().parse().ok()
+    shown(unit, "MainPID")?.parse().ok()
+}
+
+/// A property of a unit.
+fn shown(unit: &str, property: &str) -> Option<String> {
+    let said = printed(&["systemctl", "show", "--property", property, "--value", unit])?;
+    Some(said.trim().to_owned())
+}
+
+/// By what its `Restart=` is: the daemon ends with 0.
+fn unit_restarts(unit: &str, restart: &str) -> Result<String, String> {
+    match restart {
+        "always" | "on-success" => Ok(format!("started again by systemd ({unit})")),
+        other => Err(format!(
+            "its unit {unit} has Restart={other}, and it ends with 0: \"always\" is needed"
+        )),
+    }
+}
+
+fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim().to_owned()
 }
 
 fn printed(line: &[&str]) -> Option<String> {
@@ -133,6 +168,29 @@ mod tests {
         ] {
             assert_eq!(unit(text), found, "{text}");
         }
+    }
+
+    #[test]
+    fn a_keeper_is_relied_upon_if_it_starts_what_has_ended_well() {
+        for (restart, does) in [
+            ("always", true),
+            ("on-success", true),
+            ("on-failure", false),
+            ("no", false),
+            ("", false),
+        ] {
+            assert_eq!(unit_restarts("c.service", restart).is_ok(), does, "{restart}");
+        }
+        for (keeper, is_supervised, does) in [
+            (Keeper::Dev("/dev.sock".into()), false, true),
+            (Keeper::Parent(std::process::id()), false, false),
+            (Keeper::Parent(std::process::id()), true, true),
+            (Keeper::Nobody, true, false),
+        ] {
+            assert_eq!(keeper.restarts(is_supervised).is_ok(), does, "{keeper:?}");
+        }
+        let refused = Keeper::Parent(std::process::id()).restarts(false).unwrap_err();
+        assert!(refused.contains("--supervised"), "{refused}");
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Role {
     pub program: PathBuf,
     pub arguments: Vec<String>,
     pub parent: u32,
+    /// Whose it is; none where that is not known.
+    #[serde(default)]
+    pub user: Option<u32>,
     pub config: PathBuf,
 }
 
@@ -69,13 +72,18 @@ impl Role {
         let arguments = arguments(pid)?;
         let program = fs::read_link(image(pid)).ok()?.to_string_lossy().into_owned();
         let program = program.strip_suffix(REPLACED).unwrap_or(&program).into();
-        let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
         Some(Self {
             program,
-            config: folder.join(config(&arguments).unwrap_or(default)),
+            config: settings(pid, &arguments, default),
             parent: parent(pid)?,
+            user: user(pid),
             arguments,
         })
+    }
+
+    /// Whether there was a process to take all that from.
+    pub fn was_running(&self) -> bool {
+        !self.arguments.is_empty()
     }
 
     /// Every process that is run so, whatever has become of its program: also a script in its place, which its interpreter runs.
@@ -83,10 +91,35 @@ impl Role {
         all().filter(|pid| self.is_of(*pid)).collect()
     }
 
+    /// A command line is whatever its process says: whose it is, and which file its settings are, it cannot say.
     fn is_of(&self, pid: u32) -> bool {
         let Some(found) = arguments(pid) else { return false };
-        found == self.arguments || (found.get(1..) == Some(&self.arguments[..]) && parent(pid) == Some(self.parent))
+        let is_script = || found.get(1..) == Some(&self.arguments[..]) && parent(pid) == Some(self.parent);
+        (found == self.arguments || is_script()) && self.has_user(pid) && self.has_settings(pid, &found)
     }
+
+    fn has_user(&self, pid: u32) -> bool {
+        self.user.is_none() || user(pid) == self.user
+    }
+
+    fn has_settings(&self, pid: u32, arguments: &[String]) -> bool {
+        let own = settings(pid, arguments, &self.config);
+        let is_linked = || file_id(&own).is_some_and(|id| file_id(&self.config) == Some(id));
+        own == self.config || is_linked()
+    }
+}
+
+/// Where a process reads its settings.
+fn settings(pid: u32, arguments: &[String], default: &Path) -> PathBuf {
+    let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    folder.join(config(arguments).unwrap_or(default))
+}
+
+/// Who has started a process, also one of a program that makes its user another one.
+fn user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// What `--config` says.
@@ -171,11 +204,14 @@ fn peer(socket: &impl AsFd) -> Option<u32> {
     u32::try_from(getsockopt(socket, PeerCredentials).ok()?.pid()).ok()
 }
 
-/// A running process that has this program, wherever its file is now, and these settings.
-pub fn find(program: &Path, config: &Path, default: &Path) -> Option<u32> {
+/// A running process that has this program, wherever its file is now, and these settings; of one of these users.
+pub fn find(program: &Path, config: &Path, default: &Path, users: &[u32]) -> Option<u32> {
     all().find(|pid| {
-        let role = || Role::of(*pid, default);
-        role().is_some_and(|role| role.program == program && role.config == config && role.is_daemon())
+        let is_it = |role: Role| {
+            let is_theirs = role.user.is_some_and(|user| users.contains(&user));
+            is_theirs && role.program == program && role.config == config && role.is_daemon()
+        };
+        Role::of(*pid, default).is_some_and(is_it)
     })
 }
 
@@ -228,6 +264,7 @@ mod tests {
                 program: "/p".into(),
                 arguments: words(line),
                 parent: 1,
+                user: None,
                 config: "/a".into(),
             };
             assert_eq!(role.is_daemon(), is_one, "{line}");
@@ -248,7 +285,8 @@ mod tests {
             program: "/usr/bin/sleep".into(),
             arguments: vec!["sleep".into(), number.clone()],
             parent,
-            config: PathBuf::new(),
+            user: user(own),
+            config: "/c".into(),
         };
         let found = role(own).processes();
         assert_eq!(found, [child.id()], "and not whatever has other arguments");
@@ -263,5 +301,42 @@ mod tests {
             child.wait().unwrap();
         }
         assert!(role(own).processes().is_empty());
+    }
+
+    #[test]
+    fn a_command_line_is_not_enough_to_be_known_by() {
+        let own = std::process::id();
+        let line = ["-c", "read x", &format!("7{own}"), "--config", "c"];
+        let start = |folder: &str, user: u32| {
+            let mut shell = Command::new("sh");
+            shell.args(line).current_dir(folder).stdin(std::process::Stdio::piped());
+            shell.uid(user).spawn().unwrap()
+        };
+        let user = user(own).unwrap();
+        let mut all = vec![start("/", user), start("/usr", user)];
+        if user == 0 {
+            all.push(start("/", 65534));
+        }
+        let role = Role {
+            program: "/bin/sh".into(),
+            arguments: [&["sh"], &line[..]].concat().into_iter().map(str::to_owned).collect(),
+            parent: own,
+            user: Some(user),
+            config: "/c".into(),
+        };
+        let found = role.processes();
+        let unknown = Role { user: None, ..role }.processes();
+        let expected: Vec<u32> = all.iter().map(std::process::Child::id).collect();
+        for child in &mut all {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(
+            found,
+            expected[..1],
+            "not that of another folder, nor that of another user"
+        );
+        let is_unknown = |pid: &u32| *pid != expected[1];
+        assert_eq!(unknown, expected.iter().copied().filter(is_unknown).collect::<Vec<_>>());
     }
 }

@@ -29,7 +29,8 @@ pub fn serves(record: &Record, role: &Role) -> bool {
 }
 
 fn any(record: &Record, role: &Role) -> Option<u32> {
-    running(record).or_else(|| process::find(&role.program, &role.config, &role.config))
+    let users: Vec<u32> = role.user.into_iter().chain([0]).collect();
+    running(record).or_else(|| process::find(&role.program, &role.config, &role.config, &users))
 }
 
 /// Has the program that is in place serve. `restarts`: by ending the one that runs, which cuts what outlives its times.
@@ -38,8 +39,7 @@ pub async fn replace(record: &Record, role: &Role, restarts: bool, limit: Durati
         return Ok(());
     }
     let Some(pid) = any(record, role) else {
-        // Whoever starts it has the program that is in place.
-        return Ok(());
+        return none_runs(record, role, limit).await;
     };
     let run_dir = record.control_socket.parent().unwrap_or(Path::new("/"));
     let keeper = Keeper::of(pid, run_dir);
@@ -61,6 +61,18 @@ pub async fn replace(record: &Record, role: &Role, restarts: bool, limit: Durati
         }
         failure.doing(&format!("having {} serve", role.program.display()))
     })
+}
+
+/// Whoever starts it has the program that is in place. One that ran, and does not come back, is missed.
+async fn none_runs(record: &Record, role: &Role, limit: Duration) -> Result<(), Failure> {
+    if !role.was_running() {
+        return Ok(());
+    }
+    let missed = |failure: Failure| {
+        let failure = failure.doing("no proxy runs any more, and nobody has started it again");
+        failure.remedy(format!("start it: its command line is {:?}", role.arguments.join(" ")))
+    };
+    wait(record, role, limit).await.map_err(missed)
 }
 
 async fn hand_over(keeper: &Keeper, role: &Role, limit: Duration) -> Result<(), Failure> {

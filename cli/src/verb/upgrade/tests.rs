@@ -14,6 +14,7 @@ fn record(phase: Phase) -> Record {
             program: "/usr/bin/miren-control".into(),
             arguments: vec!["/usr/bin/miren-control".into()],
             parent: 1,
+            user: Some(0),
             config: "/c.toml".into(),
         },
         proxy: None,
@@ -125,4 +126,20 @@ fn one_upgrade_at_a_time_and_its_record_is_found_beside_the_socket() {
     assert_eq!(record::of(&socket).unwrap(), None);
     drop(book);
     Book::open(&data, &socket).unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_that_ran_and_does_not_come_back_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let role = |arguments: &[&str]| Role {
+        program: folder.path().join("miren-proxy"),
+        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        ..record(Phase::Proxy).control
+    };
+    let replaced =
+        async |arguments: &[&str]| proxy::replace(&record(Phase::Proxy), &role(arguments), false, Duration::ZERO).await;
+    replaced(&[]).await.expect("it did not run before");
+    let missed = replaced(&["miren-proxy", "--config", "/p.toml"]).await.unwrap_err();
+    assert!(missed.message.contains("no proxy runs any more"), "{missed:?}");
+    assert!(missed.remedy.contains("--config /p.toml"), "{missed:?}");
 }
