@@ -11,8 +11,10 @@ use crate::life::folder::Folder;
 use crate::life::gate::Gate;
 use crate::life::parent::Parent;
 use crate::life::phase::{Budgets, Life};
+use crate::life::replace::Until;
 use crate::life::stop::{Announce, Voices, Works};
 use crate::life::successor::Successor;
+use crate::life::upgrade::Successors;
 use crate::listen::{self, House, descriptors, sockets};
 use crate::metrics::Metrics;
 use crate::request::{Parts, Rules};
@@ -117,18 +119,19 @@ impl Prepared {
     }
 
     /// The same, with the sockets of the proxy that runs on the same data folder. That one serves on until this one says that it is
-    /// ready to accept. The second part is where it writes its log.
+    /// ready to accept, which it says before `until`. The second part is where that one writes its log.
     ///
     /// # Errors
     /// As [`Prepared::open`], or when no proxy gives its sockets. The slot table is there already, or never.
-    pub fn take_over(mut config: Config) -> Result<(Self, OwnedFd), StartError> {
+    pub fn take_over(mut config: Config, until: Option<Until>) -> Result<(Self, OwnedFd), StartError> {
         settle_connections(&mut config)?;
         miren_fault::blocking(Point::TakeSlots)?;
         let (slots, events) = open_slots(&config, Duration::ZERO).map_err(|source| StartError::Slots { source })?;
         let handed = successor::ask(&config.data_dir)?;
         let supervised = handed.is_supervised();
         let log = handed.log.try_clone()?;
-        let (http, admin, successor) = handed.settle(&config)?;
+        let (http, admin, mut successor) = handed.settle(&config)?;
+        successor.until = until;
         let prepared = Self {
             config,
             slots,
@@ -203,12 +206,14 @@ impl Prepared {
             return Err(error);
         }
         works.open();
-        serve_pages(&works, admin, &mut tasks);
+        let (successors, served) = watch::channel(None);
+        serve_pages(&works, admin, served.clone(), &mut tasks);
         let giving_back = memory::after_crowds(Arc::clone(&works.house), config.threads);
         tasks.spawn(miren_log::endless("giving memory back after crowds", giving_back));
-        tell_supervisor(watchdog, &works, &mut tasks);
+        tell_supervisor(watchdog, served, &mut tasks);
         own(&folder, &mut tasks);
-        let (upgrades, offers) = upgrade::upgrades(sockets, Arc::clone(&parts.routing), (watchdog, parent));
+        let routing = Arc::clone(&parts.routing);
+        let (upgrades, offers) = upgrade::upgrades(sockets, routing, successors, (watchdog, parent));
         tasks.spawn(miren_log::endless("the upgrades", upgrades.run(folder)));
         let (tell, is_ready) = oneshot::channel();
         let ready: Announce = Box::new(ready);
@@ -334,18 +339,18 @@ async fn tell_when_ready(routing: Arc<Routing>, binding: Binding, ready: impl Fn
     }
 }
 
-fn serve_pages(works: &Works, listener: TcpListener, tasks: &mut JoinSet<()>) {
+fn serve_pages(works: &Works, listener: TcpListener, successors: Successors, tasks: &mut JoinSet<()>) {
     let admin = Admin {
         metrics: Arc::clone(&works.metrics),
         phase: works.phase.subscribe(),
-        door: works.door.subscribe(),
+        successors,
     };
     tasks.spawn(miren_log::supervised("the metrics", serve_admin(admin, listener)));
 }
 
-fn tell_supervisor(watchdog: Option<Duration>, works: &Works, tasks: &mut JoinSet<()>) {
+fn tell_supervisor(watchdog: Option<Duration>, successors: Successors, tasks: &mut JoinSet<()>) {
     if let Some(interval) = watchdog {
-        let telling = watchdog::run(interval, works.door.subscribe(), watchdog::tell);
+        let telling = watchdog::run(interval, successors, watchdog::tell);
         tasks.spawn(miren_log::endless("the watchdog", telling));
     }
 }

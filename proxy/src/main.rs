@@ -41,7 +41,7 @@ enum Command {
     },
     /// Has this program serve in the place of the proxy that runs, without a gap; exits 0 once it does and the other takes nothing new.
     Upgrade {
-        /// How long the other process may take; then it is ended, and the proxy that runs serves on.
+        /// How long the other process may take until it offers to serve; then it is ended, and the proxy that runs serves on.
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
         timeout: Duration,
     },
@@ -52,6 +52,9 @@ enum Command {
         /// Write the log where that proxy writes its own.
         #[arg(long)]
         keep_log: bool,
+        /// When who started it gives it up.
+        #[arg(long, hide = true)]
+        until: Option<replace::Until>,
     },
     /// Prints every metric as a table of Markdown.
     #[command(hide = true)]
@@ -83,8 +86,8 @@ fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
             let prepared = Prepared::open(Config::read(&arguments.config)?)?;
             return serve_until_stopped(prepared, log, announce);
         }
-        Some(Command::TakeOver { keep_log }) => {
-            let (prepared, its_log) = Prepared::take_over(Config::read(&arguments.config)?)?;
+        Some(Command::TakeOver { keep_log, until }) => {
+            let (prepared, its_log) = Prepared::take_over(Config::read(&arguments.config)?, until)?;
             let its_log = keep_log.then_some(its_log);
             return serve_until_stopped(prepared, log, move |addresses| has_taken_over(addresses, its_log));
         }

@@ -89,13 +89,9 @@ impl Plain {
         match place.next(stream, quiet).await {
             Next::Request => true,
             // Its last answer did not say that the connection ends: a request may be on its way.
-            Next::Closing if kept && self.parts.gate.is_closing() => tokio::select! {
-                moment = tokio::time::timeout_at(since + LAST_MOMENT, stream.readable()) => match moment {
-                    Ok(readable) => readable.is_ok(),
-                    Err(_) => is_asked_at_last(stream, place).await,
-                },
-                () = place.needed() => false,
-            },
+            Next::Closing if kept && self.parts.gate.is_closing() => {
+                is_asked_until(since + LAST_MOMENT, stream, place).await
+            }
             Next::Closing | Next::Silent => is_asked_at_last(stream, place).await,
             Next::Gone => false,
         }
@@ -130,6 +126,19 @@ impl listen::Server for Plain {
     }
 }
 
+/// Ends a connection between two requests, unless one has come: at this time, or when the one for requests is over.
+async fn is_asked_until(moment: Instant, stream: &TcpStream, place: &Place) -> bool {
+    tokio::select! {
+        biased;
+        () = place.needed() => return false,
+        () = place.cut() => {}
+        asked = tokio::time::timeout_at(moment, stream.readable()) => if let Ok(readable) = asked {
+            return readable.is_ok();
+        },
+    }
+    is_asked_at_last(stream, place).await
+}
+
 /// Ends a connection between two requests, unless one has come; at once where its place is needed.
 async fn is_asked_at_last(stream: &TcpStream, place: &Place) -> bool {
     let parts = Box::pin(parting::part(stream, parting::MOMENT));
@@ -162,3 +171,6 @@ fn reset(stream: TcpStream) {
         tracing::debug!(%error, "a connection is closed instead of reset");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,11 +43,17 @@ impl Leases {
     /// When control does not answer, leases go on: their words are the truth.
     async fn renew(&self) {
         let _alone = self.shared.telling.lock().await;
+        // Before anything else is asked: one that refuses all that was said knows of no lease.
+        while !self.is_heard().await {}
+    }
+
+    /// Tells it once. False if it is to be told again at once, in fewer words.
+    async fn is_heard(&self) -> bool {
         let held = self.held();
         let demand = self.demand();
         let binding = &self.shared.binding;
         if held.is_empty() && demand.is_empty() || !binding.holds() {
-            return;
+            return true;
         }
         let pools: Vec<Arc<Pool>> = self.pools.load().values().cloned().collect();
         let before: Vec<u64> = pools.iter().map(|pool| pool.line.talk().exchanges).collect();
@@ -64,10 +70,11 @@ impl Leases {
             // Perhaps one of an earlier release has taken over, which would refuse all of it for a word that it does not know.
             Err(error) if self.shared.hears_tunnels.swap(false, Ordering::Relaxed) => {
                 tracing::debug!(%error, "leases could not be renewed; trying again in fewer words");
-                self.shared.ask_how_long.notify_one();
+                return false;
             }
             Err(error) => tracing::debug!(%error, "leases could not be renewed; RUNNING sandboxes go on serving"),
         }
+        true
     }
 
     /// What this proxy holds. Two leases of one generation, an earlier one whose last requests run out, are one to control.

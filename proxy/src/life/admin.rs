@@ -2,6 +2,7 @@
 //! connections give up to new ones.
 
 use crate::life::phase::Phase;
+use crate::life::upgrade::Successors;
 use crate::listen::{Connection, Door, House, Next, Place, Server, listen};
 use crate::metrics::Metrics;
 use axum::Router;
@@ -10,7 +11,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -28,7 +29,7 @@ const BUFFER: usize = 16 << 10;
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,
-    pub door: watch::Receiver<Door>,
+    pub successors: Successors,
 }
 
 impl Admin {
@@ -44,10 +45,10 @@ impl Admin {
             router: self.clone().router(),
         });
         let listening = listen(vec![listener], House::uncounted(PLACES), pages, door)?;
-        let mut door = self.door;
-        let is_anothers = |door: &Door| matches!(door, Door::Left(taken) if taken.contains(&own));
-        match door.wait_for(is_anothers).await.map(|door| door.clone()) {
-            Ok(left) => shut.send_replace(left),
+        let mut successors = self.successors;
+        let is_anothers = |taken: &Option<Vec<SocketAddr>>| matches!(taken, Some(taken) if taken.contains(&own));
+        match successors.wait_for(is_anothers).await.map(|taken| taken.clone()) {
+            Ok(taken) => shut.send_replace(Door::Left(taken.unwrap_or_default())),
             Err(_) => std::future::pending().await,
         };
         listening.await?;

@@ -2,6 +2,7 @@
 //! one makes way. Until then that one serves as if nothing had happened.
 
 use super::handover::{Message, PROTOCOL, Peer, Purpose, Socket, dial, receive, send, socket_in};
+use super::replace::Until;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::listen::{self, House, Server, sockets};
@@ -43,6 +44,8 @@ pub struct Successor {
     taken: Vec<SocketAddr>,
     /// Within what time its supervisor wants to hear that the process goes on.
     pub watchdog: Option<Duration>,
+    /// Who started it gives it up then.
+    pub until: Option<Until>,
 }
 
 /// Asks the proxy that owns `data_dir` for its sockets.
@@ -140,6 +143,7 @@ impl Handed {
             served,
             taken,
             watchdog,
+            until: None,
         };
         Ok((http, admin, successor))
     }
@@ -207,13 +211,16 @@ impl Successor {
         let _ = routing.changes().wait_for(is_there).await;
     }
 
-    /// Says that it is ready to accept, calls `open` once it is to, and waits until the other one does not any more. One that has ended
+    /// Says that it is ready to accept, if it is in time, calls `open` once it is to, and waits until the other one does not any more. One that has ended
     /// meanwhile does not either.
     ///
     /// # Errors
     /// When the other one serves on.
     pub async fn serves(self, open: impl FnOnce()) -> Result<(), StartError> {
         let peer = Peer::of(self.peer).map_err(|error| StartError::HandOver(error.to_string()))?;
+        if let Some(until) = self.until {
+            until.offers(miren_log::say)?;
+        }
         match told(&peer, self.taken).await? {
             Some(Message::Yours) => {
                 open();

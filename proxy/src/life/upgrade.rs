@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// From its first word until it accepts: longer than a successor gives itself, so that the two never disagree about it.
 const SUCCESSOR: Duration = Duration::from_secs(45);
@@ -27,6 +27,9 @@ const WORD: Duration = Duration::from_secs(5);
 /// What a successor gets: the listening sockets, as long as this process is the one to give them.
 #[derive(Clone, Debug)]
 pub struct Sockets(Arc<Mutex<Vec<(Socket, TcpListener)>>>);
+
+/// Where a successor accepts, from the time on when one does, whatever this process was told before or is told then.
+pub type Successors = watch::Receiver<Option<Vec<SocketAddr>>>;
 
 /// A successor that accepts at these addresses.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Upgrades {
     sockets: Sockets,
     routing: Arc<Routing>,
     offers: mpsc::Sender<Offer>,
+    successors: watch::Sender<Option<Vec<SocketAddr>>>,
     watchdog: Option<Duration>,
     parent: Option<Parent>,
     /// One at a time.
@@ -81,10 +85,11 @@ impl Offers {
 }
 
 /// Answers successors who ask for `sockets`, and are told of the supervisor's `watchdog`, once it is run; children of `parent` only, if this
-/// process has to end with that. What they lead to is heard of at the other end.
+/// process has to end with that. What they lead to is heard of at the other end, and that one serves by `successors`.
 pub fn upgrades(
     sockets: Vec<(Socket, TcpListener)>,
     routing: Arc<Routing>,
+    successors: watch::Sender<Option<Vec<SocketAddr>>>,
     (watchdog, parent): (Option<Duration>, Option<Parent>),
 ) -> (Upgrades, Offers) {
     let (send, offers) = mpsc::channel(1);
@@ -93,6 +98,7 @@ pub fn upgrades(
         sockets: sockets.clone(),
         routing,
         offers: send,
+        successors,
         watchdog,
         parent,
         turn: Semaphore::new(1),
@@ -212,6 +218,7 @@ impl Upgrades {
     /// Accepts and writes nothing here any more. One that stops already makes way as well.
     async fn make_way(&self, addresses: Vec<SocketAddr>, folder: &Folder) {
         miren_fault::pass(Point::GiveTaken);
+        self.successors.send_replace(Some(addresses.clone()));
         let (taken, done) = oneshot::channel();
         if self.offers.send(Offer { addresses, taken }).await.is_ok() {
             let _ = done.await;

@@ -1,8 +1,7 @@
 //! Decides when the supervisor is told that this process goes on: as often as it wants to hear it, until a successor says so of itself.
 
-use crate::listen::Door;
+use super::upgrade::Successors;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 /// How long the supervisor waits for a word, if it does; `handed` is what the process before this one was told.
@@ -13,11 +12,7 @@ pub fn interval(handed: Option<Duration>) -> Option<Duration> {
 }
 
 /// Tells it by `tell`, twice within `interval`, for as long as the tasks of this process get their turn. It never ends by itself.
-pub async fn run<T: Future<Output = ()>>(
-    interval: Duration,
-    mut door: watch::Receiver<Door>,
-    mut tell: impl FnMut() -> T,
-) {
+pub async fn run<T: Future<Output = ()>>(interval: Duration, mut successors: Successors, mut tell: impl FnMut() -> T) {
     let telling = async {
         let mut tick = tokio::time::interval((interval / 2).max(Duration::from_millis(1)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,7 +24,7 @@ pub async fn run<T: Future<Output = ()>>(
     tokio::select! {
         () = telling => {}
         // The successor is the one that is watched: a word of this process would hide that it hangs.
-        Ok(_) = door.wait_for(|door| matches!(door, Door::Left(_))) => {}
+        Ok(_) = successors.wait_for(Option::is_some) => {}
     }
     std::future::pending().await
 }
@@ -46,11 +41,12 @@ pub async fn tell() {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use tokio::sync::watch;
 
     #[tokio::test(start_paused = true)]
     async fn the_supervisor_hears_of_it_in_time_until_a_successor_serves() {
         let (interval, heard) = (Duration::from_secs(30), Cell::new(0));
-        let (door, watched) = watch::channel(Door::Open);
+        let (successors, watched) = watch::channel(None);
         let tell = || {
             heard.set(heard.get() + 1);
             std::future::ready(())
@@ -59,15 +55,7 @@ mod tests {
         let mut pass = async |time| drop(tokio::time::timeout(time, runs.as_mut()).await);
         pass(interval * 10).await;
         assert!(heard.get() >= 20, "{}", heard.get());
-        door.send_replace(Door::Shut);
-        let before = heard.take();
-        pass(interval * 10).await;
-        assert!(
-            heard.get() >= 20,
-            "it drains, and is watched: {} after {before}",
-            heard.get()
-        );
-        door.send_replace(Door::Left(Vec::new()));
+        successors.send_replace(Some(Vec::new()));
         pass(interval).await;
         heard.take();
         pass(interval * 10).await;

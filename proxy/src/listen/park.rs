@@ -75,10 +75,9 @@ impl Place {
         self.house.make_room();
     }
 
-    /// Ready once the connection has to be closed since another needs its place, or since the time for requests is over; the former
-    /// never while a request is served.
+    /// Ready once the connection has to be closed at once since another needs its place; never while a request is served.
     pub async fn needed(&self) {
-        poll_fn(|cx| self.poll_told(|| self.entry.is_chosen() || self.house.has_cut_requests(), cx)).await;
+        poll_fn(|cx| self.poll_told(|| self.entry.is_chosen(), cx)).await;
     }
 
     /// Ready once the time for requests is over. No lock.

@@ -51,6 +51,10 @@ pub struct Inner {
     /// Versions whose requests are never asked of two sandboxes.
     pub unhedged: HashSet<String>,
     pub hears_tunnels: bool,
+    /// As by a release that does not know the word: a renewal that has it is refused.
+    pub refuses_tunnels: bool,
+    /// What was asked since somebody last cleared this: acquires, renewals and refused ones, in this order.
+    pub asked: Vec<&'static str>,
     pub lost: Vec<LeaseKey>,
     /// How long what is under way to lost ones may go on.
     pub closing: HashMap<LeaseKey, ClosingLease>,
@@ -203,7 +207,11 @@ async fn acknowledge(State(shared): State<Arc<Shared>>, Json(ack): Json<ProxyAck
 }
 
 async fn acquire(State(shared): State<Arc<Shared>>, Json(request): Json<AcquireRequest>) -> Response {
-    shared.inner.lock().acquires.push(request.clone());
+    {
+        let mut inner = shared.inner.lock();
+        inner.acquires.push(request.clone());
+        inner.asked.push("acquire");
+    }
     let _counted = Acquiring::begin(&shared, request.version.as_str());
     let mut changed = shared.changed.subscribe();
     let granted = async {
@@ -276,9 +284,17 @@ fn decide(shared: &Shared, request: &AcquireRequest) -> Option<Response> {
     )
 }
 
-async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewRequest>) -> Json<RenewResponse> {
+async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewRequest>) -> Response {
     let mut changed = shared.changed.subscribe();
-    shared.inner.lock().renewals.push(request.clone());
+    {
+        let mut inner = shared.inner.lock();
+        if inner.refuses_tunnels && request.held.iter().any(|held| held.tunnels > 0) {
+            inner.asked.push("refused");
+            return refuse(ApiError::new(ErrorCode::InvalidRequest, "unknown field `tunnels`"));
+        }
+        inner.asked.push("renewal");
+        inner.renewals.push(request.clone());
+    }
     while shared.inner.lock().holds_renewals {
         changed.changed().await.unwrap();
     }
@@ -307,6 +323,7 @@ async fn renew(State(shared): State<Arc<Shared>>, Json(request): Json<RenewReque
         ttl_ms: 30_000,
         identity: inner.identity.clone(),
     })
+    .into_response()
 }
 
 async fn release(State(shared): State<Arc<Shared>>, Json(request): Json<ReleaseRequest>) -> Json<()> {

@@ -286,3 +286,33 @@ async fn d4_tunnels_are_told_apart_to_a_control_that_hears_of_them_and_to_no_oth
         .await;
     }
 }
+
+/// One of an earlier release that takes over knows of no lease: an acquire before the renewal would be that of a newcomer.
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_nothing_is_asked_of_a_control_of_an_earlier_release_before_it_knows_what_is_held() {
+    let mut stage = Stage::new("").await;
+    let app = App::start("app").await;
+    let sandbox = stage.grant("shop-v1", &app, 10);
+    let _tunnel = websocket(&stage).await;
+    stage.control.change(|inner| inner.hears_tunnels = true);
+    becomes("told of tunnels", true, || {
+        hint(&stage, sandbox);
+        stage.control.change(|inner| {
+            let mut held = inner.renewals.iter().flat_map(|renewal| &renewal.held);
+            held.any(|held| held.tunnels == 1)
+        })
+    })
+    .await;
+    let socket = stage.socket();
+    stage.control.kill(&socket);
+    stage.control.change(|inner| {
+        (inner.hears_tunnels, inner.refuses_tunnels) = (false, true);
+        inner.asked.clear();
+    });
+    stage.control.start(&socket);
+    let asked = |stage: &Stage| stage.control.change(|inner| inner.asked.clone());
+    becomes("asked for what is new", true, || asked(&stage).contains(&"acquire")).await;
+    let asked = asked(&stage);
+    let before = asked.split(|asked| *asked == "acquire").next().unwrap();
+    assert!(before.contains(&"renewal"), "{asked:?}");
+}

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::client::{ask, get};
 use crate::protocol::websocket;
 use crate::stage::{HOST, Stage, becomes, pause, snapshot};
+use miren_proxy::replace::Until;
 use miren_proxy::{Ended, Stop};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -161,6 +162,51 @@ async fn a_successor_that_ends_before_it_serves_has_changed_nothing() {
         let answer = ask(stage.address(), &get("nowhere.net", "/")).await;
         assert_eq!(answer.status, 404, "by the one that runs");
     }
+    let old = upgrade_when_it_can(&mut stage).await;
+    assert_eq!(old.ended().await, Ended::Finished);
+}
+
+/// Whoever looks whether it is ready, and what it does, is answered by one process and not by either.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_are_the_successors_where_the_process_before_it_was_told_to_stop_meanwhile() {
+    let stage = Stage::new("drain.request_timeout = \"10m\"").await;
+    let app = App::start("app").await;
+    stage.grant("shop-v1", &app, 10);
+    let mut held = stage.client().await;
+    held.send(&get(HOST, "/hold")).await;
+    becomes("requests", 1, || app.requests()).await;
+    let stranger = Stranger::of(&stage).await;
+    stranger.says(HELLO);
+    assert!(stranger.hears().await.contains("\"sockets\""));
+    stage.proxy.stop.send_replace(Stop::Finish);
+    stage.metric_becomes("miren_proxy_phase{phase=\"draining\"}", 1.0).await;
+    let admin = stage.proxy.addresses.admin;
+    stranger.says(&format!("{{\"say\":\"serving\",\"addresses\":[\"{admin}\"]}}"));
+    assert!(stranger.hears().await.contains("yours"));
+    // Nothing of the sockets is left, of which the other process here has none.
+    becomes("pages of the one that stops", false, || {
+        std::net::TcpStream::connect(admin).is_ok()
+    })
+    .await;
+    app.state.release.add_permits(1);
+    assert_eq!(held.response().await.body, "app");
+    assert_eq!(stage.proxy.ended().await, Ended::Finished);
+}
+
+/// Who started it ends it then, and would end the only one that accepts.
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_a_successor_whose_time_is_over_does_not_offer_to_serve() {
+    let mut stage = Stage::new("").await;
+    stage.may_be_upgraded().await;
+    let late = stage.successor_until(Some(Until::after(Duration::ZERO))).await.unwrap();
+    let ended = tokio::time::timeout(crate::client::PATIENCE, late.task).await;
+    let error = ended.expect("it waits").unwrap().unwrap_err();
+    assert!(
+        error.to_string().contains("did not come to serve in its time"),
+        "{error}"
+    );
+    assert_eq!(ask(stage.address(), &get("nowhere.net", "/")).await.status, 404);
+    assert!(!stage.proxy.task.is_finished());
     let old = upgrade_when_it_can(&mut stage).await;
     assert_eq!(old.ended().await, Ended::Finished);
 }

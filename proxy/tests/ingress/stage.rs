@@ -9,6 +9,7 @@ use miren_api::lease::{AcquireRequest, Lease, LeaseKey};
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingSnapshot};
 use miren_api::{AppName, SandboxId, VersionId};
 use miren_loader::{FastPath, FastPathConfig, Mode, State};
+use miren_proxy::replace::Until;
 use miren_proxy::{Prepared, StartError, Stop};
 use std::fs::DirEntry;
 use std::net::SocketAddr;
@@ -91,8 +92,13 @@ impl Stage {
 
     /// One that was given the sockets of the proxy that runs, and makes the best of it.
     pub async fn successor(&self) -> Result<Proxy, StartError> {
+        self.successor_until(None).await
+    }
+
+    /// One that whoever started it gives up at that time.
+    pub async fn successor_until(&self, until: Option<Until>) -> Result<Proxy, StartError> {
         let config = Proxy::config(self.folder.path(), &self.settings);
-        let asked = tokio::task::spawn_blocking(|| Prepared::take_over(config)).await;
+        let asked = tokio::task::spawn_blocking(move || Prepared::take_over(config, until)).await;
         asked.unwrap().map(|(prepared, _)| Proxy::of(prepared))
     }
 

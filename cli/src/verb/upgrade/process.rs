@@ -221,7 +221,7 @@ impl Role {
         let mut own = self.arguments.iter().skip(1);
         while let Some(argument) = own.next() {
             match argument.as_str() {
-                "--config" => drop(own.next()),
+                "--config" | "--until" => drop(own.next()),
                 "take-over" | "--keep-log" => {}
                 other if other.starts_with("--config=") => {}
                 _ => return false,
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn only_what_serves_is_a_daemon() {
         for (line, is_one) in [
-            ("miren-proxy --config /a take-over --keep-log", true),
+            ("miren-proxy --config /a take-over --keep-log --until 7", true),
             ("miren-proxy --config=/a", true),
             ("miren-proxy --config /a upgrade", false),
             ("miren-proxy --config /a config check", false),

@@ -15,8 +15,8 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(30);
-/// On top of what a successor gets: until what is told of it arrives.
-const TOLD: Duration = Duration::from_secs(15);
+/// On top of what a successor gets until it offers to serve: until it is settled whether it does (30 s at most), and told.
+const TOLD: Duration = Duration::from_secs(35);
 
 /// The process that serves, if it can be asked.
 pub fn running(record: &Record) -> Option<u32> {

@@ -52,6 +52,8 @@ impl Server<'_> {
             head = client.read_head(self.rules.limits.header_bytes.0, deadline, place) => head,
             // Whoever takes its time with a head gives way to others.
             () = place.needed() => return After::Drop,
+            // Whatever comes of it from now on is too late.
+            () = place.cut() => return After::Close { unread: true },
         };
         match head {
             Ok(head) => {
