@@ -89,10 +89,7 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         .as_ref()
         .map(|folder| folder.canonicalize().doing(|| format!("opening {}", folder.display())));
     let from = from.transpose()?;
-    let how = How {
-        start_control: options.start_control.clone(),
-        limit: options.timeout,
-    };
+    let how = How { limit: options.timeout };
     let begun = Instant::now();
     // While it is interrupted, control may not answer.
     if let Some(record) = record::of(socket)? {
@@ -107,7 +104,7 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         socket: socket.to_owned(),
         proxy_config: options.proxy_config.clone(),
         restarts_proxy: options.restart_proxy,
-        starts_control: options.start_control.is_some(),
+        start_control: options.start_control.clone(),
     };
     if !console.is_json() && !options.back {
         walk::note(console, "check", "asking the new programs");
@@ -207,6 +204,10 @@ enum Way {
 fn way(record: &Record, from: Option<&Path>, back: bool) -> Way {
     match &record.back {
         Some(why) => Way::Back(why.clone()),
+        None if back && record.is_over() && record.old_schema != Some(record.new_schema) => Way::Neither(format!(
+            "{} serves, and its store has a schema that {} cannot read: the copy of the one before is given up",
+            record.new_version, record.old_version
+        )),
         None if back => Way::Back("it was to be taken back".to_owned()),
         None if from.is_some() && from != record.from.as_deref() => {
             let other = record
@@ -230,7 +231,10 @@ async fn resume(
     (options, from): (&UpgradeOptions, Option<PathBuf>),
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    let record = record.found();
+    let mut record = record.found();
+    if options.start_control.is_some() {
+        record.start_control.clone_from(&options.start_control);
+    }
     let way = way(&record, from.as_deref(), options.back);
     if options.dry_run {
         let told = format!(
@@ -245,23 +249,20 @@ async fn resume(
             .code("interrupted")
             .remedy("\"miren upgrade\" goes on with that one, \"miren upgrade --back\" takes it back")),
         Way::Back(why) => {
+            check::keeper_again(&record)?;
             console.note(&format!("{at}: it goes back"));
             let walk = Walk::new(record, book, how);
             went_back(walk, Failure::failed(why.clone()), &why, console).await
         }
         Way::On => {
+            check::keeper_again(&record)?;
             console.note(&format!("{at}: it goes on"));
             go(Walk::new(record, book, how), console).await
         }
         Way::Anew => {
             console.note(&format!("{at}: it begins anew"));
-            let wanted = Wanted {
-                from: record.from.clone(),
-                socket: record.control_socket.clone(),
-                proxy_config: record.proxy.as_ref().map(|proxy| proxy.config.clone()),
-                restarts_proxy: options.restart_proxy || record.restarts_proxy,
-                starts_control: options.start_control.is_some(),
-            };
+            let mut wanted = Wanted::again(&record);
+            wanted.restarts_proxy |= options.restart_proxy;
             let checked = check::check(&wanted).await.map_err(|mut failure| {
                 failure.remedy = format!("{}; or \"miren upgrade --back\"", failure.remedy);
                 failure

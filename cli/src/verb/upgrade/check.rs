@@ -32,8 +32,21 @@ pub struct Wanted {
     pub proxy_config: Option<PathBuf>,
     /// The operator takes a gap of the proxy.
     pub restarts_proxy: bool,
-    /// The operator starts control.
-    pub starts_control: bool,
+    /// What starts control, where the operator says so.
+    pub start_control: Option<String>,
+}
+
+impl Wanted {
+    /// What was wanted of an upgrade that is found.
+    pub fn again(record: &Record) -> Self {
+        Self {
+            from: record.from.clone(),
+            socket: record.control_socket.clone(),
+            proxy_config: record.proxy.as_ref().map(|proxy| proxy.config.clone()),
+            restarts_proxy: record.restarts_proxy,
+            start_control: record.start_control.clone(),
+        }
+    }
 }
 
 /// What was found.
@@ -111,8 +124,10 @@ pub async fn check(wanted: &Wanted) -> Result<Checked, Failure> {
         old_schema: facts.schema_on_disk,
         new_schema: facts.schema,
         copied: false,
+        restoring: false,
         served: false,
         restarts_proxy: wanted.restarts_proxy,
+        start_control: wanted.start_control.clone(),
     };
     Ok(Checked { record, is_same, told })
 }
@@ -162,11 +177,21 @@ async fn check_control(new: &Path, (pid, role): (u32, &Role), wanted: &Wanted) -
     Ok(facts)
 }
 
+/// The same before an upgrade that is found goes on or back: whoever started control then need not do so now. Where none runs that could be
+/// looked at, whoever starts it is waited for.
+pub fn keeper_again(record: &Record) -> Result<(), Failure> {
+    let asked = process::control_at(&record.control_socket).map(|listener| listener.pid);
+    match asked.or_else(|| record.control.processes().first().copied()) {
+        Some(pid) if record.phase > Phase::Stage => check_keeper(pid, &Wanted::again(record)).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn check_keeper(pid: u32, wanted: &Wanted) -> Result<String, Failure> {
     Ok(match is_kept(pid, &wanted.socket).0 {
         Keeper::Dev(_) => "started again by miren dev".to_owned(),
         Keeper::Unit(unit) => format!("started again by systemd ({unit})"),
-        _ if wanted.starts_control => "started by --start-control".to_owned(),
+        _ if wanted.start_control.is_some() => "started by --start-control".to_owned(),
         Keeper::Parent(parent) => format!("started again by process {parent}"),
         Keeper::Nobody => {
             return Err(Failure::failed(format!(

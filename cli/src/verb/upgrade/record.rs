@@ -42,19 +42,30 @@ pub struct Record {
     pub store: PathBuf,
     pub old_schema: Option<i64>,
     pub new_schema: i64,
-    /// The copy of the store is whole, and no new program has had the store.
+    /// The copy of the store is whole, and nothing of it was removed.
     pub copied: bool,
+    /// The store is becoming the copy again: it is neither the one nor the other.
+    #[serde(default)]
+    pub restoring: bool,
     /// The new control was ready: it may have promised something to somebody.
     pub served: bool,
     /// The operator takes a gap of the proxy.
     pub restarts_proxy: bool,
+    /// What starts control where no supervisor does.
+    #[serde(default)]
+    pub start_control: Option<String>,
 }
 
 impl Record {
     /// Whether the store has to be the copy again before the old control starts. What a control that was never ready wrote was
     /// promised to nobody; what one wrote that was ready is kept, unless the old one cannot read it.
     pub fn store_comes_back(&self) -> bool {
-        self.copied && (!self.served || self.old_schema != Some(self.new_schema))
+        self.restoring || self.copied && (!self.served || self.old_schema != Some(self.new_schema))
+    }
+
+    /// Whether all was done but removing what it needed: the copy is given up last.
+    pub fn is_over(&self) -> bool {
+        self.served && !self.copied && self.back.is_none()
     }
 
     /// As it is found by somebody who was not there: if a new control has had the store, it may have promised something since.

@@ -3,7 +3,7 @@
 use super::process::Role;
 use super::*;
 
-fn record(phase: Phase) -> Record {
+pub fn record(phase: Phase) -> Record {
     Record {
         from: Some("/new".into()),
         old_version: "1".into(),
@@ -24,8 +24,10 @@ fn record(phase: Phase) -> Record {
         old_schema: Some(3),
         new_schema: 3,
         copied: true,
+        restoring: false,
         served: false,
         restarts_proxy: false,
+        start_control: None,
     }
 }
 
@@ -125,4 +127,65 @@ fn one_upgrade_at_a_time_and_its_record_is_found_beside_the_socket() {
     assert_eq!(record::of(&socket).unwrap(), None);
     drop(book);
     Book::open(&data, &socket).unwrap();
+}
+
+#[test]
+fn a_store_that_is_half_back_comes_back_whatever_was_promised() {
+    let half = Record {
+        restoring: true,
+        ..record(Phase::Proxy)
+    };
+    assert!(half.clone().found().store_comes_back());
+    let done = Record {
+        restoring: false,
+        copied: false,
+        ..half
+    };
+    assert!(!done.found().store_comes_back(), "what is written since is kept");
+}
+
+#[test]
+fn what_has_given_up_its_copy_goes_back_only_to_what_can_read_the_store() {
+    let of = |new_schema| Record {
+        copied: false,
+        served: true,
+        new_schema,
+        ..record(Phase::Command)
+    };
+    assert!(matches!(way(&of(4), None, true), Way::Neither(why) if why.contains("cannot read")));
+    assert!(matches!(way(&of(3), None, true), Way::Back(_)));
+    assert_eq!(way(&of(4), None, false), Way::On);
+}
+
+/// A record of a control that is this command line and serves nowhere.
+fn started_by(folder: &Path, line: &str, command: &str) -> Record {
+    let mut record = record(Phase::Proxy);
+    record.control.arguments = line.split(' ').map(str::to_owned).collect();
+    record.control_socket = folder.join("control.sock");
+    record.start_control = Some(command.to_owned());
+    record
+}
+
+#[tokio::test]
+async fn only_a_control_that_was_started_and_ended_is_known_not_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("sleep 1.{}", std::process::id());
+    for (command, has_ended) in [
+        (line.clone(), true),
+        (format!("{line} & wait; false"), true),
+        ("exit 7".into(), false),
+    ] {
+        let record = started_by(folder.path(), &line, &command);
+        let start = control::Start {
+            command: record.start_control.as_deref(),
+            limit: Duration::from_secs(60),
+            log: &keeper::Log::Unknown,
+        };
+        let started = control::starts(&record, &start).await;
+        match started {
+            Ok(control::Started::Ended(why)) if has_ended => assert!(why.message.contains("ended 3 times"), "{why}"),
+            Err(why) if !has_ended => assert!(why.message.contains("has ended (exit status: 7)"), "{why}"),
+            other => panic!("{command}: {other:?}"),
+        }
+    }
 }
