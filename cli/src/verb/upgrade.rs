@@ -21,6 +21,7 @@ mod process;
 mod program;
 mod proxy;
 mod record;
+mod room;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,9 @@ pub struct UpgradeOptions {
     /// Settings of the proxy; otherwise the proxy.toml beside those of control
     #[arg(long, value_name = "FILE")]
     proxy_config: Option<PathBuf>,
+    /// Where control has its data, to find an upgrade that was interrupted where no control runs that says so
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// How it ended. Its keys are part of the contract.
@@ -92,7 +96,7 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
     let how = How { limit: options.timeout };
     let begun = Instant::now();
     // While it is interrupted, control may not answer.
-    if let Some(record) = record::of(socket)? {
+    if let Some(record) = record::of(socket, options.data_dir.as_deref())? {
         let book = Book::open(&record.data_dir, socket)?;
         // Whoever had the book may have come to the end meanwhile.
         if let Some(record) = book.read()? {
@@ -106,16 +110,14 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         restarts_proxy: options.restart_proxy,
         start_control: options.start_control.clone(),
     };
-    if !console.is_json() && !options.back {
+    if options.back {
+        return Err(Failure::not_found("no upgrade is under way")
+            .remedy("--data-dir, with where control has its data, if no control runs here"));
+    }
+    if !console.is_json() {
         walk::note(console, "check", "asking the new programs");
     }
-    let checked = match options.back {
-        true => None,
-        false => Some(check::check(&wanted).await?),
-    };
-    let Some(checked) = checked else {
-        return Err(Failure::not_found("no upgrade is under way"));
-    };
+    let checked = check::check(&wanted).await?;
     if options.dry_run {
         return show(&checked, begun, console);
     }
@@ -123,9 +125,14 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         return nothing_to_do(&checked, console);
     }
     let book = Book::open(&checked.record.data_dir, socket)?;
-    // Somebody may have begun one meanwhile, and been interrupted.
+    // Somebody may have begun one meanwhile, and been interrupted,
     if let Some(record) = book.read()? {
         return resume(record, &book, &how, (&options, from), console).await;
+    }
+    // or have come to the end: what runs, and the store, are others then. From here on nobody else changes them.
+    let checked = check::check(&wanted).await?;
+    if checked.is_same && !options.force {
+        return nothing_to_do(&checked, console);
     }
     let mut walk = Walk::new(checked.record, &book, &how);
     walk.steps.push(Step {
@@ -261,6 +268,9 @@ async fn resume(
         }
         Way::Anew => {
             console.note(&format!("{at}: it begins anew"));
+            for program in record.programs() {
+                files::unstage(&program, record.from.is_none())?;
+            }
             let mut wanted = Wanted::again(&record);
             wanted.restarts_proxy |= options.restart_proxy;
             let checked = check::check(&wanted).await.map_err(|mut failure| {

@@ -5,6 +5,7 @@ use super::keeper::Keeper;
 use super::process::{self, Role, file_id, image};
 use super::program;
 use super::record::{Phase, Record};
+use super::room;
 use crate::failure::{Doing, Exit, Failure};
 use miren_api::upgrade::{ControlFacts, ProxyFacts};
 use std::fs;
@@ -72,7 +73,7 @@ pub async fn control(socket: &Path) -> Result<(u32, Role), Failure> {
             let why = format!("no control at {} is ready", socket.display());
             let mut failure = Failure::failed(why).code("unreachable");
             failure.exit = Exit::Unreachable;
-            return Err(failure.remedy("start it, or name the right one with --server or MIREN_SERVER"));
+            return Err(failure.remedy("start it, or name the right one with --server or MIREN_SERVER; where an upgrade was interrupted, --data-dir finds it"));
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -129,6 +130,7 @@ pub async fn check(wanted: &Wanted) -> Result<Checked, Failure> {
         restarts_proxy: wanted.restarts_proxy,
         start_control: wanted.start_control.clone(),
     };
+    room::check(&folder, &record.programs(), &record.store)?;
     Ok(Checked { record, is_same, told })
 }
 

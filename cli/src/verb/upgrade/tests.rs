@@ -116,15 +116,23 @@ fn one_upgrade_at_a_time_and_its_record_is_found_beside_the_socket() {
         "{}",
         refused.message
     );
-    assert_eq!(record::of(&socket).unwrap(), None);
+    assert_eq!(record::of(&socket, None).unwrap(), None);
     for phase in [Phase::Stage, Phase::Control] {
-        let record = record(phase);
+        let record = Record {
+            control_socket: socket.clone(),
+            ..record(phase)
+        };
         book.write(&record).unwrap();
-        assert_eq!(record::of(&socket).unwrap().as_ref(), Some(&record));
-        assert_eq!(book.read().unwrap(), Some(record));
+        assert_eq!(record::of(&socket, None).unwrap().as_ref(), Some(&record));
+        assert_eq!(book.read().unwrap().as_ref(), Some(&record));
+        // A reboot takes what is beside the socket.
+        std::fs::remove_file(socket.with_file_name("upgrade.json")).unwrap();
+        assert_eq!(record::of(&socket, Some(&data)).unwrap(), Some(record));
+        let other = folder.path().join("other/control.sock");
+        assert_eq!(record::of(&other, Some(&data)).unwrap(), None, "that of another node");
     }
     book.remove().unwrap();
-    assert_eq!(record::of(&socket).unwrap(), None);
+    assert_eq!(record::of(&socket, None).unwrap(), None);
     drop(book);
     Book::open(&data, &socket).unwrap();
 }

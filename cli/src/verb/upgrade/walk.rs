@@ -138,7 +138,10 @@ impl<'w> Walk<'w> {
             } else {
                 proxy.filter(|_| is_proxy)
             };
-            files::keep(&program, pid)?;
+            match pid {
+                Some(pid) if self.record.from.is_none() => files::swap(&program, pid)?,
+                _ => files::keep(&program, pid)?,
+            }
         }
         Ok(())
     }
@@ -220,7 +223,7 @@ impl<'w> Walk<'w> {
         for program in self.record.programs() {
             match was_staged {
                 true => files::restore(&program, self.record.from.is_none())?,
-                false => files::forget(&program)?,
+                false => files::unstage(&program, self.record.from.is_none())?,
             }
         }
         if was_staged && (!control::serves(&self.record) || self.record.store_comes_back()) {
