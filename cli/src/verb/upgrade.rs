@@ -147,6 +147,8 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
 async fn go(mut walk: Walk<'_>, console: &mut Console) -> Result<Exit, Failure> {
     match walk.forward(console).await {
         Ok(()) => {
+            walk.finish()
+                .map_err(|failure| failure.remedy("the new programs serve; mend that, then \"miren upgrade\""))?;
             let told = format!(
                 "This node runs {} (before: {})",
                 walk.record.new_version, walk.record.old_version

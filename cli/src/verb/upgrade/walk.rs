@@ -81,7 +81,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// From the step that is written down to the end.
+    /// From the step that is written down through the last.
     pub async fn forward(&mut self, console: &Console) -> Result<(), Failure> {
         let begin = self.record.phase;
         for phase in Phase::ALL.into_iter().filter(|phase| *phase >= begin) {
@@ -98,6 +98,11 @@ impl<'w> Walk<'w> {
             self.tell(phase.name(), begun, done.is_ok());
             done.map_err(|failure| failure.doing(&format!("step {:?}", phase.name())))?;
         }
+        Ok(())
+    }
+
+    /// What only an upgrade needs that could still fail. Where this fails nothing goes back.
+    pub fn finish(&mut self) -> Result<(), Failure> {
         self.give_up_copy()?;
         self.book.remove()
     }
@@ -214,8 +219,7 @@ impl<'w> Walk<'w> {
         let done = self.go_back().await;
         self.tell("back", begun, done.is_ok());
         done?;
-        self.give_up_copy()?;
-        self.book.remove()
+        self.finish()
     }
 
     async fn go_back(&mut self) -> Result<(), Failure> {
