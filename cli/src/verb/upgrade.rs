@@ -21,6 +21,7 @@ mod process;
 mod program;
 mod proxy;
 mod record;
+mod room;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,9 @@ pub struct UpgradeOptions {
     /// Settings of the proxy; otherwise the proxy.toml beside those of control
     #[arg(long, value_name = "FILE")]
     proxy_config: Option<PathBuf>,
+    /// Where control has its data, to find an upgrade that was interrupted where no control runs that says so
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// How it ended. Its keys are part of the contract.
@@ -92,13 +96,10 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         .as_ref()
         .map(|folder| folder.canonicalize().doing(|| format!("opening {}", folder.display())));
     let from = from.transpose()?;
-    let how = How {
-        start_control: options.start_control.clone(),
-        limit: options.timeout,
-    };
+    let how = How { limit: options.timeout };
     let begun = Instant::now();
     // While it is interrupted, control may not answer.
-    if let Some(record) = record::of(socket)? {
+    if let Some(record) = record::of(socket, options.data_dir.as_deref())? {
         let book = Book::open(&record.data_dir, socket)?;
         // Whoever had the book may have come to the end meanwhile.
         if let Some(record) = book.read()? {
@@ -110,19 +111,17 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         socket: socket.to_owned(),
         proxy_config: options.proxy_config.clone(),
         restarts_proxy: options.restart_proxy,
-        starts_control: options.start_control.is_some(),
+        start_control: options.start_control.clone(),
         is_supervised: options.supervised,
     };
-    if !console.is_json() && !options.back {
+    if options.back {
+        return Err(Failure::not_found("no upgrade is under way")
+            .remedy("--data-dir, with where control has its data, if no control runs here"));
+    }
+    if !console.is_json() {
         walk::note(console, "check", "asking the new programs");
     }
-    let checked = match options.back {
-        true => None,
-        false => Some(check::check(&wanted).await?),
-    };
-    let Some(checked) = checked else {
-        return Err(Failure::not_found("no upgrade is under way"));
-    };
+    let checked = check::check(&wanted).await?;
     if options.dry_run {
         return show(&checked, begun, console);
     }
@@ -130,9 +129,14 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
         return nothing_to_do(&checked, console);
     }
     let book = Book::open(&checked.record.data_dir, socket)?;
-    // Somebody may have begun one meanwhile, and been interrupted.
+    // Somebody may have begun one meanwhile, and been interrupted,
     if let Some(record) = book.read()? {
         return resume(record, &book, &how, (&options, from), console).await;
+    }
+    // or have come to the end: what runs, and the store, are others then. From here on nobody else changes them.
+    let checked = check::check(&wanted).await?;
+    if checked.is_same && !options.force {
+        return nothing_to_do(&checked, console);
     }
     let mut walk = Walk::new(checked.record, &book, &how);
     walk.steps.push(Step {
@@ -147,6 +151,8 @@ async fn upgrade(options: UpgradeOptions, socket: &Path, console: &mut Console) 
 async fn go(mut walk: Walk<'_>, console: &mut Console) -> Result<Exit, Failure> {
     match walk.forward(console).await {
         Ok(()) => {
+            walk.finish()
+                .map_err(|failure| failure.remedy("the new programs serve; mend that, then \"miren upgrade\""))?;
             let told = format!(
                 "This node runs {} (before: {})",
                 walk.record.new_version, walk.record.old_version
@@ -211,6 +217,10 @@ enum Way {
 fn way(record: &Record, from: Option<&Path>, back: bool) -> Way {
     match &record.back {
         Some(why) => Way::Back(why.clone()),
+        None if back && record.is_over() && record.old_schema != Some(record.new_schema) => Way::Neither(format!(
+            "{} serves, and its store has a schema that {} cannot read: the copy of the one before is given up",
+            record.new_version, record.old_version
+        )),
         None if back => Way::Back("it was to be taken back".to_owned()),
         None if from.is_some() && from != record.from.as_deref() => {
             let other = record
@@ -234,7 +244,11 @@ async fn resume(
     (options, from): (&UpgradeOptions, Option<PathBuf>),
     console: &mut Console,
 ) -> Result<Exit, Failure> {
-    let record = record.found();
+    let mut record = record.found();
+    record.is_supervised |= options.supervised;
+    if options.start_control.is_some() {
+        record.start_control.clone_from(&options.start_control);
+    }
     let way = way(&record, from.as_deref(), options.back);
     if options.dry_run {
         let told = format!(
@@ -249,24 +263,24 @@ async fn resume(
             .code("interrupted")
             .remedy("\"miren upgrade\" goes on with that one, \"miren upgrade --back\" takes it back")),
         Way::Back(why) => {
+            check::keeper_again(&record)?;
             console.note(&format!("{at}: it goes back"));
             let walk = Walk::new(record, book, how);
             went_back(walk, Failure::failed(why.clone()), &why, console).await
         }
         Way::On => {
+            check::keeper_again(&record)?;
             console.note(&format!("{at}: it goes on"));
             go(Walk::new(record, book, how), console).await
         }
         Way::Anew => {
             console.note(&format!("{at}: it begins anew"));
-            let wanted = Wanted {
-                from: record.from.clone(),
-                socket: record.control_socket.clone(),
-                proxy_config: record.proxy.as_ref().map(|proxy| proxy.config.clone()),
-                restarts_proxy: options.restart_proxy || record.restarts_proxy,
-                starts_control: options.start_control.is_some(),
-                is_supervised: options.supervised,
-            };
+            for program in record.programs() {
+                files::unstage(&program, record.from.is_none())?;
+            }
+            let mut wanted = Wanted::again(&record);
+            wanted.restarts_proxy |= options.restart_proxy;
+            wanted.is_supervised |= options.supervised;
             let checked = check::check(&wanted).await.map_err(|mut failure| {
                 failure.remedy = format!("{}; or \"miren upgrade --back\"", failure.remedy);
                 failure

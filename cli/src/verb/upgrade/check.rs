@@ -4,6 +4,7 @@ use super::control::is_kept;
 use super::process::{self, Role, file_id, image};
 use super::program;
 use super::record::{Phase, Record};
+use super::room;
 use crate::failure::{Doing, Exit, Failure};
 use miren_api::upgrade::{ControlFacts, ProxyFacts};
 use std::fs;
@@ -32,10 +33,24 @@ pub struct Wanted {
     pub proxy_config: Option<PathBuf>,
     /// The operator takes a gap of the proxy.
     pub restarts_proxy: bool,
-    /// The operator starts control.
-    pub starts_control: bool,
+    /// What starts control, where the operator says so.
+    pub start_control: Option<String>,
     /// The operator says that the parents of the daemons start them again.
     pub is_supervised: bool,
+}
+
+impl Wanted {
+    /// What was wanted of an upgrade that is found.
+    pub fn again(record: &Record) -> Self {
+        Self {
+            from: record.from.clone(),
+            socket: record.control_socket.clone(),
+            proxy_config: record.proxy.as_ref().map(|proxy| proxy.config.clone()),
+            restarts_proxy: record.restarts_proxy,
+            start_control: record.start_control.clone(),
+            is_supervised: record.is_supervised,
+        }
+    }
 }
 
 /// What was found.
@@ -61,7 +76,7 @@ pub async fn control(socket: &Path) -> Result<(u32, Role), Failure> {
             let why = format!("no control at {} is ready", socket.display());
             let mut failure = Failure::failed(why).code("unreachable");
             failure.exit = Exit::Unreachable;
-            return Err(failure.remedy("start it, or name the right one with --server or MIREN_SERVER"));
+            return Err(failure.remedy("start it, or name the right one with --server or MIREN_SERVER; where an upgrade was interrupted, --data-dir finds it"));
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -113,9 +128,13 @@ pub async fn check(wanted: &Wanted) -> Result<Checked, Failure> {
         old_schema: facts.schema_on_disk,
         new_schema: facts.schema,
         copied: false,
+        restoring: false,
         served: false,
         restarts_proxy: wanted.restarts_proxy,
+        start_control: wanted.start_control.clone(),
+        is_supervised: wanted.is_supervised,
     };
+    room::check(&folder, &record.programs(), &record.store)?;
     Ok(Checked { record, is_same, told })
 }
 
@@ -164,10 +183,20 @@ async fn check_control(new: &Path, (pid, role): (u32, &Role), wanted: &Wanted) -
     Ok(facts)
 }
 
+/// The same before an upgrade that is found goes on or back: whoever started control then need not do so now. Where none runs that could be
+/// looked at, whoever starts it is waited for.
+pub fn keeper_again(record: &Record) -> Result<(), Failure> {
+    let asked = process::control_at(&record.control_socket).map(|listener| listener.pid);
+    match asked.or_else(|| record.control.processes().first().copied()) {
+        Some(pid) if record.phase > Phase::Stage => check_keeper(pid, &Wanted::again(record)).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn check_keeper(pid: u32, wanted: &Wanted) -> Result<String, Failure> {
     match is_kept(pid, &wanted.socket).0.restarts(wanted.is_supervised) {
         Ok(told) => Ok(told),
-        Err(_) if wanted.starts_control => Ok("started by --start-control".to_owned()),
+        Err(_) if wanted.start_control.is_some() => Ok("started by --start-control".to_owned()),
         Err(why) => Err(not_kept(CONTROL, pid, &why)
             .remedy("--start-control COMMAND, with what starts it; or run it under systemd, with Restart=always")),
     }

@@ -39,12 +39,14 @@ impl Locked {
 }
 
 /// What has come of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {
     /// The program that is in place serves.
     InPlace,
     /// The one before it does: it was being started when that was replaced.
     Other,
+    /// It has ended by itself, again and again, before it was ready.
+    Ended(Failure),
 }
 
 /// Has every control of the node end, and keeps others out.
@@ -100,7 +102,7 @@ pub struct Start<'s> {
     pub log: &'s Log,
 }
 
-/// Waits until one serves.
+/// Waits until one serves, or has ended so often that none will. An error says that nobody knows whether it would.
 pub async fn starts(record: &Record, start: &Start<'_>) -> Result<Started, Failure> {
     let mut starter = start.command.map(run).transpose()?;
     let (mut begun, mut seen) = (Instant::now(), BTreeSet::new());
@@ -111,17 +113,26 @@ pub async fn starts(record: &Record, start: &Start<'_>) -> Result<Started, Failu
                 false => Started::Other,
             });
         }
-        let (alive, was_started) = (record.control.processes(), !seen.is_empty());
+        // Before the processes are looked at: what it has run in the foreground is gone then, too.
+        let ended = starter.as_mut().and_then(|starter| starter.try_wait().ok().flatten());
+        let (alive, was_started) = (starting(record), !seen.is_empty());
         seen.extend(alive.iter().copied());
         if !was_started && !seen.is_empty() {
             begun = Instant::now();
         }
         let died = seen.iter().filter(|pid| !alive.contains(pid)).count();
-        let ended = starter.as_mut().and_then(|starter| starter.try_wait().ok().flatten());
-        let failed = ended.filter(|status| !status.success());
+        if died >= DEATHS {
+            let why = format!("it ended {died} times before it was ready");
+            return Ok(Started::Ended(failed(record, start, why)));
+        }
+        if ended.is_some() && died > 0 && alive.is_empty() {
+            // A supervisor would do the same.
+            starter = start.command.map(run).transpose()?;
+            continue;
+        }
+        let refused = ended.filter(|status| !status.success());
         let why = match seen.is_empty() {
-            _ if failed.is_some() => format!("what starts it has ended ({})", failed.unwrap_or_default()),
-            false if died >= DEATHS => format!("it ended {died} times before it was ready"),
+            _ if refused.is_some() => format!("what starts it has ended ({})", refused.unwrap_or_default()),
             false if begun.elapsed() > start.limit => format!("it was not ready within {:?}", start.limit),
             true if begun.elapsed() > STARTED => format!(
                 "nobody has started it within {STARTED:?}; its command line is {:?}",
@@ -132,14 +143,25 @@ pub async fn starts(record: &Record, start: &Start<'_>) -> Result<Started, Failu
                 continue;
             }
         };
-        let words = start.log.last_words();
-        let told = if words.is_empty() {
-            why
-        } else {
-            format!("{why}; it said:\n{words}")
-        };
-        return Err(Failure::failed(told).doing(&format!("starting {}", record.control.program.display())));
+        return Err(failed(record, start, why));
     }
+}
+
+/// The controls that run, without what they have begun to start: for a moment that looks like them.
+fn starting(record: &Record) -> Vec<u32> {
+    let all = record.control.processes();
+    let is_child = |pid: &u32| process::parent(*pid).is_some_and(|parent| all.contains(&parent));
+    all.iter().copied().filter(|pid| !is_child(pid)).collect()
+}
+
+fn failed(record: &Record, start: &Start<'_>, why: String) -> Failure {
+    let words = start.log.last_words();
+    let told = if words.is_empty() {
+        why
+    } else {
+        format!("{why}; it said:\n{words}")
+    };
+    Failure::failed(told).doing(&format!("starting {}", record.control.program.display()))
 }
 
 /// In a session of its own, so that it outlives this one.

@@ -43,6 +43,34 @@ pub fn keep(program: &Path, pid: Option<u32>) -> Result<(), Failure> {
     copy(&own, &kept)
 }
 
+/// Where somebody has put the new program in place already: it waits beside it as if it were staged, and what process `pid` runs is there
+/// until its turn comes, whoever starts it.
+pub fn swap(program: &Path, pid: u32) -> Result<(), Failure> {
+    keep(program, Some(pid))?;
+    if file_id(&image(pid)) == file_id(program) {
+        return Ok(());
+    }
+    let next = beside(program, NEXT);
+    let part = beside(&next, "part");
+    forget(program)?;
+    let linked = || {
+        fs::hard_link(program, &next)?;
+        fs::hard_link(previous(program), &part)?;
+        fs::rename(&part, program)?;
+        sync_folder(program)
+    };
+    linked().doing(|| format!("putting {} in place again", previous(program).display()))
+}
+
+/// Each program is where it was before it was staged. `puts_back`: somebody had put the new one in place.
+pub fn unstage(program: &Path, puts_back: bool) -> Result<(), Failure> {
+    if puts_back {
+        // Where both names are the same file still, that changes nothing.
+        install(program)?;
+    }
+    forget(program)
+}
+
 /// What is kept of an earlier one is not what served before this one.
 pub fn keep_none(program: &Path) -> Result<(), Failure> {
     remove(&previous(program))
@@ -64,9 +92,13 @@ pub fn install(program: &Path) -> Result<(), Failure> {
 /// Puts the old program in place again, if it is not there. `keeps`: the other one is kept as what failed.
 pub fn restore(program: &Path, keeps: bool) -> Result<(), Failure> {
     let kept = previous(program);
+    let failed = beside(program, FAILED);
     if is_staged(program) {
         // In this order: what waits says that the program is the old one.
         remove(&kept)?;
+        if keeps {
+            rename(&beside(program, NEXT), &failed)?;
+        }
         return forget(program);
     }
     if !kept.exists() {
@@ -76,7 +108,6 @@ pub fn restore(program: &Path, keeps: bool) -> Result<(), Failure> {
         return remove(&kept);
     }
     if keeps {
-        let failed = beside(program, FAILED);
         remove(&failed)?;
         fs::hard_link(program, &failed).doing(|| format!("keeping {}", program.display()))?;
     }
@@ -118,7 +149,15 @@ fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
         .doing(|| format!("putting {} in the place of {}", from.display(), to.display()))
 }
 
+fn is_there(path: &Path) -> bool {
+    !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
 pub fn remove(path: &Path) -> Result<(), Failure> {
+    // Where nothing may be written, what is not there cannot even be removed.
+    if !is_there(path) {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).doing(|| format!("removing {}", path.display()))
@@ -184,6 +223,62 @@ mod tests {
             place.has("old");
             assert!(!is_staged(&place.program), "{steps} {again}");
         }
+    }
+
+    /// A process that ends with its test.
+    struct Running(std::process::Child);
+
+    impl Running {
+        /// Of a place whose program is one that can be run.
+        fn of(place: &Place) -> Self {
+            fs::copy("/bin/sleep", &place.program).unwrap();
+            Self(std::process::Command::new(&place.program).arg("1000").spawn().unwrap())
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_program_that_was_put_in_place_by_somebody_waits_until_its_turn_comes() {
+        for turns_back in [false, true] {
+            let place = Place::new();
+            let running = Running::of(&place);
+            fs::rename(place.folder.path().join("new"), &place.program).unwrap();
+            let next = beside(&place.program, NEXT);
+            // Begun before, and interrupted when both names were one file.
+            fs::hard_link(&place.program, &next).unwrap();
+            for _ in 0..2 {
+                unstage(&place.program, true).unwrap();
+                place.has("new");
+                assert!(!is_staged(&place.program));
+                swap(&place.program, running.0.id()).unwrap();
+                assert_eq!(fs::read_to_string(&next).unwrap(), "new");
+                let same = fs::read(&place.program).unwrap() == fs::read("/bin/sleep").unwrap();
+                assert!(same, "whoever starts it has what runs");
+            }
+            if turns_back {
+                restore(&place.program, true).unwrap();
+                assert_eq!(fs::read_to_string(beside(&place.program, FAILED)).unwrap(), "new");
+                assert!(!is_staged(&place.program));
+            } else {
+                install(&place.program).unwrap();
+                place.has("new");
+                assert!(previous(&place.program).exists());
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_runs_already_does_not_wait() {
+        let place = Place::new();
+        let running = Running::of(&place);
+        swap(&place.program, running.0.id()).unwrap();
+        assert!(!is_staged(&place.program) && previous(&place.program).exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is known of an upgrade that is under way, on the disk before it is done: whoever finds it goes on, or back, with it.
 
+use super::check::CONTROL_CONFIG;
 use super::process::{self, Role};
 use crate::dev::lock::{self, Lock};
 use crate::failure::{Doing, Failure};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 const NAME: &str = "upgrade.json";
 const LOCK: &str = "upgrade.lock";
+/// Where control has its data unless its settings say otherwise.
+const DATA_DIR: &str = "/var/lib/miren";
 
 /// Which step is being done. Each is done again from its beginning by whoever finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,19 +45,33 @@ pub struct Record {
     pub store: PathBuf,
     pub old_schema: Option<i64>,
     pub new_schema: i64,
-    /// The copy of the store is whole, and no new program has had the store.
+    /// The copy of the store is whole, and nothing of it was removed.
     pub copied: bool,
+    /// The store is becoming the copy again: it is neither the one nor the other.
+    #[serde(default)]
+    pub restoring: bool,
     /// The new control was ready: it may have promised something to somebody.
     pub served: bool,
     /// The operator takes a gap of the proxy.
     pub restarts_proxy: bool,
+    /// What starts control where no supervisor does.
+    #[serde(default)]
+    pub start_control: Option<String>,
+    /// The operator says that the parents of the daemons start them again.
+    #[serde(default)]
+    pub is_supervised: bool,
 }
 
 impl Record {
     /// Whether the store has to be the copy again before the old control starts. What a control that was never ready wrote was
     /// promised to nobody; what one wrote that was ready is kept, unless the old one cannot read it.
     pub fn store_comes_back(&self) -> bool {
-        self.copied && (!self.served || self.old_schema != Some(self.new_schema))
+        self.restoring || self.copied && (!self.served || self.old_schema != Some(self.new_schema))
+    }
+
+    /// Whether all was done but removing what it needed: the copy is given up last.
+    pub fn is_over(&self) -> bool {
+        self.served && !self.copied && self.back.is_none()
     }
 
     /// As it is found by somebody who was not there: if a new control has had the store, it may have promised something since.
@@ -139,14 +156,38 @@ impl Book {
     }
 }
 
-/// That of a node whose control may not answer, found by its socket; or, after a reboot, by what its control has open.
-pub fn of(control_socket: &Path) -> Result<Option<Record>, Failure> {
+/// That of a node whose control may not answer, found by its socket; or, after a reboot, by what its control has open; or, if that does not
+/// start either, in `data_dir`. Without one: where control has its data unless told otherwise.
+pub fn of(control_socket: &Path, data_dir: Option<&Path>) -> Result<Option<Record>, Failure> {
     if let Some(record) = read(&control_socket.with_file_name(NAME))? {
         return Ok(Some(record));
     }
     let control = process::control_at(control_socket);
-    let store = control.and_then(|listener| process::open_file(listener.pid, "control.db"));
-    store.map_or(Ok(None), |store| read(&store.with_file_name(NAME)))
+    if let Some(store) = control.and_then(|listener| process::open_file(listener.pid, "control.db")) {
+        return read(&store.with_file_name(NAME));
+    }
+    let data_dir = data_dir.map_or_else(|| usual_data_dir(Path::new(CONTROL_CONFIG)), Path::to_owned);
+    let found = read(&data_dir.join(NAME))?;
+    Ok(found.filter(|record| place(&record.control_socket) == place(control_socket)))
+}
+
+/// What the settings say, as far as they can be read: control says what is wrong with them.
+fn usual_data_dir(settings: &Path) -> PathBuf {
+    let text = fs::read_to_string(settings).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    table
+        .get("data_dir")
+        .and_then(toml::Value::as_str)
+        .map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from)
+}
+
+/// Whatever its folder is called: /var/run is /run.
+fn place(socket: &Path) -> PathBuf {
+    let folder = socket.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.map_or_else(
+        || socket.to_owned(),
+        |folder| folder.join(socket.file_name().unwrap_or_default()),
+    )
 }
 
 fn read(path: &Path) -> Result<Option<Record>, Failure> {
@@ -163,4 +204,20 @@ fn read(path: &Path) -> Result<Option<Record>, Failure> {
 /// What was renamed in the folder of `path` is so after a power cut.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_where_settings_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = folder.path().join("control.toml");
+        assert_eq!(usual_data_dir(&settings), Path::new(DATA_DIR), "there are none");
+        fs::write(&settings, "data_dir = \"/srv/data\"\n[api]\nx = 1\n").unwrap();
+        assert_eq!(usual_data_dir(&settings), Path::new("/srv/data"));
+        fs::write(&settings, "name = \"a\"\n").unwrap();
+        assert_eq!(usual_data_dir(&settings), Path::new(DATA_DIR));
+    }
 }

@@ -3,7 +3,7 @@
 use super::process::Role;
 use super::*;
 
-fn record(phase: Phase) -> Record {
+pub fn record(phase: Phase) -> Record {
     Record {
         from: Some("/new".into()),
         old_version: "1".into(),
@@ -25,8 +25,11 @@ fn record(phase: Phase) -> Record {
         old_schema: Some(3),
         new_schema: 3,
         copied: true,
+        restoring: false,
         served: false,
         restarts_proxy: false,
+        start_control: None,
+        is_supervised: false,
     }
 }
 
@@ -115,15 +118,23 @@ fn one_upgrade_at_a_time_and_its_record_is_found_beside_the_socket() {
         "{}",
         refused.message
     );
-    assert_eq!(record::of(&socket).unwrap(), None);
+    assert_eq!(record::of(&socket, None).unwrap(), None);
     for phase in [Phase::Stage, Phase::Control] {
-        let record = record(phase);
+        let record = Record {
+            control_socket: socket.clone(),
+            ..record(phase)
+        };
         book.write(&record).unwrap();
-        assert_eq!(record::of(&socket).unwrap().as_ref(), Some(&record));
-        assert_eq!(book.read().unwrap(), Some(record));
+        assert_eq!(record::of(&socket, None).unwrap().as_ref(), Some(&record));
+        assert_eq!(book.read().unwrap().as_ref(), Some(&record));
+        // A reboot takes what is beside the socket.
+        std::fs::remove_file(socket.with_file_name("upgrade.json")).unwrap();
+        assert_eq!(record::of(&socket, Some(&data)).unwrap(), Some(record));
+        let other = folder.path().join("other/control.sock");
+        assert_eq!(record::of(&other, Some(&data)).unwrap(), None, "that of another node");
     }
     book.remove().unwrap();
-    assert_eq!(record::of(&socket).unwrap(), None);
+    assert_eq!(record::of(&socket, None).unwrap(), None);
     drop(book);
     Book::open(&data, &socket).unwrap();
 }
@@ -142,4 +153,65 @@ async fn a_proxy_that_ran_and_does_not_come_back_is_missed() {
     let missed = replaced(&["miren-proxy", "--config", "/p.toml"]).await.unwrap_err();
     assert!(missed.message.contains("no proxy runs any more"), "{missed:?}");
     assert!(missed.remedy.contains("--config /p.toml"), "{missed:?}");
+}
+
+#[test]
+fn a_store_that_is_half_back_comes_back_whatever_was_promised() {
+    let half = Record {
+        restoring: true,
+        ..record(Phase::Proxy)
+    };
+    assert!(half.clone().found().store_comes_back());
+    let done = Record {
+        restoring: false,
+        copied: false,
+        ..half
+    };
+    assert!(!done.found().store_comes_back(), "what is written since is kept");
+}
+
+#[test]
+fn what_has_given_up_its_copy_goes_back_only_to_what_can_read_the_store() {
+    let of = |new_schema| Record {
+        copied: false,
+        served: true,
+        new_schema,
+        ..record(Phase::Command)
+    };
+    assert!(matches!(way(&of(4), None, true), Way::Neither(why) if why.contains("cannot read")));
+    assert!(matches!(way(&of(3), None, true), Way::Back(_)));
+    assert_eq!(way(&of(4), None, false), Way::On);
+}
+
+/// A record of a control that is this command line and serves nowhere.
+fn started_by(folder: &Path, line: &str, command: &str) -> Record {
+    let mut record = record(Phase::Proxy);
+    record.control.arguments = line.split(' ').map(str::to_owned).collect();
+    record.control_socket = folder.join("control.sock");
+    record.start_control = Some(command.to_owned());
+    record
+}
+
+#[tokio::test]
+async fn only_a_control_that_was_started_and_ended_is_known_not_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("sleep 1.{}", std::process::id());
+    for (command, has_ended) in [
+        (line.clone(), true),
+        (format!("{line} & wait; false"), true),
+        ("exit 7".into(), false),
+    ] {
+        let record = started_by(folder.path(), &line, &command);
+        let start = control::Start {
+            command: record.start_control.as_deref(),
+            limit: Duration::from_secs(60),
+            log: &keeper::Log::Unknown,
+        };
+        let started = control::starts(&record, &start).await;
+        match started {
+            Ok(control::Started::Ended(why)) if has_ended => assert!(why.message.contains("ended 3 times"), "{why}"),
+            Err(why) if !has_ended => assert!(why.message.contains("has ended (exit status: 7)"), "{why}"),
+            other => panic!("{command}: {other:?}"),
+        }
+    }
 }

@@ -20,7 +20,6 @@ const STARTS: usize = 3;
 
 /// What the operator said about how.
 pub struct How {
-    pub start_control: Option<String>,
     /// For each daemon, until it is ready.
     pub limit: Duration,
 }
@@ -82,7 +81,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// From the step that is written down to the end.
+    /// From the step that is written down through the last.
     pub async fn forward(&mut self, console: &Console) -> Result<(), Failure> {
         let begin = self.record.phase;
         for phase in Phase::ALL.into_iter().filter(|phase| *phase >= begin) {
@@ -99,8 +98,20 @@ impl<'w> Walk<'w> {
             self.tell(phase.name(), begun, done.is_ok());
             done.map_err(|failure| failure.doing(&format!("step {:?}", phase.name())))?;
         }
-        store::remove_copy(&self.record)?;
+        Ok(())
+    }
+
+    /// What only an upgrade needs that could still fail. Where this fails nothing goes back.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.give_up_copy()?;
         self.book.remove()
+    }
+
+    /// Nobody goes back to it from now on.
+    fn give_up_copy(&mut self) -> Result<(), Failure> {
+        self.record.copied = false;
+        self.book.write(&self.record)?;
+        store::remove_copy(&self.record)
     }
 
     fn tell(&mut self, name: &'static str, begun: Instant, is_done: bool) {
@@ -132,7 +143,10 @@ impl<'w> Walk<'w> {
             } else {
                 proxy.filter(|_| is_proxy)
             };
-            files::keep(&program, pid)?;
+            match pid {
+                Some(pid) if self.record.from.is_none() => files::swap(&program, pid)?,
+                _ => files::keep(&program, pid)?,
+            }
         }
         Ok(())
     }
@@ -149,13 +163,18 @@ impl<'w> Walk<'w> {
             }
             let locked = control::lock(&self.record).await?;
             if is_old {
+                self.give_up_copy()?;
                 store::copy(&self.record)?;
                 self.record.copied = true;
                 self.book.write(&self.record)?;
             }
             files::install(&program)?;
             locked.release(&self.record);
-            is_done = self.starts(self.how.limit).await? == Started::InPlace;
+            is_done = match self.starts(self.how.limit).await? {
+                Started::InPlace => true,
+                Started::Other => false,
+                Started::Ended(failure) => return Err(failure),
+            };
             // The one that served has it open still.
             is_old = !is_done;
         }
@@ -168,7 +187,7 @@ impl<'w> Walk<'w> {
 
     async fn starts(&self, limit: Duration) -> Result<Started, Failure> {
         let start = Start {
-            command: self.how.start_control.as_deref(),
+            command: self.record.start_control.as_deref(),
             limit,
             log: &self.log,
         };
@@ -188,9 +207,10 @@ impl<'w> Walk<'w> {
     /// From whatever was done to what was before. `why`: what failed, or that it was asked for.
     pub async fn back(&mut self, why: &str, console: &Console) -> Result<(), Failure> {
         self.record.back = Some(why.to_owned());
-        if files::is_staged(&self.record.control.program) {
-            // No new control has had the store.
+        if self.record.copied && !self.record.restoring && files::is_staged(&self.record.control.program) {
+            // No new control has had the store. What says so is removed next.
             self.record.copied = false;
+            self.book.write(&self.record)?;
         }
         // A disk that is full does not keep the old programs from serving.
         let _ = self.book.write(&self.record);
@@ -199,8 +219,7 @@ impl<'w> Walk<'w> {
         let done = self.go_back().await;
         self.tell("back", begun, done.is_ok());
         done?;
-        store::remove_copy(&self.record)?;
-        self.book.remove()
+        self.finish()
     }
 
     async fn go_back(&mut self) -> Result<(), Failure> {
@@ -208,7 +227,7 @@ impl<'w> Walk<'w> {
         for program in self.record.programs() {
             match was_staged {
                 true => files::restore(&program, self.record.from.is_none())?,
-                false => files::forget(&program)?,
+                false => files::unstage(&program, self.record.from.is_none())?,
             }
         }
         if was_staged && (!control::serves(&self.record) || self.record.store_comes_back()) {
@@ -220,25 +239,36 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// The old control, with the store as it is or as it was. Where it cannot go on with what the new one left, it gets the copy.
+    /// The old control, with the store as it is or as it was. Where it cannot go on with what the new one left, it gets the copy: that it
+    /// cannot is known only of one that was started and ended.
     async fn control_again(&mut self, mut store_comes_back: bool) -> Result<(), Failure> {
         for _ in 0..STARTS {
             let locked = control::lock(&self.record).await?;
             if store_comes_back {
-                store::put_back(&self.record)?;
-                self.record.copied = false;
-                // What is noted otherwise is that it is still to be done: that may be done again.
-                let _ = self.book.write(&self.record);
+                self.restore()?;
             }
             locked.release(&self.record);
-            match self.starts(AGAIN).await {
-                Ok(Started::InPlace) => return Ok(()),
-                Ok(Started::Other) => {}
-                Err(_) if self.record.copied => store_comes_back = true,
-                Err(failure) => return Err(failure),
+            match self.starts(AGAIN).await? {
+                Started::InPlace => return Ok(()),
+                Started::Other => {}
+                Started::Ended(_) if self.record.copied && !store_comes_back => store_comes_back = true,
+                Started::Ended(failure) => return Err(failure),
             }
         }
         Err(other_serves(&self.record.control.program))
+    }
+
+    /// Written down before it is begun and when it is done: what is half done is done again, and what is done is not.
+    fn restore(&mut self) -> Result<(), Failure> {
+        // Otherwise that of a first time is what is worth keeping.
+        if self.record.copied && !self.record.restoring {
+            store::forget_failed(&self.record)?;
+        }
+        (self.record.copied, self.record.restoring) = (true, true);
+        self.book.write(&self.record)?;
+        store::put_back(&self.record)?;
+        (self.record.copied, self.record.restoring) = (false, false);
+        self.book.write(&self.record)
     }
 }
 
