@@ -1,11 +1,11 @@
 //! Whether another build can serve in the place of what runs: all that can be asked is asked before anything is touched.
 
-use super::control::is_kept;
 use super::process::{self, Role, file_id, image};
 use super::program;
 use super::record::{Phase, Record};
 use super::room;
 use crate::failure::{Doing, Exit, Failure};
+use kept::{check_keeper, check_proxy_keeper};
 use miren_api::upgrade::{ControlFacts, ProxyFacts};
 use std::fs;
 use std::io::{self, Read};
@@ -14,6 +14,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
+
+mod kept;
+pub use kept::keeper_again;
 
 const CONTROL: &str = "miren-control";
 const PROXY: &str = "miren-proxy";
@@ -183,41 +186,6 @@ async fn check_control(new: &Path, (pid, role): (u32, &Role), wanted: &Wanted) -
     Ok(facts)
 }
 
-/// The same before an upgrade that is found goes on or back: whoever started control then need not do so now. Where none runs that could be
-/// looked at, whoever starts it is waited for.
-pub fn keeper_again(record: &Record) -> Result<(), Failure> {
-    let asked = process::control_at(&record.control_socket).map(|listener| listener.pid);
-    match asked.or_else(|| record.control.processes().first().copied()) {
-        Some(pid) if record.phase > Phase::Stage => check_keeper(pid, &Wanted::again(record)).map(drop),
-        _ => Ok(()),
-    }
-}
-
-fn check_keeper(pid: u32, wanted: &Wanted) -> Result<String, Failure> {
-    match is_kept(pid, &wanted.socket).0.restarts(wanted.is_supervised) {
-        Ok(told) => Ok(told),
-        Err(_) if wanted.start_control.is_some() => Ok("started by --start-control".to_owned()),
-        Err(why) => Err(not_kept(CONTROL, pid, &why)
-            .remedy("--start-control COMMAND, with what starts it; or run it under systemd, with Restart=always")),
-    }
-}
-
-/// Nobody may be there to start the proxy, if it is ended.
-fn check_proxy_keeper(pid: u32, wanted: &Wanted) -> Result<(), Failure> {
-    match is_kept(pid, &wanted.socket).0.restarts(wanted.is_supervised) {
-        Ok(_) => Ok(()),
-        Err(why) => Err(not_kept(PROXY, pid, &why)
-            .remedy("stop it, and start it under its supervisor, with Restart=always; or leave out --restart-proxy, where it can hand over")),
-    }
-}
-
-fn not_kept(name: &str, pid: u32, why: &str) -> Failure {
-    Failure::failed(format!(
-        "nobody is known to start {name} (process {pid}) again when it has ended: {why}"
-    ))
-    .code("not_kept")
-}
-
 struct Proxy {
     role: Option<Role>,
     socket: Option<PathBuf>,
@@ -358,37 +326,6 @@ mod tests {
             assert!(refused.message.contains(says), "{}", refused.message);
             assert!(refused.remedy.starts_with("--restart-proxy"));
         }
-    }
-
-    #[test]
-    fn what_ends_a_daemon_has_somebody_who_starts_it_again() {
-        let own = std::process::id();
-        let folder = tempfile::tempdir().unwrap();
-        let wanted = |starts_control, is_supervised| Wanted {
-            from: None,
-            socket: folder.path().join("control.sock"),
-            proxy_config: None,
-            restarts_proxy: true,
-            starts_control,
-            is_supervised,
-        };
-        // Its parent may be a shell.
-        for refused in [
-            check_keeper(own, &wanted(false, false)).unwrap_err(),
-            check_proxy_keeper(own, &wanted(false, false)).unwrap_err(),
-            check_proxy_keeper(own, &wanted(true, false)).unwrap_err(),
-        ] {
-            assert!(
-                refused.code == "not_kept" && refused.message.contains("--supervised"),
-                "{refused:?}"
-            );
-        }
-        assert_eq!(
-            check_keeper(own, &wanted(true, false)).unwrap(),
-            "started by --start-control"
-        );
-        check_keeper(own, &wanted(false, true)).unwrap();
-        check_proxy_keeper(own, &wanted(false, true)).unwrap();
     }
 
     #[test]
