@@ -225,13 +225,14 @@ fn run_files_that_are_mounted_over_during_a_drain_are_said_and_waited_for() {
     assert_eq!(status(&node).phase, NodePhase::Draining);
     drop(covered);
     // For a moment there is the socket again that it has left.
-    wait_until("control to be found in the old place", LIMIT, || {
+    let phase = wait_until("control to be found in the old place", LIMIT, || {
         let answer = node.cli.call_json(&["node", "status"]);
         match answer.code {
-            0 => Ok(assert_ne!(answer.parsed::<NodeStatus>().phase, NodePhase::Active)),
+            0 => Ok(answer.parsed::<NodeStatus>().phase),
             _ => Err(answer.text()),
         }
     });
+    assert_ne!(phase, NodePhase::Active);
     draining.ends(&node);
     works_again(&node, &app);
     node.stop();
