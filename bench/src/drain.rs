@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::exercise::{self, Exercise, Options, Report};
+use crate::exercise::{Comparison, Exercises, Options, Report};
 use crate::peer::Peer;
 use ours::{Deploy, Stop};
 use theirs::{Haproxied, Nginxed};
@@ -26,30 +26,23 @@ const NOTES: &str = "idle: from the command until nothing at the old copies is w
 /// # Errors
 /// When a program of this build is missing, a node does not start, or a copy cannot be taken away.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
-    let mut exercises: Vec<Box<dyn Exercise>> = vec![
-        Box::new(Stop::start(&folder.join("stop"))?),
-        Box::new(Deploy::start(&folder.join("deploy"))?),
-    ];
-    let mut left_out = Vec::new();
-    for peer in &options.against {
-        match peer.program() {
-            Ok(_) => exercises.extend(of(*peer, &folder.join(peer.to_string()))?),
-            Err(reason) => left_out.push(reason.to_string()),
-        }
-    }
-    Ok(Report {
-        rounds: options.rounds,
-        rate: options.rate,
-        rows: exercise::run(exercises, options)?,
-        left_out,
+    let comparison = Comparison {
+        ours,
+        theirs: of,
         moments: MOMENTS,
         notes: NOTES,
-    })
+    };
+    comparison.run(options)
 }
 
-fn of(peer: Peer, folder: &Path) -> anyhow::Result<Vec<Box<dyn Exercise>>> {
+fn ours(folder: &Path) -> anyhow::Result<Exercises> {
+    Ok(vec![
+        Box::new(Stop::start(&folder.join("stop"))?),
+        Box::new(Deploy::start(&folder.join("deploy"))?),
+    ])
+}
+
+fn of(peer: Peer, folder: &Path) -> anyhow::Result<Exercises> {
     Ok(match peer {
         Peer::Nginx => vec![
             Box::new(Nginxed::start(&folder.join("at-once"), false)?),

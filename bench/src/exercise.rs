@@ -1,5 +1,6 @@
 //! Decides how something that operators do is measured: under load, again and again, everybody in every round.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::crowd::{Crowd, Target};
@@ -55,11 +56,50 @@ pub trait Exercise {
     fn settle(&mut self) -> anyhow::Result<Times>;
 }
 
+pub type Exercises = Vec<Box<dyn Exercise>>;
+
+/// What is done by whom, and how it is shown.
+pub struct Comparison {
+    /// What this build does. The folder is there for all of it.
+    pub ours: fn(&Path) -> anyhow::Result<Exercises>,
+    /// The same by a peer, which has the folder to itself.
+    pub theirs: fn(Peer, &Path) -> anyhow::Result<Exercises>,
+    pub moments: [&'static str; 2],
+    pub notes: &'static str,
+}
+
+impl Comparison {
+    /// Everybody does it who is installed.
+    ///
+    /// # Errors
+    /// When a program of this build is missing, a node does not start, or an exercise cannot be done.
+    pub fn run(&self, options: &Options) -> anyhow::Result<Report> {
+        let folder = tempfile::tempdir()?;
+        let folder = folder.path();
+        let mut exercises = (self.ours)(folder)?;
+        let mut left_out = Vec::new();
+        for peer in &options.against {
+            match peer.program() {
+                Ok(_) => exercises.extend((self.theirs)(*peer, &folder.join(peer.to_string()))?),
+                Err(reason) => left_out.push(reason.to_string()),
+            }
+        }
+        Ok(Report {
+            rounds: options.rounds,
+            rate: options.rate,
+            rows: run(exercises, options)?,
+            left_out,
+            moments: self.moments,
+            notes: self.notes,
+        })
+    }
+}
+
 /// Everybody does it in every round, each under a load of its own, one after the other.
 ///
 /// # Errors
 /// When an exercise could not be done, or when interrupted.
-pub fn run(mut exercises: Vec<Box<dyn Exercise>>, options: &Options) -> anyhow::Result<Vec<Row>> {
+fn run(mut exercises: Exercises, options: &Options) -> anyhow::Result<Vec<Row>> {
     let mut rounds: Vec<Vec<Round>> = exercises.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds as usize {
         // Everyone comes first in turn.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::exercise::{self, Exercise, Options, Report};
+use crate::exercise::{Comparison, Exercises, Options, Report};
 use crate::peer::Peer;
 use ours::Handover;
 
@@ -21,27 +21,20 @@ const NOTES: &str = "serves: from the command until the new process serves (mire
 /// # Errors
 /// When a program of this build is missing, a node does not start, or an ingress is not replaced.
 pub fn run(options: &Options) -> anyhow::Result<Report> {
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
-    let mut exercises: Vec<Box<dyn Exercise>> = vec![Box::new(Handover::start(&folder.join("ours"))?)];
-    let mut left_out = Vec::new();
-    for peer in &options.against {
-        match peer.program() {
-            Ok(_) => exercises.extend(of(*peer, &folder.join(peer.to_string()))?),
-            Err(reason) => left_out.push(reason.to_string()),
-        }
-    }
-    Ok(Report {
-        rounds: options.rounds,
-        rate: options.rate,
-        rows: exercise::run(exercises, options)?,
-        left_out,
+    let comparison = Comparison {
+        ours,
+        theirs: of,
         moments: MOMENTS,
         notes: NOTES,
-    })
+    };
+    comparison.run(options)
 }
 
-fn of(peer: Peer, folder: &Path) -> anyhow::Result<Vec<Box<dyn Exercise>>> {
+fn ours(folder: &Path) -> anyhow::Result<Exercises> {
+    Ok(vec![Box::new(Handover::start(&folder.join("ours"))?)])
+}
+
+fn of(peer: Peer, folder: &Path) -> anyhow::Result<Exercises> {
     Ok(match peer {
         Peer::Nginx => vec![
             Box::new(theirs::nginx_reload(&folder.join("reload"))?),
