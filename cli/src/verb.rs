@@ -33,7 +33,7 @@ pub enum Verb {
     /// Environment variables: set, get, list, delete
     #[command(subcommand)]
     Env(env::EnvVerb),
-    /// Apps: list, status, versions, validate, delete
+    /// Apps: list, status, versions, restart, validate, delete
     #[command(subcommand)]
     App(app::AppVerb),
     /// Previews: list, show, extend, delete; "miren deploy --ephemeral" makes one
@@ -92,7 +92,7 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Upgrade(options) => return upgrade::run(options, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
-        Verb::App(verb) => app::run(verb, context).await?,
+        Verb::App(verb) => return app::run(verb, context).await,
         Verb::Ephemeral(verb) => ephemeral::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,
         Verb::Pool(verb) => pool::run(verb, context).await?,
