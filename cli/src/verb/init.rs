@@ -43,7 +43,7 @@ pub struct InitOptions {
 #[derive(Serialize)]
 struct Document<'p> {
     name: &'p AppName,
-    path: String,
+    path: &'p str,
     written: bool,
     /// In words, what the settings follow from.
     found: &'p [String],
@@ -88,7 +88,15 @@ pub fn run(options: &InitOptions, console: &mut Console) -> Result<(), Failure> 
         place::write(&root, &text, options.force)?;
     }
     proposal.next.push(format!("miren deploy -d {}", options.dir.display()));
-    tell(&name, &root, &proposal, (&text, &read), options.print, console)
+    let outcome = Outcome {
+        path: root.join(APP_FILE).display().to_string(),
+        written: !options.print,
+        name,
+        proposal,
+        text,
+        read,
+    };
+    outcome.tell(console)
 }
 
 fn open(dir: &Path) -> Result<PathBuf, Failure> {
@@ -119,43 +127,51 @@ fn refused(root: &Path, file: &str, problems: Problems) -> Failure {
         .problems(list)
 }
 
-fn tell(
-    name: &AppName,
-    root: &Path,
-    proposal: &Proposal,
-    (text, read): (&str, &AppFile),
-    print: bool,
-    console: &mut Console,
-) -> Result<(), Failure> {
-    let path = root.join(APP_FILE).display().to_string();
-    if console.is_json() {
-        let named = read.services.iter().map(|(name, service)| Named {
+/// What became of a folder.
+struct Outcome {
+    name: AppName,
+    path: String,
+    written: bool,
+    proposal: Proposal,
+    text: String,
+    /// The text as a deploy reads it.
+    read: AppFile,
+}
+
+impl Outcome {
+    fn tell(&self, console: &mut Console) -> Result<(), Failure> {
+        if console.is_json() {
+            return console.document(&self.document());
+        }
+        for found in &self.proposal.found {
+            console.note(&format!("Found {found}"));
+        }
+        match self.written {
+            true => console.line(&format!("Wrote {} for app {}", self.path, self.name))?,
+            false => console.verbatim(self.text.trim_end())?,
+        }
+        console.note("Next:");
+        for next in &self.proposal.next {
+            console.note(&format!("  {next}"));
+        }
+        Ok(())
+    }
+
+    fn document(&self) -> Document<'_> {
+        let services = self.read.services.iter().map(|(name, service)| Named {
             name,
             command: &service.command,
             port: service.port,
         });
-        return console.document(&Document {
-            name,
-            path,
-            written: !print,
-            found: &proposal.found,
-            services: named.collect(),
-            include: &proposal.include,
-            next: &proposal.next,
-            text,
-        });
+        Document {
+            name: &self.name,
+            path: &self.path,
+            written: self.written,
+            found: &self.proposal.found,
+            services: services.collect(),
+            include: &self.proposal.include,
+            next: &self.proposal.next,
+            text: &self.text,
+        }
     }
-    for found in &proposal.found {
-        console.note(&format!("Found {found}"));
-    }
-    if print {
-        console.verbatim(text.trim_end())?;
-    } else {
-        console.line(&format!("Wrote {path} for app {name}"))?;
-    }
-    console.note("Next:");
-    for next in &proposal.next {
-        console.note(&format!("  {next}"));
-    }
-    Ok(())
 }

@@ -1,3 +1,5 @@
+//! An app has one host by its name, whatever it is called, and no other host is taken for one.
+
 use super::*;
 
 fn app(name: &str) -> AppName {
