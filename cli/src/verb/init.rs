@@ -49,7 +49,7 @@ struct Document<'p> {
     found: &'p [String],
     services: Vec<Named<'p>>,
     include: &'p [String],
-    /// What is left to be done before a deploy, in order.
+    /// What is left to be done in the folder, in order.
     next: &'p [String],
     text: &'p str,
 }
@@ -87,10 +87,11 @@ pub fn run(options: &InitOptions, console: &mut Console) -> Result<(), Failure> 
     if !options.print {
         place::write(&root, &text, options.force)?;
     }
-    proposal.next.push(format!("miren deploy -d {}", options.dir.display()));
+    proposal.next.push("miren deploy".to_owned());
     let outcome = Outcome {
         path: root.join(APP_FILE).display().to_string(),
         written: !options.print,
+        root,
         name,
         proposal,
         text,
@@ -130,6 +131,7 @@ fn refused(root: &Path, file: &str, problems: Problems) -> Failure {
 /// What became of a folder.
 struct Outcome {
     name: AppName,
+    root: PathBuf,
     path: String,
     written: bool,
     proposal: Proposal,
@@ -150,7 +152,7 @@ impl Outcome {
             true => console.line(&format!("Wrote {} for app {}", self.path, self.name))?,
             false => console.verbatim(self.text.trim_end())?,
         }
-        console.note("Next:");
+        console.note(&format!("Next, in {}:", self.root.display()));
         for next in &self.proposal.next {
             console.note(&format!("  {next}"));
         }

@@ -53,9 +53,9 @@ fn declared(service: &Proposed) -> String {
             let _ = writeln!(text, "# Its command is in the Procfile: {}", one_line(command));
         }
         Command::OfImage { port: Some(port) } => {
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "# Its command is the image's, and its port the {port} that the image exposes; $PORT says the same.\n"
+                "# Its command is the image's, and its port the {port} that the image exposes; $PORT says the same."
             );
         }
         Command::OfImage { port: None } => {
@@ -81,12 +81,16 @@ fn declared(service: &Proposed) -> String {
 
 /// What people change first, of a service.
 fn more(service: &str) -> String {
+    let usual = match service {
+        WEB => "Without these as many as the load needs, from none on: the first request starts one.",
+        _ => "Without these it is one; mode = \"auto\" follows the load.",
+    };
     format!(
         "\n# A path that has to answer before requests come: then a deploy that cannot answer changes nothing.\n\
          #[services.{service}.health]\n\
          #path = \"/\"\n\
          \n\
-         # How many run: \"fixed\" keeps num_instances, \"auto\" follows the load from min_instances to max_instances.\n\
+         # How many run. {usual}\n\
          #[services.{service}.concurrency]\n\
          #mode = \"fixed\"\n\
          #num_instances = 1\n\

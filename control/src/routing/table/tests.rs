@@ -27,7 +27,7 @@ fn serving(number: u32, seq: u64) -> ActiveRecord {
         app: app(number),
         version: VersionId::from_text(format!("app-{number}-v{}", seq / 2)),
         seq,
-        web: seq % 7 != 0,
+        web: !seq.is_multiple_of(7),
     }
 }
 
