@@ -1,8 +1,10 @@
 //! Apps, versions, pools, sandboxes and routes as the API shows them.
 
 mod disk;
+mod route;
 
 pub use disk::{DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
+pub use route::{Maintenance, Route, RouteRequest, RouteTimeout};
 
 use crate::id::{AppName, NodeId, PoolId, SandboxId, VersionId};
 use jiff::Timestamp;
@@ -242,66 +244,6 @@ pub struct Sandbox {
     pub running_at: Option<Timestamp>,
     #[schema(value_type = Option<String>)]
     pub ended_at: Option<Timestamp>,
-}
-
-/// A host and the app that answers for it. The default route's host is `(default)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Route {
-    pub host: String,
-    pub app: AppName,
-    pub service: String,
-    pub default: bool,
-    pub wildcard: bool,
-    /// How long the app may take to begin an answer, in milliseconds; otherwise the proxy's own limit holds.
-    #[serde(default)]
-    pub timeout_ms: Option<u64>,
-    /// Requests are turned away for as long as this is set. Previews below the host are not.
-    #[serde(default)]
-    pub maintenance: Option<Maintenance>,
-}
-
-/// Turns a route's requests away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Maintenance {
-    /// Seconds after which clients are told to come back, 1 to 86,400.
-    #[serde(default = "Maintenance::usual_retry")]
-    pub retry_after: u64,
-}
-
-impl Maintenance {
-    /// Longest time that clients are told to stay away: a day.
-    pub const RETRY_MAX: u64 = 86_400;
-
-    fn usual_retry() -> u64 {
-        60
-    }
-}
-
-impl Default for Maintenance {
-    fn default() -> Self {
-        Self {
-            retry_after: Self::usual_retry(),
-        }
-    }
-}
-
-/// Limits how long a route's app may take to begin an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteTimeout {
-    /// As `5s` or `2m`; 1 ms to 1 h.
-    pub timeout: String,
-}
-
-/// Where a route shall lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteRequest {
-    pub app: String,
-    /// `web` when absent.
-    #[serde(default)]
-    pub service: Option<String>,
 }
 
 /// One line a sandbox wrote. Also the form in which lines are kept in log files.
