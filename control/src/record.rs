@@ -2,7 +2,7 @@
 
 use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
-use miren_api::app_file::{Concurrency, Service};
+use miren_api::app_file::{Concurrency, Release, Service};
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId, Label, NodeId, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
@@ -19,6 +19,7 @@ mod crash;
 mod deadlines;
 mod node;
 mod preview;
+mod run;
 pub mod size;
 mod spec;
 mod variables;
@@ -28,6 +29,7 @@ pub use crash::CrashRecord;
 pub use deadlines::Deadlines;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
+pub use run::{Attached, Outcome, ReleaseRecord, RunRecord, ended_by_itself, no_pool};
 pub use spec::{Settings, Spec};
 pub use variables::Variables;
 
@@ -147,6 +149,9 @@ pub struct DeployRecord {
     /// The idempotency key it was asked for with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// What its release command came to, once that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseRecord>,
 }
 
 /// One version's claim on a pool: while there is one, the pool lives.
@@ -339,6 +344,7 @@ impl DeployRecord {
             starting_at: None,
             generation: None,
             asked: None,
+            release: None,
         }
     }
 
@@ -353,6 +359,12 @@ impl DeployRecord {
             version: None,
             settings: None,
         })
+    }
+
+    /// The command that has to succeed before it switches: of what makes a new version, and not of one that there was.
+    pub fn release_command(&self) -> Option<&Release> {
+        let source = self.source.as_ref().filter(|source| source.version.is_none())?;
+        source.settings.as_ref()?.release.as_ref()
     }
 
     /// Whether it installs any image.

@@ -1,6 +1,6 @@
 //! `miren app`: what is deployed or could be, how it is doing, and its end.
 
-use crate::failure::{Doing, Failure};
+use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths, prompt};
@@ -9,6 +9,7 @@ use miren_api::resource::{App, Health, Version, VersionStatus};
 use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,10 @@ pub enum AppVerb {
     Versions(VersionsOptions),
     /// How an app is doing: its health, where it is reached, what runs, what was deployed last
     Status(AppOptions),
+    /// Run a command once, in a sandbox of its own of the active version, and end as it ends
+    Run(run::RunOptions),
+    /// Commands that were run once, and how they ended; newest first
+    Runs(AppOptions),
     /// Check the settings in an app's folder, and show what would run; no server is asked
     Validate(validate::ValidateOptions),
     /// Print every key of app.toml, for the generated documentation
@@ -61,8 +66,10 @@ impl AppVerb {
     }
 }
 
-pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure> {
+pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
+        AppVerb::Run(options) => return run::run(options, context).await,
+        AppVerb::Runs(options) => run::list(&options, context).await,
         AppVerb::List => {
             let apps: Vec<App> = context
                 .client()?
@@ -82,7 +89,8 @@ pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure
             keep_disks,
             force,
         } => delete(&app_folder::parse_name(&name)?, keep_disks, force, context).await,
-    }
+    }?;
+    Ok(Exit::Done)
 }
 
 async fn versions(options: &VersionsOptions, context: &mut Context<'_>) -> Result<(), Failure> {

@@ -38,6 +38,7 @@ mod proxies;
 mod proxy_upgrades;
 mod rapid;
 mod routes;
+mod runs;
 mod runtime_killed;
 mod scale;
 mod serving;
