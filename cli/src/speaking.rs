@@ -45,6 +45,14 @@ impl Given {
     }
 }
 
+/// A server that knows of no terminals calls that field unknown.
+pub fn told_of_terminals(failure: Failure) -> Failure {
+    match failure.field.as_deref() {
+        Some("terminal") => failure.remedy("this server gives no terminals: leave -t out, or upgrade it"),
+        _ => failure,
+    }
+}
+
 /// Speaks over `connection` until the other end says how its command ended.
 pub async fn speak(
     connection: impl AsyncRead + AsyncWrite,
@@ -143,5 +151,25 @@ fn read_all(parts: &mpsc::Sender<Vec<u8>>) {
         if parts.blocking_send(buffer[..read].to_vec()).is_err() {
             break;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miren_api::{ApiError, ClientError, ErrorCode};
+
+    #[test]
+    fn g17_a_server_that_knows_no_terminals_is_told_of() {
+        let unknown = ApiError::new(ErrorCode::InvalidRequest, "unknown field `terminal`").field("terminal");
+        let told = told_of_terminals(Failure::from(ClientError::Refused(unknown)));
+        assert!(told.remedy.contains("-t"), "{told:?}");
+        let other = ApiError::new(ErrorCode::InvalidRequest, "no")
+            .field("command")
+            .remedy("as it was");
+        assert_eq!(
+            told_of_terminals(Failure::from(ClientError::Refused(other))).remedy,
+            "as it was"
+        );
     }
 }

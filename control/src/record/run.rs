@@ -80,6 +80,15 @@ impl RunRecord {
         self.outcome.is_some()
     }
 
+    /// It has ended, and what only its sandbox needed is forgotten: its variables, and most of its size.
+    #[must_use = "it is another one"]
+    pub fn ended(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self.spec.service.env.clear();
+        self.words.clear();
+        self
+    }
+
     /// How its sandbox is made.
     pub fn one_off(&self) -> OneOff {
         OneOff {

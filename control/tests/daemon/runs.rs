@@ -141,6 +141,11 @@ async fn g17_what_cannot_be_run_is_refused_with_a_reason() {
         "no connection to keep"
     );
     assert!(node.machine().one_offs().is_empty());
+    let nothing = serde_json::Map::new();
+    let _: serde_json::Value = node.client.post("/v1/node/cordon", &nothing).await.unwrap();
+    let cordoned = refused(&detached(&["true"])).await;
+    assert_eq!(cordoned.code, ErrorCode::Cordoned, "{cordoned:?}");
+    let _: serde_json::Value = node.client.post("/v1/node/uncordon", &nothing).await.unwrap();
     for _ in 0..miren_control::app::run::PER_APP {
         begin(&node, &detached(&["sleep"])).await;
     }

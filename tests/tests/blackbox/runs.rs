@@ -92,7 +92,10 @@ fn runs_as_if_it_ran_here(node: &Node) {
 
 /// Ctrl-C ends it; so does the end of control, which one that was let go outlives.
 fn ends_with_its_client(node: &Node) {
-    let child = piped(app_run(node, &[], &["sleep", "600"]));
+    let mut child = piped(app_run(node, &[], &["sh", "-c", "echo on; exec sleep 600"]));
+    let mut heard = [0; 3];
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut heard).expect("what it says once it runs");
     let run = becomes(node, None, RunStatus::Running);
     process::signal(child.id(), Signal::SIGINT);
     let done = child.wait_with_output().expect("its end");

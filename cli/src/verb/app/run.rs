@@ -2,11 +2,13 @@
 
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
-use crate::speaking::{Given, speak};
+use crate::speaking::{Given, speak, told_of_terminals};
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths};
 use clap::Args;
+use miren_api::AppName;
 use miren_api::run::{Run, RunRequest, RunStatus};
+use std::pin::pin;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -64,18 +66,29 @@ pub async fn run(options: RunOptions, context: &mut Context<'_>) -> Result<Exit,
             .detail(&format!("What it writes: miren logs -a {app} --sandbox {}", run.id));
         return Ok(Exit::Done);
     }
-    // Followed before it begins: there is no moment in which it would end this command without a word.
-    let interrupted = tokio::signal::ctrl_c();
-    let begun = context.client()?.run(app.as_str(), &request).await.doing(doing)?;
-    let (id, connection) = begun;
+    let client = context.client()?;
+    // With a terminal Ctrl-C is for the program in the sandbox, and never comes here.
+    let interrupted = async {
+        match given.terminal() {
+            None => drop(tokio::signal::ctrl_c().await),
+            Some(_) => std::future::pending().await,
+        }
+    };
+    let mut interrupted = pin!(interrupted);
+    let begun = tokio::select! {
+        begun = client.run(app.as_str(), &request) => begun,
+        () = &mut interrupted => return Err(ends("what was to be run", &app)),
+    };
+    let (id, connection) = begun.doing(doing).map_err(told_of_terminals)?;
     tokio::select! {
         ended = speak(connection, given, doing) => ended,
-        // With a terminal Ctrl-C is for the program in the sandbox, and never comes here.
-        _ = interrupted, if given.terminal().is_none() => {
-            let what = format!("run {id} ends, as whatever is run without --detach: SIGTERM, then SIGKILL");
-            Err(Failure::interrupted_while(what).remedy(format!("miren app runs -a {app} shows how it ended")))
-        }
+        () = interrupted => Err(ends(&format!("run {id}"), &app)),
     }
+}
+
+fn ends(what: &str, app: &AppName) -> Failure {
+    let told = format!("{what} ends, as whatever is run without --detach: SIGTERM, then SIGKILL");
+    Failure::interrupted_while(told).remedy(format!("\"miren app runs -a {app}\" shows how it ended"))
 }
 
 pub async fn list(options: &AppOptions, context: &mut Context<'_>) -> Result<(), Failure> {

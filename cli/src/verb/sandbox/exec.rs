@@ -2,7 +2,7 @@
 
 use crate::Context;
 use crate::failure::{Doing, Exit, Failure};
-use crate::speaking::{Given, speak};
+use crate::speaking::{Given, speak, told_of_terminals};
 use clap::Args;
 use miren_api::exec::ExecRequest;
 
@@ -29,6 +29,7 @@ pub async fn run(options: ExecOptions, context: &mut Context<'_>) -> Result<Exit
         stdin: given.has_input(),
         terminal: given.terminal(),
     };
-    let connection = context.client()?.exec(&options.id, &request).await.doing(doing)?;
+    let connection = context.client()?.exec(&options.id, &request).await.doing(doing);
+    let connection = connection.map_err(told_of_terminals)?;
     speak(connection, given, doing).await
 }

@@ -49,7 +49,8 @@ impl ExecDir {
     /// As its helper finds it.
     pub(crate) fn existing(dir: &SandboxDir, name: &str) -> Self {
         let path = dir.path().join("execs").join(name);
-        let (has_input, has_terminal) = (path.join("stdin").exists(), path.join(CONSOLE).exists());
+        // What has a terminal has one output.
+        let (has_input, has_terminal) = (path.join("stdin").exists(), !path.join("stderr").exists());
         Self {
             path,
             name: name.to_owned(),

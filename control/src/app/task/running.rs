@@ -196,10 +196,7 @@ impl Runs<'_> {
                 reason: Some("nothing is known of its end".to_owned()),
             },
         };
-        let run = RunRecord {
-            outcome: Some(outcome),
-            ..run.clone()
-        };
+        let run = run.clone().ended(outcome);
         tracing::info!(app = %run.app, run = %run.id, outcome = ?run.outcome, "a run has ended");
         self.book.ledger.put(&run);
         self.book.state.runs.insert(id.clone(), run);
