@@ -11,7 +11,7 @@ mod seccomp;
 mod spec;
 
 pub(crate) use etc::{Etc, resolvers};
-pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
+pub(crate) use exec::{ExecDir, Pipes, prepare_exec, prepare_first, with_terminal};
 pub(crate) use host::prepare as prepare_host;
 pub(crate) use layers::{Upper, make_points, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;
@@ -133,6 +133,9 @@ pub(crate) struct Job {
     /// What the writer joins, so that it has limits of its own.
     #[serde(default)]
     pub(crate) groups: Vec<PathBuf>,
+    /// Somebody speaks with its first command, who gets what it writes in place of the log.
+    #[serde(default)]
+    pub(crate) is_attached: bool,
 }
 
 impl Job {

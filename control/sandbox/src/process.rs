@@ -102,6 +102,14 @@ impl Process {
         nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
+    /// The process that is told of its end; none once it has ended.
+    pub(crate) fn parent(&self) -> io::Result<Option<u32>> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // Read before the process is looked at: so it is about the one that was meant.
+        let parent = parse_parent(&stat).filter(|_| !self.has_exited());
+        Ok(parent)
+    }
+
     /// Resolves when every thread of it has exited.
     pub(crate) async fn exited(&self) -> io::Result<()> {
         readable(&self.pidfd).await
@@ -157,6 +165,11 @@ fn start_time(pid: u32) -> io::Result<u64> {
     parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as in proc(5)")))
 }
 
+/// Field 4, counted from 1.
+fn parse_parent(stat: &str) -> Option<u32> {
+    after_name(stat)?.split_ascii_whitespace().nth(4 - 3)?.parse().ok()
+}
+
 /// Field 22, counted from 1.
 fn parse_start_time(stat: &str) -> Option<u64> {
     after_name(stat)?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
@@ -204,7 +217,7 @@ mod tests {
     #[test]
     fn the_start_time_is_found_behind_a_hostile_name() {
         let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
-        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!((parse_start_time(stat), parse_parent(stat)), (Some(4242), Some(1)));
         assert_eq!(parse_start_time("17 (cut"), None);
     }
 }

@@ -1,7 +1,8 @@
 //! Decides everything about a sandbox that the runtime specification can say.
 
 use super::seccomp::Masks;
-use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp};
+use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp, with_terminal};
+use crate::order::Attach;
 use crate::volumes::VolumeMount;
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
@@ -56,6 +57,8 @@ impl Limits {
 pub(crate) struct SpecInput<'s> {
     pub(crate) sandbox: &'s str,
     pub(crate) program: &'s Program,
+    /// What somebody speaks with it through.
+    pub(crate) attach: Option<Attach>,
     pub(crate) app_files: Option<AppFiles<'s>>,
     pub(crate) shown: Vec<Shown>,
     pub(crate) writable: Writable,
@@ -100,7 +103,11 @@ pub(crate) fn write(dir: &SandboxDir, input: &SpecInput<'_>) -> io::Result<()> {
         capabilities: capabilities::grantable()?,
         open_files: open_files()?,
     };
-    crate::files::write_json(&dir.spec(), &spec(dir, input, &powers))
+    let mut spec = spec(dir, input, &powers);
+    if let (Some(attach), Some(process)) = (input.attach, spec["process"].as_object_mut()) {
+        with_terminal(process, attach);
+    }
+    crate::files::write_json(&dir.spec(), &spec)
 }
 
 /// What this process can give to another.

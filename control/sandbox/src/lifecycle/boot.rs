@@ -4,8 +4,10 @@ use super::boot_error::{BootError, Budget, InStep};
 use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
 use crate::blame::Why;
+use crate::bundle::Pipes;
 use crate::order::StartOrder;
 use crate::process::Process;
+use crate::streams::{self, Spoken};
 use miren_api::app_file::command_line;
 use miren_api::resource::{NodeFault, SandboxState};
 use miren_fault::Point;
@@ -91,7 +93,7 @@ impl Sandbox {
         let network = &node.network;
         let namespace = network.create_namespace(self.id());
         budget.within(BootError::Network, namespace).await?;
-        let Prepared { job, image } = self.prepare(budget, address).await?;
+        let Prepared { job, image, pipes } = self.prepare(budget, address).await?;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
@@ -102,11 +104,28 @@ impl Sandbox {
         attached?;
         let created = created?;
         self.register(created.init())?;
+        if let Some(pipes) = pipes {
+            budget.within(BootError::Start, self.open_streams(pipes)).await?;
+        }
         let launched = budget.within(BootError::Start, created.go()).await?;
         if let Some(life) = &mut self.life {
             life.init = Some(launched.init);
             life.helper = Some(launched.helper);
         }
+        Ok(())
+    }
+
+    /// Before the command runs: nothing of what it writes can be missed.
+    async fn open_streams(&self, pipes: Pipes) -> std::io::Result<()> {
+        let spoken = Spoken {
+            node: &self.node,
+            dir: self.dir(),
+            exec: None,
+            terminal: self.order.attach().and_then(|attach| attach.terminal),
+            end_input: self.node.runtime.end_input(&self.dir()),
+        };
+        let streams = streams::open(pipes, spoken).await?;
+        self.node.registry.hand_over(&self.order.id, streams);
         Ok(())
     }
 

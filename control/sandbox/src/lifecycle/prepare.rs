@@ -3,7 +3,7 @@
 use super::boot_error::{BootError, InStep};
 use crate::blame::{Blame, Why};
 use crate::bundle::{
-    self, Above, AppFiles, Etc, Job, Limits, Masks, Program, SandboxDir, Shown, SpecInput, Upper, Writable,
+    self, Above, AppFiles, Etc, Job, Limits, Masks, Pipes, Program, SandboxDir, Shown, SpecInput, Upper, Writable,
 };
 use crate::cgroup::WriterLimits;
 use crate::config::{LogRate, RuntimeConfig};
@@ -29,6 +29,8 @@ const SCRATCH: u64 = 256 << 20;
 pub(super) struct Prepared {
     pub(super) job: Job,
     pub(super) image: Option<Image>,
+    /// Our ends of what its command is spoken with through, if anybody does.
+    pub(super) pipes: Option<Pipes>,
 }
 
 /// The root of a sandbox.
@@ -52,10 +54,14 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         address: IpAddr::V4(address),
     };
     miren_fault::blocking(Point::CreateImage).step(BootError::Image)?;
-    let view = view(node, order, &dir, made)?;
+    let mut view = view(node, order, &dir, made)?;
+    if let Some(one_off) = order.one_off.as_ref().filter(|one_off| !one_off.words.is_empty()) {
+        view.program.args.clone_from(&one_off.words);
+    }
     let input = SpecInput {
         sandbox: id,
         program: &view.program,
+        attach: order.attach(),
         app_files: app_files(node, order, &dir)?,
         shown: view.shown,
         writable: match order.service.read_only_root {
@@ -78,7 +84,16 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     Ok(Prepared {
         job: job(node, order, limits).map_err(Preparing).step(BootError::Spec)?,
         image: view.image,
+        pipes: pipes(node, order, &dir).map_err(Preparing).step(BootError::Spec)?,
     })
+}
+
+fn pipes(node: &Node, order: &StartOrder, dir: &SandboxDir) -> io::Result<Option<Pipes>> {
+    let sends = node.runtime.sends_terminals();
+    let attach = order.attach();
+    attach
+        .map(|attach| bundle::prepare_first(dir, attach, sends))
+        .transpose()
 }
 
 /// A file of control's own that could not be put in place. No app has a say in it.
@@ -188,5 +203,6 @@ fn job(node: &Node, order: &StartOrder, of_sandbox: Limits) -> io::Result<Job> {
         log_files: limits.files,
         log_rate: Some((bytes.0, lines, burst)),
         groups: node.writers.make_for_writer(order.id.as_str(), writer)?,
+        is_attached: order.attach().is_some(),
     })
 }

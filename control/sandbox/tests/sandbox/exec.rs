@@ -2,7 +2,7 @@
 
 use crate::node::{TestNode, eventually, status_field, with_node};
 use miren_api::resource::SandboxState::Stopped;
-use miren_sandbox::{Exec, ExecError, StartOrder};
+use miren_sandbox::{Attach, Exec, ExecError, StartOrder};
 use std::collections::BTreeSet;
 use std::fs;
 use tokio::io::AsyncReadExt;
@@ -16,14 +16,18 @@ struct Said {
 
 async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: bool) -> Result<Exec, ExecError> {
     let command = words.iter().map(|word| (*word).to_owned()).collect();
-    node.sandboxes().exec(&order.id, command, has_input).await
+    let attach = Attach {
+        stdin: has_input,
+        terminal: None,
+    };
+    node.sandboxes().exec(&order.id, command, attach).await
 }
 
 async fn heard(mut exec: Exec) -> Said {
     let (mut out, mut err) = (String::new(), String::new());
     let (read, wrote) = tokio::join!(
-        exec.stdout.read_to_string(&mut out),
-        exec.stderr.read_to_string(&mut err)
+        exec.streams.stdout.read_to_string(&mut out),
+        exec.streams.stderr.read_to_string(&mut err)
     );
     read.and(wrote).expect("both outputs");
     let status = exec.end.wait().await;
@@ -61,7 +65,7 @@ fn it_speaks_through_three_pipes_and_its_status() {
         let mut exec = start(node, &order, &["sh", "-c", script], true)
             .await
             .expect("a command");
-        let mut stdin = exec.stdin.take().expect("a pipe");
+        let mut stdin = exec.streams.stdin.take().expect("a pipe");
         stdin.write_all(b"hello").await.expect("it reads");
         stdin.end().await;
         let said = heard(exec).await;

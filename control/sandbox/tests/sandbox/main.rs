@@ -20,6 +20,7 @@ mod isolation;
 mod limits;
 mod logs;
 mod node;
+mod one_off;
 mod outside;
 mod probes;
 mod read_only;

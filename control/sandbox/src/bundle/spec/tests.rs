@@ -28,6 +28,7 @@ fn app_files(above: Above) -> AppFiles<'static> {
 
 fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, limits: Limits) -> Value {
     let input = SpecInput {
+        attach: None,
         sandbox: "sb-1",
         program,
         app_files,
