@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 mod build;
+mod command;
 mod disks;
 mod ephemeral;
 mod limits;
@@ -16,13 +17,14 @@ mod service;
 mod tests;
 
 pub use build::{Build, Builder, DOCKERFILES, dockerfile_of};
+pub use command::{command_line, shell_syntax};
 pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
 pub use ephemeral::{MOST_SANDBOXES, Previews};
 pub use limits::{
     COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
     check_variable,
 };
-pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service, command_line};
+pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service};
 pub(crate) use service::{hedged, is_hedged};
 
 /// Where an app's settings are, seen from its folder.
