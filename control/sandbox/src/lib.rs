@@ -28,6 +28,7 @@ mod readable;
 mod registry;
 mod runtime;
 mod sandboxes;
+mod signal_number;
 mod volumes;
 
 pub use blame::{node_fault_of_io, node_fault_of_pull};

@@ -3,10 +3,11 @@
 use super::SandboxDir;
 use crate::files;
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Uid, mkfifo};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
@@ -79,8 +80,13 @@ pub(crate) fn prepare_exec(
         ..ExecDir::existing(dir, name)
     };
     fs::create_dir_all(&exec.path)?;
-    files::write_json(&exec.process(), &process(dir, command)?)?;
-    let make = |path: &Path| mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(io::Error::from);
+    let process = process(dir, command)?;
+    files::write_json(&exec.process(), &process)?;
+    let owner = owner(&process);
+    let make = |path: &Path| -> io::Result<()> {
+        mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        Ok(nix::unistd::chown(path, Some(owner), None)?)
+    };
     make(&exec.stdout())?;
     make(&exec.stderr())?;
     let stdin = match has_input {
@@ -96,6 +102,18 @@ pub(crate) fn prepare_exec(
         stderr: OpenOptions::new().open_receiver(exec.stderr())?,
     };
     Ok((exec, pipes))
+}
+
+/// Gives the user of a sandbox one of its outputs: so `/dev/stdout` can be opened, which is a name for it, by whoever is not root.
+pub(crate) fn give_to_user(dir: &SandboxDir, output: impl AsFd) -> io::Result<()> {
+    let spec: Value = files::read_json(&dir.spec())?.unwrap_or_default();
+    Ok(nix::unistd::fchown(output, Some(owner(&spec["process"])), None)?)
+}
+
+/// Whoever the process of a specification runs as.
+fn owner(process: &Value) -> Uid {
+    let uid = process["user"]["uid"].as_u64();
+    Uid::from_raw(uid.and_then(|uid| u32::try_from(uid).ok()).unwrap_or_default())
 }
 
 /// The sandbox's own process with another command: same user, capabilities, environment, folder and limits.

@@ -4,7 +4,7 @@
 //! sandbox gets a process of its own that never has more than one, and that outlives the daemon.
 
 use super::executor::{Command, USER_ERROR};
-use crate::bundle::{Exit, Job, Processes, SandboxDir};
+use crate::bundle::{Exit, Job, Processes, SandboxDir, give_to_user};
 use crate::exit::{Ending, describe};
 use crate::files;
 use crate::process::{Process, ProcessRef};
@@ -138,6 +138,9 @@ fn create(
     stderr: OwnedFd,
 ) -> Result<(Container, Process), Box<dyn Error>> {
     std::fs::create_dir_all(dir.state())?;
+    for output in [&stdout, &stderr] {
+        give_to_user(dir, output)?;
+    }
     let container = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Command)
