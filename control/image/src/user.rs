@@ -26,6 +26,8 @@ impl Default for User {
 
 /// Where somebody is at home that the image does not know, as in docker.
 const ROOT: &str = "/";
+/// Longest text that names a user and a group: twice what a C library takes for a name, and the colon.
+const NAMES_MAX: usize = 2 * 256 + 1;
 /// Longest path that the kernel takes, its last zero not counted.
 const PATH_MAX: usize = 4095;
 
@@ -36,6 +38,12 @@ pub(crate) const ACCOUNTS_MAX: u64 = 1 << 20;
 ///
 /// A number need not be in the files. With a group given, the user's other groups do not count.
 pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Fault> {
+    if text.len() > NAMES_MAX {
+        return Err(Fault::unsupported(format_args!(
+            "a user that takes {} bytes to name",
+            text.len()
+        )));
+    }
     let (user, chosen) = text
         .split_once(':')
         .map_or((text, None), |(user, group)| (user, Some(group)));
@@ -174,5 +182,7 @@ mod tests {
             let fault = resolve(text, PASSWD, GROUP).expect_err(text);
             assert!(matches!(fault, Fault::NotFound(_)), "{fault}");
         }
+        let fault = resolve(&"x".repeat(NAMES_MAX + 1), PASSWD, GROUP).expect_err("too long");
+        assert_eq!(fault.to_string(), "a user that takes 514 bytes to name");
     }
 }
