@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 mod build;
+mod command;
 mod disks;
 mod ephemeral;
 mod limits;
@@ -17,6 +18,7 @@ mod service;
 mod tests;
 
 pub use build::{Build, Builder, DOCKERFILES, dockerfile_of};
+pub use command::{command_line, shell_syntax};
 pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
 pub use ephemeral::{MOST_SANDBOXES, Previews};
 pub use limits::{
@@ -24,7 +26,7 @@ pub use limits::{
     check_variable,
 };
 pub use release::{RELEASE, Release};
-pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service, command_line};
+pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service};
 pub(crate) use service::{hedged, is_hedged};
 
 /// Where an app's settings are, seen from its folder.

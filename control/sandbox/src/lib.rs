@@ -28,6 +28,7 @@ mod readable;
 mod registry;
 mod runtime;
 mod sandboxes;
+mod signal_number;
 mod streams;
 mod volumes;
 

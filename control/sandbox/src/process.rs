@@ -1,8 +1,8 @@
 //! Decides whether a pid still is the process it was, and how that process is signalled and waited for.
 
 use crate::readable::readable;
+use crate::signal_number::SignalNumber;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -66,14 +66,14 @@ impl Process {
     }
 
     /// Sends a signal; one to a process that has exited is no error.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: impl Into<SignalNumber>) -> io::Result<()> {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: integers, and a null pointer that the call accepts as "no siginfo".
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.pidfd.as_raw_fd(),
-                signal as i32,
+                signal.into().number(),
                 none,
                 0,
             )
@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// What a signal does to it now.
-    pub(crate) fn disposition(&self, signal: Signal) -> Disposition {
+    pub(crate) fn disposition(&self, signal: SignalNumber) -> Disposition {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         status.map_or(Disposition::Default, |status| disposition(&status, signal))
     }
@@ -140,8 +140,8 @@ pub(crate) enum Disposition {
 }
 
 /// Looks into the three signal masks of the text of `/proc/PID/status`.
-fn disposition(status: &str, signal: Signal) -> Disposition {
-    let bit = 1_u64 << (signal as i32 - 1);
+fn disposition(status: &str, signal: SignalNumber) -> Disposition {
+    let bit = 1_u64 << (signal.number() - 1);
     let is_in = |name: &str| {
         let digits = status.lines().find_map(|line| line.strip_prefix(name));
         let mask = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
@@ -183,6 +183,7 @@ fn after_name(stat: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::Signal;
 
     #[test]
     fn k5_another_process_with_the_same_pid_is_not_found() {
@@ -200,12 +201,15 @@ mod tests {
     fn caught_ignored_and_blocked_signals_are_told_apart() {
         let status =
             |caught: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t{caught}\n");
-        let of = |caught: &str, signal| disposition(&status(caught), signal);
+        let of = |caught: &str, signal: Signal| disposition(&status(caught), signal.into());
         assert_eq!(of("0000000000004000", Signal::SIGTERM), Disposition::Handled);
         assert_eq!(of("0000000000000000", Signal::SIGTERM), Disposition::Default);
         assert_eq!(of("0", Signal::SIGPIPE), Disposition::Handled);
         assert_eq!(of("0", Signal::SIGHUP), Disposition::Blocked);
         assert_eq!(of("1", Signal::SIGHUP), Disposition::Handled);
+        let last = SignalNumber::parse("RTMAX").expect("a signal");
+        assert_eq!(disposition(&status("8000000000000000"), last), Disposition::Handled);
+        assert_eq!(disposition(&status("0"), last), Disposition::Default);
     }
 
     #[test]

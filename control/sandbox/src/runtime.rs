@@ -93,12 +93,12 @@ pub(crate) trait Runtime: Send + Sync {
     async fn forget_node(&self) -> Result<(), String>;
 }
 
-/// What a user is told about a command that is not there, whichever runtime found out.
+/// What a user is told about a command that is not there, whichever runtime found out. An image may name one as long as it wants.
 pub(crate) fn not_found(command: &str) -> String {
-    format!("command not found: {command}")
+    format!("command not found: {command:.200}")
 }
 
 /// As [`not_found`], for one that is there.
 pub(crate) fn not_executable(command: &str) -> String {
-    format!("command not executable: {command}; set its mode with chmod +x")
+    format!("command not executable: {command:.200}; set its mode with chmod +x")
 }

@@ -5,11 +5,11 @@ use super::SandboxDir;
 use crate::files;
 use crate::order::Attach;
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Uid, mkfifo};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
@@ -96,15 +96,18 @@ impl ExecDir {
         files::remove_tree(&self.path)
     }
 
-    /// Makes what it is spoken with through; `sends`: the runtime sends the terminals that it makes.
-    fn make_pipes(&self, sends: bool) -> io::Result<Pipes> {
+    /// Makes what it is spoken with through, of `owner`; `sends`: the runtime sends the terminals that it makes.
+    fn make_pipes(&self, owner: Uid, sends: bool) -> io::Result<Pipes> {
         if self.has_terminal && sends {
             // By a short path: that of a socket has 107 bytes at most.
             let folder = File::open(&self.path)?;
             let path = format!("/proc/self/fd/{}/{CONSOLE}", folder.as_raw_fd());
             return Ok(Pipes::Console(UnixListener::bind(path)?));
         }
-        let make = |path: &Path| mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(io::Error::from);
+        let make = |path: &Path| -> io::Result<()> {
+            mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            Ok(nix::unistd::chown(path, Some(owner), None)?)
+        };
         make(&self.stdout())?;
         let stderr = match self.has_terminal {
             true => None,
@@ -138,13 +141,13 @@ pub(crate) fn prepare_exec(
 ) -> io::Result<(ExecDir, Pipes)> {
     let exec = place(dir, name, attach)?;
     files::write_json(&exec.process(), &process(dir, command, attach)?)?;
-    let pipes = exec.make_pipes(sends)?;
+    let pipes = exec.make_pipes(user(dir)?, sends)?;
     Ok((exec, pipes))
 }
 
 /// The same for the first command of a sandbox, whose specification says the rest.
 pub(crate) fn prepare_first(dir: &SandboxDir, attach: Attach, sends: bool) -> io::Result<Pipes> {
-    place(dir, FIRST, attach)?.make_pipes(sends)
+    place(dir, FIRST, attach)?.make_pipes(user(dir)?, sends)
 }
 
 fn place(dir: &SandboxDir, name: &str, attach: Attach) -> io::Result<ExecDir> {
@@ -155,6 +158,20 @@ fn place(dir: &SandboxDir, name: &str, attach: Attach) -> io::Result<ExecDir> {
     };
     fs::create_dir_all(&exec.path)?;
     Ok(exec)
+}
+
+/// Gives the user of a sandbox one of its outputs: so `/dev/stdout` can be opened, which is a name for it, by whoever is not root.
+pub(crate) fn give_to_user(dir: &SandboxDir, output: impl AsFd) -> io::Result<()> {
+    Ok(nix::unistd::fchown(output, Some(user(dir)?), None)?)
+}
+
+/// Whoever the commands of a sandbox run as.
+fn user(dir: &SandboxDir) -> io::Result<Uid> {
+    let spec: Value = files::read_json(&dir.spec())?.unwrap_or_default();
+    let uid = spec["process"]["user"]["uid"].as_u64();
+    Ok(Uid::from_raw(
+        uid.and_then(|uid| u32::try_from(uid).ok()).unwrap_or_default(),
+    ))
 }
 
 /// The sandbox's own process with another command: same user, capabilities, environment, folder and limits.

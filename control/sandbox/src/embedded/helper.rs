@@ -5,7 +5,7 @@
 
 use super::executor::{Command, USER_ERROR};
 use super::stdio;
-use crate::bundle::{ExecDir, Exit, Job, Processes, SandboxDir};
+use crate::bundle::{ExecDir, Exit, Job, Processes, SandboxDir, give_to_user};
 use crate::exit::{Ending, describe};
 use crate::files;
 use crate::process::{Process, ProcessRef};
@@ -75,7 +75,11 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let first = job.is_attached.then(|| ExecDir::of_first(dir)).flatten();
     let made = create(dir, job.sandbox.as_str(), |builder| match &first {
         Some(first) => stdio::give(builder, first),
-        None => Ok(builder.with_stdout(stdout_end).with_stderr(stderr_end)),
+        None => {
+            give_to_user(dir, &stdout_end)?;
+            give_to_user(dir, &stderr_end)?;
+            Ok(builder.with_stdout(stdout_end).with_stderr(stderr_end))
+        }
     });
     let (mut container, init) = match made {
         Ok(made) => made,

@@ -8,13 +8,13 @@ use std::fs;
 use tokio::io::AsyncReadExt;
 
 /// What a command wrote to both outputs, and its status.
-struct Said {
-    out: String,
-    err: String,
-    status: Result<i32, String>,
+pub struct Said {
+    pub out: String,
+    pub err: String,
+    pub status: Result<i32, String>,
 }
 
-async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: bool) -> Result<Exec, ExecError> {
+pub async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: bool) -> Result<Exec, ExecError> {
     let command = words.iter().map(|word| (*word).to_owned()).collect();
     let attach = Attach {
         stdin: has_input,
@@ -23,7 +23,7 @@ async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: b
     node.sandboxes().exec(&order.id, command, attach).await
 }
 
-async fn heard(mut exec: Exec) -> Said {
+pub async fn heard(mut exec: Exec) -> Said {
     let (mut out, mut err) = (String::new(), String::new());
     let (read, wrote) = tokio::join!(
         exec.streams.stdout.read_to_string(&mut out),
