@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
+mod view;
 mod writers;
 
+pub(crate) use view::View;
 pub(crate) use writers::{WriterLimits, join};
 
 /// How often a group that is being emptied is looked at: the kernel offers no event for this in version 1.

@@ -1,7 +1,7 @@
 //! Decides what all sandboxes of a node share, and how the remains of one are removed.
 
 use crate::bundle::{Processes, SandboxDir};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, View};
 use crate::config::NodeConfig;
 use crate::logs::{self, Dropped};
 use crate::network::{Network, NoPlace, Places};
@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    /// What sandboxes see of theirs.
+    pub(crate) view: View,
     /// Groups of what writes the logs of sandboxes.
     pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -60,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    pub(crate) view: View,
     pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) overlay: bool,
@@ -76,6 +79,7 @@ impl Node {
             fast_path: parts.fast_path,
             network: parts.network,
             cgroups: parts.cgroups,
+            view: parts.view,
             writers: parts.writers,
             runtime: parts.runtime,
             overlay: parts.overlay,

@@ -52,7 +52,9 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         address: IpAddr::V4(address),
     };
     miren_fault::blocking(Point::CreateImage).step(BootError::Image)?;
-    let view = view(node, order, &dir, made)?;
+    let mut view = view(node, order, &dir, made)?;
+    let groups = node.view.make(&node.cgroups, id, &dir.scratch().join("sys"));
+    view.shown.extend(groups.map_err(Preparing).step(BootError::Spec)?);
     let input = SpecInput {
         sandbox: id,
         program: &view.program,

@@ -23,7 +23,7 @@ fn only_programs_settings_and_its_own_files_are_visible() {
         let running = node.run(&order).await;
         let root = ask(&running, "list/");
         let allowed = [
-            "app", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "tmp", "usr",
+            "app", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "tmp", "usr",
         ];
         for name in root.lines() {
             assert!(allowed.contains(&name), "/{name} is visible: {root:?}");

@@ -21,6 +21,7 @@ mod limits;
 mod logs;
 mod node;
 mod outside;
+mod own_group;
 mod probes;
 mod read_only;
 mod seccomp;
