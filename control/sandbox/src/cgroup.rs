@@ -1,6 +1,6 @@
 //! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
 
-use crate::process::Process;
+use crate::process::{Process, is_first};
 use miren_fault::Point;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -104,10 +104,11 @@ impl Cgroups {
         }
     }
 
-    /// Sends a signal to everything in the group but one process; false if there is nothing else in it.
-    pub(crate) fn signal_others(&self, sandbox: &str, signal: Signal, but: u32) -> io::Result<bool> {
+    /// Sends a signal to everything in the group but the app and the first process, which would pass it on to that; false if there is
+    /// nothing else in it.
+    pub(crate) fn signal_others(&self, sandbox: &str, signal: Signal, app: u32) -> io::Result<bool> {
         let mut pids = self.pids(sandbox)?;
-        pids.remove(&but);
+        pids.retain(|pid| *pid != app && !is_first(*pid));
         self.send(sandbox, &pids, signal)?;
         Ok(!pids.is_empty())
     }

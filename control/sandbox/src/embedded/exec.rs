@@ -123,7 +123,7 @@ fn join(dir: &SandboxDir, exec: &ExecDir) -> Result<Process, Box<dyn Error>> {
     let pid = ContainerBuilder::new(sandbox, SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Filtered {
-            command: Command,
+            command: Command { status: None },
             filter,
         })
         .with_stdin(stdin)

@@ -71,7 +71,13 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let mut log = job.open_log()?;
     let (stdout, stdout_end) = output()?;
     let (stderr, stderr_end) = output()?;
-    let made = create(dir, job.sandbox.as_str(), stdout_end, stderr_end);
+    let (reading, status_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let ends = Ends {
+        stdout: stdout_end,
+        stderr: stderr_end,
+        status: status_end,
+    };
+    let made = create(dir, job.sandbox.as_str(), ends);
     let (mut container, init) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -84,7 +90,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let helper = Process::open(std::process::id())?.reference();
     let processes = Processes {
         helper,
-        init: init.reference(),
+        app: init.reference(),
     };
     files::write_json(&dir.processes(), &processes)?;
     if !is_wanted(&mut channel, init.reference()) {
@@ -100,13 +106,22 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     }
     drop(channel);
     job.pump(dir, [stdout, stderr], Some(init.as_fd()), &mut log)?;
-    let status = reap(&init)?;
+    let status = said(reading, reap(&init)?);
     log.line(
         LogStream::System,
         describe(Some(Ending::Status(status)), None).as_bytes(),
     );
     log.flush();
     record(dir, status)
+}
+
+/// The raw status of the app, if init has said it; else that of init, which may have become the app, or have been killed.
+fn said(reading: OwnedFd, of_init: i32) -> i32 {
+    let mut status = [0; size_of::<i32>()];
+    match File::from(reading).read_exact(&mut status) {
+        Ok(()) => i32::from_ne_bytes(status),
+        Err(_) => of_init,
+    }
 }
 
 /// A daemon that is gone will find the sandbox when it comes back.
@@ -130,19 +145,23 @@ pub(super) fn take_channel() -> io::Result<UnixStream> {
     Ok(UnixStream::from(channel))
 }
 
-/// Makes the sandbox with everything but its command running: init waits for [`Container::start`].
-fn create(
-    dir: &SandboxDir,
-    sandbox: &str,
+/// What is written in the sandbox: its outputs, and how the app ended.
+struct Ends {
     stdout: OwnedFd,
     stderr: OwnedFd,
-) -> Result<(Container, Process), Box<dyn Error>> {
+    status: OwnedFd,
+}
+
+/// Makes the sandbox with everything but its command running: init waits for [`Container::start`].
+fn create(dir: &SandboxDir, sandbox: &str, ends: Ends) -> Result<(Container, Process), Box<dyn Error>> {
     std::fs::create_dir_all(dir.state())?;
     let container = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
-        .with_executor(Command)
-        .with_stdout(stdout)
-        .with_stderr(stderr)
+        .with_executor(Command {
+            status: Some(ends.status.as_raw_fd()),
+        })
+        .with_stdout(ends.stdout)
+        .with_stderr(ends.stderr)
         .validate_id()?
         .as_init(dir.path())
         .with_systemd(false)

@@ -8,6 +8,7 @@ use crate::bundle::{
 use crate::cgroup::WriterLimits;
 use crate::config::{LogRate, RuntimeConfig};
 use crate::image;
+use crate::init::{self, Gate};
 use crate::logs;
 use crate::node::Node;
 use crate::order::{Root, StartOrder};
@@ -29,6 +30,10 @@ const SCRATCH: u64 = 256 << 20;
 pub(super) struct Prepared {
     pub(super) job: Job,
     pub(super) image: Option<Image>,
+    /// Where the app comes to before it runs.
+    pub(super) gate: Gate,
+    /// What it runs, for error texts.
+    pub(super) command: String,
 }
 
 /// The root of a sandbox.
@@ -55,11 +60,16 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     let mut view = view(node, order, &dir, made)?;
     let groups = node.view.make(&node.cgroups, id, &dir.scratch().join("sys"));
     view.shown.extend(groups.map_err(Preparing).step(BootError::Spec)?);
+    let gate = Gate::make(&dir.scratch().join("init"));
+    let (gate, init) = gate.map_err(Preparing).step(BootError::Spec)?;
+    let command = view.program.args.first().cloned().unwrap_or_default();
+    view.program.args = init::words(&view.program.args, !order.service.init);
     let input = SpecInput {
         sandbox: id,
         program: &view.program,
         app_files: app_files(node, order, &dir)?,
         shown: view.shown,
+        init,
         writable: match order.service.read_only_root {
             true => Writable::Tmp,
             false => view.writable,
@@ -80,6 +90,8 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
     Ok(Prepared {
         job: job(node, order, limits).map_err(Preparing).step(BootError::Spec)?,
         image: view.image,
+        gate,
+        command,
     })
 }
 
@@ -97,7 +109,7 @@ impl Blame for Preparing {
 fn make_places(dir: &SandboxDir, limits: Limits) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.path())?;
     let scratch = limits.memory.map_or(SCRATCH, |Bytes(memory)| memory / 2);
-    bundle::prepare_scratch(dir, scratch)
+    bundle::prepare_scratch(dir, scratch + init::ROOM)
 }
 
 fn view(node: &Node, order: &StartOrder, dir: &SandboxDir, made: Etc<'_>) -> Result<View, BootError> {

@@ -16,6 +16,7 @@ mod flows;
 mod health;
 mod helper;
 mod images;
+mod init;
 mod isolation;
 mod limits;
 mod logs;
