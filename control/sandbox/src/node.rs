@@ -34,7 +34,6 @@ const LOCK_CHECK: Duration = Duration::from_millis(2);
 /// One node. Its tasks end when [`Node::stop`] is called; sandboxes go on.
 pub(crate) struct Node {
     pub(crate) config: NodeConfig,
-    pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
     /// What sandboxes see of theirs.
@@ -55,6 +54,8 @@ pub(crate) struct Node {
     dropped: Mutex<Dropped>,
     changes: mpsc::UnboundedSender<SandboxChange>,
     stopped: CancellationToken,
+    /// Last: whoever waits until it is let go finds the rest gone, the lock of the disks among it.
+    pub(crate) fast_path: Arc<FastPath>,
 }
 
 /// What [`Node::new`] needs to have been opened.
@@ -76,7 +77,6 @@ impl Node {
         let places = Places::new(config.subnet, parts.fast_path.capacity());
         Arc::new(Self {
             config,
-            fast_path: parts.fast_path,
             network: parts.network,
             cgroups: parts.cgroups,
             view: parts.view,
@@ -91,6 +91,7 @@ impl Node {
             dropped: Mutex::default(),
             changes: parts.changes,
             stopped: CancellationToken::new(),
+            fast_path: parts.fast_path,
         })
     }
 

@@ -52,10 +52,12 @@ fn counted(node: &TestNode, order: &StartOrder) -> u32 {
 
 /// The first process of the sandbox of one of its processes.
 fn init_of(running: &SandboxChange) -> u32 {
-    let pid = running.facts.pid.expect("a pid");
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-    assert!(status_field(&status, "NSpid").ends_with("\t2"), "{status}");
-    status_field(&status, "PPid").parse().expect("a pid")
+    let status = |pid: u32| fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let app = status(running.facts.pid.expect("a pid"));
+    let init = status_field(&app, "PPid").parse().expect("a pid");
+    let numbers = status_field(&status(init), "NSpid");
+    assert!(numbers.ends_with("\t1"), "{numbers}");
+    init
 }
 
 /// Everything that is in the logs of a node.

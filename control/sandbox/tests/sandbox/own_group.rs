@@ -132,6 +132,24 @@ fn g3_a_further_command_sees_the_limits_of_its_sandbox() {
     });
 }
 
+/// What a program of the host's makes of it by itself.
+#[test]
+fn g3_node_sizes_itself_by_the_limit() {
+    with_node(async |node| {
+        let mut order = limited(node.order("listen 0.0.0.0"));
+        order.service.resources.memory = Some(Bytes(1 << 30));
+        node.run(&order).await;
+        let asked = "node -e 'console.log(process.constrainedMemory(), v8.getHeapStatistics().heap_size_limit)'";
+        let said = run(node, &order, asked).await;
+        let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [limit, heap] = numbers[..] else { panic!("{said}") };
+        assert_eq!(limit, 1 << 30);
+        assert!(heap <= 1 << 30, "{said}");
+        eprintln!("JAVA {said}");
+        stop(node, &order).await;
+    });
+}
+
 #[test]
 fn g3_a_sandbox_of_an_image_sees_its_limits_also_read_only_and_after_it_was_adopted() {
     with_node(async |node| {
