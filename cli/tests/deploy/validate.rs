@@ -82,7 +82,7 @@ async fn b1_what_would_run_is_a_document_without_values_of_variables() {
     let document: Value = serde_json::from_str(&outcome.out).unwrap();
     let worker = json!({
         "name": "worker", "command": "./work", "port": null, "port_timeout": "15s", "shutdown_timeout": "10s",
-        "drain_timeout": "30s", "tunnel_timeout": "30s", "health_path": null, "read_only_root": false, "hedge": true, "concurrency": {"mode": "fixed", "num_instances": 1},
+        "drain_timeout": "30s", "tunnel_timeout": "30s", "health_path": null, "read_only_root": false, "init": true, "hedge": true, "concurrency": {"mode": "fixed", "num_instances": 1},
         "resources": {"memory": null, "cpu": null, "pids": null}, "env": ["TOKEN"], "disks": [],
     });
     assert_eq!(

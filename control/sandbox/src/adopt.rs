@@ -23,11 +23,11 @@ const RUNTIME_RETRY: Duration = Duration::from_secs(5);
 
 /// What is found about a sandbox that control knows.
 struct Found {
-    /// Its init, as it was recorded when it was made.
+    /// Of its app, as it was recorded when that was started.
     pid: Option<u32>,
     /// Its slot, if the slot still is of its generation and its address.
     slot: Option<(u32, SlotView)>,
-    init: Option<Process>,
+    app: Option<Process>,
     helper: Option<Process>,
 }
 
@@ -57,12 +57,12 @@ async fn adopt(node: &Arc<Node>, known: Known) -> Option<SandboxChange> {
     node.volumes
         .adopt(id, &node.dir(id), Some((&known.order.app, &service.disks)));
     let found = find(node, &known);
-    let verdict = judge(found.slot.as_ref().map(|(_, view)| view.state), found.init.is_some());
+    let verdict = judge(found.slot.as_ref().map(|(_, view)| view.state), found.app.is_some());
     let life = found.slot.map(|(slot, view)| Life {
         slot,
         generation: view.generation,
         woken: node.registry.watch_slot(slot),
-        init: found.init,
+        app: found.app,
         helper: found.helper,
     });
     let budgets = Budgets::of(&known.order.service);
@@ -114,15 +114,15 @@ fn find(node: &Node, known: &Known) -> Found {
     let recorded: Option<Processes> = files::read_json(&node.dir(known.order.id.as_str()).processes())
         .ok()
         .flatten();
-    let recorded = recorded.filter(|processes| facts.pid.is_none_or(|pid| pid == processes.init.pid));
+    let recorded = recorded.filter(|processes| facts.pid.is_none_or(|pid| pid == processes.app.pid));
     let living = |process: Option<_>| {
         let found = process.and_then(|reference| Process::find(reference).ok().flatten());
         found.filter(|process| !process.has_exited())
     };
     Found {
-        pid: recorded.map(|processes| processes.init.pid),
+        pid: recorded.map(|processes| processes.app.pid),
         slot,
-        init: living(recorded.map(|processes| processes.init)),
+        app: living(recorded.map(|processes| processes.app)),
         helper: living(recorded.map(|processes| processes.helper)),
     }
 }
@@ -137,12 +137,12 @@ fn is_the_same(facts: &Facts, view: &SlotView, address: Option<IpAddr>) -> bool 
 }
 
 /// The word says in which state it lives; the process says whether it does.
-fn judge(word: Option<State>, init_lives: bool) -> Verdict {
+fn judge(word: Option<State>, app_lives: bool) -> Verdict {
     match word {
-        Some(State::Pending) if init_lives => Verdict::Lives(SandboxState::Pending),
-        Some(State::Running) if init_lives => Verdict::Lives(SandboxState::Running),
-        Some(State::Draining) if init_lives => Verdict::Lives(SandboxState::Draining),
-        Some(State::Stopping) if init_lives => Verdict::Lives(SandboxState::Stopping),
+        Some(State::Pending) if app_lives => Verdict::Lives(SandboxState::Pending),
+        Some(State::Running) if app_lives => Verdict::Lives(SandboxState::Running),
+        Some(State::Draining) if app_lives => Verdict::Lives(SandboxState::Draining),
+        Some(State::Stopping) if app_lives => Verdict::Lives(SandboxState::Stopping),
         _ => Verdict::Over,
     }
 }

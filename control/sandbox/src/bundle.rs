@@ -178,10 +178,13 @@ impl Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Processes {
     pub(crate) helper: ProcessRef,
-    pub(crate) init: ProcessRef,
+    /// What its end is the sandbox's: the first process, and once that has started the app, the app. In releases without an init of
+    /// ours both were one, and its name on disk is theirs.
+    #[serde(rename = "init")]
+    pub(crate) app: ProcessRef,
 }
 
-/// How init ended.
+/// How the app ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exit {
     /// Raw wait status.

@@ -1,6 +1,6 @@
 //! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
 
-use crate::process::Process;
+use crate::process::{Process, is_first};
 use crate::signal_number::SignalNumber;
 use miren_fault::Point;
 use nix::sys::signal::Signal;
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
+mod view;
 mod writers;
 
+pub(crate) use view::View;
 pub(crate) use writers::{WriterLimits, join};
 
 /// How often a group that is being emptied is looked at: the kernel offers no event for this in version 1.
@@ -103,10 +105,11 @@ impl Cgroups {
         }
     }
 
-    /// Sends a signal to everything in the group but one process; false if there is nothing else in it.
-    pub(crate) fn signal_others(&self, sandbox: &str, signal: SignalNumber, but: u32) -> io::Result<bool> {
+    /// Sends a signal to everything in the group but the app and the first process, which would pass it on to that; false if there is
+    /// nothing else in it.
+    pub(crate) fn signal_others(&self, sandbox: &str, signal: SignalNumber, app: u32) -> io::Result<bool> {
         let mut pids = self.pids(sandbox)?;
-        pids.remove(&but);
+        pids.retain(|pid| *pid != app && !is_first(*pid));
         self.send(sandbox, &pids, signal)?;
         Ok(!pids.is_empty())
     }

@@ -83,7 +83,7 @@ impl Runtime for Containerd {
         let helper = helper.ok_or_else(|| LaunchError::Silent(": the process that writes the log".into()))?;
         let processes = Processes {
             helper: helper.reference(),
-            init: init.reference(),
+            app: init.reference(),
         };
         files::write_json(&dir.processes(), &processes)?;
         Ok(Box::new(Waiting {

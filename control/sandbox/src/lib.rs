@@ -16,6 +16,7 @@ mod exit;
 mod files;
 mod helper;
 mod image;
+mod init;
 mod left;
 mod lifecycle;
 pub mod logs;

@@ -71,7 +71,8 @@ pub(crate) struct Life {
     pub(crate) slot: u32,
     pub(crate) generation: u64,
     pub(crate) woken: Arc<Notify>,
-    pub(crate) init: Option<Process>,
+    /// The first process of the sandbox until that has started the app.
+    pub(crate) app: Option<Process>,
     pub(crate) helper: Option<Process>,
 }
 
@@ -93,16 +94,16 @@ impl Life {
     /// Resolves when the word says that this generation has ended.
     async fn ended(&self, fast_path: &FastPath) {
         while !self.has_ended(fast_path) {
-            let Some(init) = &self.init else {
+            let Some(app) = &self.app else {
                 self.woken.notified().await;
                 continue;
             };
             tokio::select! {
                 () = self.woken.notified() => {}
-                gone = init.exited() => match gone {
+                gone = app.exited() => match gone {
                     Ok(()) => self.settle(fast_path).await,
                     Err(error) => {
-                        tracing::error!(pid = init.pid(), %error, "cannot watch a process; only the fast path tells of its end");
+                        tracing::error!(pid = app.pid(), %error, "cannot watch a process; only the fast path tells of its end");
                         self.woken.notified().await;
                     }
                 }
@@ -110,7 +111,7 @@ impl Life {
         }
     }
 
-    /// Init is gone. The exit hook has said so already, or lags a little, or lost it: then the word is moved here.
+    /// The app is gone. The exit hook has said so already, or lags a little, or lost it: then the word is moved here.
     async fn settle(&self, fast_path: &FastPath) {
         let hook = async {
             while !self.has_ended(fast_path) {

@@ -1,7 +1,7 @@
 //! Decides what all sandboxes of a node share, and how the remains of one are removed.
 
 use crate::bundle::{Processes, SandboxDir};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, View};
 use crate::config::NodeConfig;
 use crate::logs::{self, Dropped};
 use crate::network::{Network, NoPlace, Places};
@@ -34,9 +34,10 @@ const LOCK_CHECK: Duration = Duration::from_millis(2);
 /// One node. Its tasks end when [`Node::stop`] is called; sandboxes go on.
 pub(crate) struct Node {
     pub(crate) config: NodeConfig,
-    pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    /// What sandboxes see of theirs.
+    pub(crate) view: View,
     /// Groups of what writes the logs of sandboxes.
     pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     dropped: Mutex<Dropped>,
     changes: mpsc::UnboundedSender<SandboxChange>,
     stopped: CancellationToken,
+    /// Last: whoever waits until it is let go finds the rest gone, the lock of the disks among it.
+    pub(crate) fast_path: Arc<FastPath>,
 }
 
 /// What [`Node::new`] needs to have been opened.
@@ -60,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) fast_path: Arc<FastPath>,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
+    pub(crate) view: View,
     pub(crate) writers: Cgroups,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) overlay: bool,
@@ -73,9 +77,9 @@ impl Node {
         let places = Places::new(config.subnet, parts.fast_path.capacity());
         Arc::new(Self {
             config,
-            fast_path: parts.fast_path,
             network: parts.network,
             cgroups: parts.cgroups,
+            view: parts.view,
             writers: parts.writers,
             runtime: parts.runtime,
             overlay: parts.overlay,
@@ -87,6 +91,7 @@ impl Node {
             dropped: Mutex::default(),
             changes: parts.changes,
             stopped: CancellationToken::new(),
+            fast_path: parts.fast_path,
         })
     }
 

@@ -156,6 +156,17 @@ fn disposition(status: &str, signal: SignalNumber) -> Disposition {
     }
 }
 
+/// Whether it is the first process of a pid namespace below ours.
+pub(crate) fn is_first(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| is_first_of(&status))
+}
+
+/// Looks into the numbers that a process has, from our namespace down to its own.
+fn is_first_of(status: &str) -> bool {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+}
+
 fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound
 }
@@ -210,6 +221,15 @@ mod tests {
         let last = SignalNumber::parse("RTMAX").expect("a signal");
         assert_eq!(disposition(&status("8000000000000000"), last), Disposition::Handled);
         assert_eq!(disposition(&status("0"), last), Disposition::Default);
+    }
+
+    #[test]
+    fn g4_the_first_process_of_a_sandbox_is_told_by_its_numbers() {
+        assert!(is_first_of("Name:\tinit\nNSpid:\t4711\t1\nNSpgid:\t4711\t1\n"));
+        assert!(is_first_of("NSpid:\t4711\t31\t1\n"));
+        for other in ["NSpid:\t4711\t2\n", "NSpid:\t1\n", "NSpid:\t1\t7\n", ""] {
+            assert!(!is_first_of(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::adopt;
 use crate::bundle;
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, View};
 use crate::config::{NodeConfig, RuntimeConfig};
 use crate::containerd::Containerd;
 use crate::embedded::Embedded;
@@ -87,6 +87,7 @@ impl Sandboxes {
         let volumes = Volumes::open(&config.disk_dir, config.run_dir.join("disks"))?;
         let cgroups = Cgroups::open(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
         let writers = Cgroups::of_writers(&config.name).map_err(OpenError::io("finding the cgroup hierarchies"))?;
+        let view = View::open().map_err(OpenError::io("finding the cgroup hierarchies"))?;
         let network = Network::open(&config).await?;
         fast_path.attach_packet_hook(&config.bridge)?;
         let events = fast_path.events()?;
@@ -94,6 +95,7 @@ impl Sandboxes {
             fast_path,
             network,
             cgroups,
+            view,
             writers,
             runtime: runtime(&config)?,
             overlay,

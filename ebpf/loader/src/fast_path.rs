@@ -155,12 +155,14 @@ impl FastPath {
         Ok(generation)
     }
 
-    /// Names the init process of a live generation, so that its exit ends it. May be repeated, as after a restart.
+    /// Names the init process of a live generation, so that its exit ends it. May be repeated, as after a restart, and with another
+    /// process, which counts in the place of the one before.
     ///
     /// # Errors
     /// [`SlotError::AlreadyExited`] if the process was gone or going; the word has then been moved to its end.
     pub fn register_init(&self, slot: u32, generation: u64, tgid: u32) -> Result<(), SlotError> {
         let started = process::started(tgid).unwrap_or(0);
+        self.replace_init(slot, generation, tgid)?;
         self.table.set_init(slot, generation, tgid, started)?;
         let pidfd = match process::open(tgid) {
             Ok(pidfd) => pidfd,
@@ -196,6 +198,20 @@ impl FastPath {
                 .map_err(SlotError::kernel("watching the process"))?;
         }
         Ok(())
+    }
+
+    /// Each generation has one process in the map, which has as many places as there are slots. Nobody misses the end of the one before:
+    /// whoever is named next is looked at after it is in the map.
+    fn replace_init(&self, slot: u32, generation: u64, tgid: u32) -> Result<(), SlotError> {
+        let before = self.slot(slot);
+        match &self.side {
+            Side::Kernel(kernel) if before.generation == generation && before.tgid != 0 && before.tgid != tgid => {
+                kernel
+                    .forget_pid(before.tgid, SlotRef::new(slot, generation))
+                    .map_err(SlotError::kernel("forgetting the process before it"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn already_exited(&self, slot: u32, generation: u64, tgid: u32) -> SlotError {

@@ -171,8 +171,16 @@ impl Shared {
                 let Some(watched) = self.watched.lock().remove(&event.data()) else {
                     continue;
                 };
-                self.exited(watched.slot, watched.generation, watched.tgid);
+                self.ended(&watched);
             }
+        }
+    }
+
+    /// One in whose place another was named does not count.
+    fn ended(&self, watched: &Watched) {
+        let named = self.table.slots().view(watched.slot);
+        if named.generation != watched.generation || named.tgid == watched.tgid {
+            self.exited(watched.slot, watched.generation, watched.tgid);
         }
     }
 

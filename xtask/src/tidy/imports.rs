@@ -144,6 +144,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miren-disk", &["miren-api"]),
     ("miren-gate", &[]),
     ("miren-image", &[]),
+    ("miren-init", &[]),
     (
         "miren-sandbox",
         &[
@@ -152,6 +153,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "miren-fault",
             "miren-gate",
             "miren-image",
+            "miren-init",
             "miren-loader",
             "miren-log",
         ],

@@ -35,6 +35,10 @@ pub struct Service {
     /// Nothing but `/tmp` and its disks can be written to. Left out where it is not asked for: the spec hash stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only_root: bool,
+    /// A process of ours is the first one of its sandboxes, passes signals on and reaps; else what it runs is, as for an image that
+    /// brings an init of its own. Left out where it is: the spec hash stays.
+    #[serde(default = "with_init", skip_serializing_if = "is_with_init")]
+    pub init: bool,
     /// A request that only reads is asked of another sandbox when its own is silent for long. Left out where it is: the spec hash
     /// stays.
     #[serde(default = "hedged", skip_serializing_if = "is_hedged")]
@@ -53,6 +57,14 @@ fn usual_tunnel_timeout() -> Duration {
 
 fn is_usual_tunnel_timeout(timeout: &Duration) -> bool {
     *timeout == usual_tunnel_timeout()
+}
+
+fn with_init() -> bool {
+    true
+}
+
+fn is_with_init(init: &bool) -> bool {
+    *init
 }
 
 /// What a service has that says nothing.
@@ -131,6 +143,7 @@ impl Service {
             tunnel_timeout: usual_tunnel_timeout(),
             health_path: None,
             read_only_root: false,
+            init: with_init(),
             hedge: hedged(),
             concurrency: default_concurrency(name),
             resources: Resources::default(),
@@ -203,6 +216,7 @@ pub(super) fn declare(
         health.optional("path", doc, limits::http_path)
     });
     let read_only_root = read_only_root(table);
+    let init = init(table);
     let hedge = hedge(table);
     let disks = disks::declare(table);
     let is_single = disks.iter().any(|disk| !disk.read_only);
@@ -229,6 +243,7 @@ pub(super) fn declare(
         tunnel_timeout,
         health_path,
         read_only_root,
+        init,
         hedge,
         concurrency,
         resources,
@@ -256,6 +271,11 @@ fn retirement(table: &mut Table<'_, '_, '_>) -> (Duration, Duration, Duration) {
 fn read_only_root(table: &mut Table<'_, '_, '_>) -> bool {
     let doc = "Nothing but `/tmp`, which is kept in memory, and its disks can be written to; not `/app` either.";
     table.boolean("read_only_root", false, doc)
+}
+
+fn init(table: &mut Table<'_, '_, '_>) -> bool {
+    let doc = "A small init is the first process of its sandboxes: it reaps orphans and passes signals on. `false` for what brings its own.";
+    table.boolean("init", with_init(), doc)
 }
 
 fn hedge(table: &mut Table<'_, '_, '_>) -> bool {

@@ -78,11 +78,12 @@ fn service() -> impl Strategy<Value = Service> {
     let times = (duration(1), duration(0), duration(0), duration(0));
     let health_path = option::of("/[!-~]{0,12}");
     let port = option::of(1..=u16::MAX);
-    let rest = (any::<bool>(), any::<bool>(), concurrency(), resources());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let rest = (flags, concurrency(), resources());
     (command, port, times, health_path, rest, disks(), env()).prop_map(
         |(command, port, times, health_path, rest, disks, env)| {
             let (port_timeout, shutdown_timeout, drain_timeout, tunnel_timeout) = times;
-            let (read_only_root, hedge, concurrency, resources) = rest;
+            let ((read_only_root, init, hedge), concurrency, resources) = rest;
             Service {
                 command,
                 image: None,
@@ -94,6 +95,7 @@ fn service() -> impl Strategy<Value = Service> {
                 tunnel_timeout,
                 health_path,
                 read_only_root,
+                init,
                 hedge,
                 concurrency,
                 resources,
@@ -220,6 +222,7 @@ fn of_service(service: &Service) -> Table {
     set(&mut health, "path", service.health_path.as_deref());
     set(&mut table, "health", Some(health));
     set(&mut table, "read_only_root", Some(service.read_only_root));
+    set(&mut table, "init", Some(service.init));
     set(&mut table, "hedge", Some(service.hedge));
     let mut sizes = Table::new();
     match service.concurrency {

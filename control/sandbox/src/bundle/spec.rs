@@ -64,6 +64,8 @@ pub(crate) struct SpecInput<'s> {
     pub(crate) attach: Option<Attach>,
     pub(crate) app_files: Option<AppFiles<'s>>,
     pub(crate) shown: Vec<Shown>,
+    /// The folder of what starts the app, in its `/dev`.
+    pub(crate) init: Shown,
     pub(crate) writable: Writable,
     pub(crate) open: Vec<Open>,
     pub(crate) volumes: Vec<VolumeMount>,
@@ -188,6 +190,7 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         fresh("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", SMALL]),
+        bind(&input.init.host, &input.init.inside),
     ]);
     if input.writable != Writable::All {
         mounts.push(fresh("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", TMP]));

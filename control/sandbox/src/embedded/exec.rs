@@ -118,7 +118,7 @@ fn join(dir: &SandboxDir, exec: &ExecDir) -> Result<Process, Box<dyn Error>> {
     let builder = ContainerBuilder::new(sandbox, SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Filtered {
-            command: Command,
+            command: Command { status: None },
             filter,
         });
     let pid = stdio::give(builder, exec)?

@@ -1,15 +1,17 @@
-//! Decides how init of a sandbox becomes the app's command, and what is said when it cannot.
+//! Decides how a process that libcontainer made becomes what it is to run, and what is said when it cannot.
 
 use crate::runtime::{not_executable, not_found};
 use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::pty::Winsize;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{AccessFlags, access, execvp};
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
@@ -17,14 +19,23 @@ nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
 /// Stands in front of what is for the user in an error text; what the runtime wraps around it is cut off.
 pub(super) const USER_ERROR: &str = "miren: ";
 
-/// Replaces init by the command of the specification.
+/// Replaces the process by the command of the specification.
 #[derive(Clone)]
-pub(super) struct Command;
+pub(super) struct Command {
+    /// For the init of a sandbox: where it says how the app ended. Exit statuses alone do not tell an exit from a signal.
+    pub(super) status: Option<RawFd>,
+}
 
 impl Executor for Command {
     /// Runs when everything is set up and the daemon has allowed the start; returns only when it fails.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let arguments = arguments(spec);
+        let mut arguments = arguments(spec).to_vec();
+        if let Some(descriptor) = self.status {
+            // SAFETY: the helper made it and keeps it open; libcontainer only has it closed on exec.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed)?;
+            arguments.insert(1, format!("-s{}", descriptor.as_raw_fd()));
+        }
         let strings: Result<Vec<CString>, _> = arguments.iter().map(|text| CString::new(text.as_bytes())).collect();
         let strings = strings.map_err(|_| ExecutorError::InvalidArg)?;
         let command = strings.first().ok_or(ExecutorError::InvalidArg)?;

@@ -72,8 +72,9 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let mut log = job.open_log()?;
     let (stdout, stdout_end) = output()?;
     let (stderr, stderr_end) = output()?;
+    let (reading, status_end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let first = job.is_attached.then(|| ExecDir::of_first(dir)).flatten();
-    let made = create(dir, job.sandbox.as_str(), |builder| match &first {
+    let made = create(dir, job.sandbox.as_str(), status_end, |builder| match &first {
         Some(first) => stdio::give(builder, first),
         None => {
             give_to_user(dir, &stdout_end)?;
@@ -93,7 +94,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let helper = Process::open(std::process::id())?.reference();
     let processes = Processes {
         helper,
-        init: init.reference(),
+        app: init.reference(),
     };
     files::write_json(&dir.processes(), &processes)?;
     if !is_wanted(&mut channel, init.reference()) {
@@ -109,13 +110,22 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     }
     drop(channel);
     job.pump(dir, [stdout, stderr], Some(init.as_fd()), &mut log)?;
-    let status = reap(&init)?;
+    let status = said(reading, reap(&init)?);
     log.line(
         LogStream::System,
         describe(Some(Ending::Status(status)), None).as_bytes(),
     );
     log.flush();
     record(dir, status)
+}
+
+/// The raw status of the app, if init has said it; else that of init, which may have become the app, or have been killed.
+fn said(reading: OwnedFd, of_init: i32) -> i32 {
+    let mut status = [0; size_of::<i32>()];
+    match File::from(reading).read_exact(&mut status) {
+        Ok(()) => i32::from_ne_bytes(status),
+        Err(_) => of_init,
+    }
 }
 
 /// A daemon that is gone will find the sandbox when it comes back.
@@ -139,16 +149,20 @@ pub(super) fn take_channel() -> io::Result<UnixStream> {
     Ok(UnixStream::from(channel))
 }
 
-/// Makes the sandbox with everything but its command running: init waits for [`Container::start`].
+/// Makes the sandbox with everything but its command running: init waits for [`Container::start`]. It writes to `status` how the app
+/// ended.
 fn create(
     dir: &SandboxDir,
     sandbox: &str,
+    status: OwnedFd,
     give: impl FnOnce(ContainerBuilder) -> io::Result<ContainerBuilder>,
 ) -> Result<(Container, Process), Box<dyn Error>> {
     std::fs::create_dir_all(dir.state())?;
     let builder = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
-        .with_executor(Command);
+        .with_executor(Command {
+            status: Some(status.as_raw_fd()),
+        });
     let container = give(builder)?
         .validate_id()?
         .as_init(dir.path())

@@ -4,10 +4,12 @@ use super::boot_error::{BootError, Budget, InStep};
 use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
 use crate::blame::Why;
-use crate::bundle::Pipes;
+use crate::bundle::{Pipes, Processes};
+use crate::files;
+use crate::init::Gate;
 use crate::order::StartOrder;
 use crate::process::Process;
-use crate::runtime::not_found;
+use crate::runtime::{Launched, not_found};
 use crate::streams::{self, Spoken};
 use miren_api::app_file::{command_line, shell_syntax};
 use miren_api::resource::{NodeFault, SandboxState};
@@ -77,7 +79,7 @@ impl Sandbox {
             slot,
             generation,
             woken: self.node.registry.watch_slot(slot),
-            init: None,
+            app: None,
             helper: None,
         });
         self.facts.slot = Some(slot);
@@ -94,7 +96,8 @@ impl Sandbox {
         let network = &node.network;
         let namespace = network.create_namespace(self.id());
         budget.within(BootError::Network, namespace).await?;
-        let Prepared { job, image, pipes } = self.prepare(budget, address).await?;
+        let prepared = self.prepare(budget, address).await?;
+        let Prepared { job, image, .. } = prepared;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
@@ -105,14 +108,42 @@ impl Sandbox {
         attached?;
         let created = created.map_err(|error| without_shell(&self.order.service.command, error))?;
         self.register(created.init())?;
-        if let Some(pipes) = pipes {
+        if let Some(pipes) = prepared.pipes {
             budget.within(BootError::Start, self.open_streams(pipes)).await?;
         }
-        let launched = budget.within(BootError::Start, created.go()).await;
-        let launched = launched.map_err(|error| without_shell(&self.order.service.command, error))?;
+        let launched = budget.within(BootError::Start, created.go()).await?;
+        self.start_app(budget, launched, prepared.gate, &prepared.command).await
+    }
+
+    /// The first process runs, and starts the app: that one is what counts from now on.
+    async fn start_app(&mut self, budget: Budget, launched: Launched, gate: Gate, command: &str) -> Result<(), Broken> {
+        let Launched { init, helper } = launched;
+        let helper_reference = helper.reference();
+        let met = budget.within(BootError::Start, gate.meet(&init, command)).await;
+        let Some(life) = &mut self.life else { return Ok(()) };
+        life.app = Some(init);
+        life.helper = Some(helper);
+        let Some(waiting) = met? else {
+            life.ended(&self.node.fast_path).await;
+            return Err(Broken::Exited);
+        };
+        let processes = Processes {
+            helper: helper_reference,
+            app: waiting.app().reference(),
+        };
+        let recorded = files::write_json(&self.dir().processes(), &processes);
+        recorded.step(BootError::Start)?;
+        self.register(waiting.app())?;
+        let app = match budget.within(BootError::Create, waiting.go()).await {
+            Ok(app) => app,
+            Err(error) => {
+                // It never was a process of the app's own.
+                self.facts.pid = None;
+                return Err(without_shell(&self.order.service.command, error).into());
+            }
+        };
         if let Some(life) = &mut self.life {
-            life.init = Some(launched.init);
-            life.helper = Some(launched.helper);
+            life.app = Some(app);
         }
         Ok(())
     }
@@ -144,12 +175,12 @@ impl Sandbox {
     }
 
     /// Before the command runs: so no exit of it can be missed.
-    fn register(&mut self, init: &Process) -> Result<(), Broken> {
-        self.facts.pid = Some(init.pid());
+    fn register(&mut self, process: &Process) -> Result<(), Broken> {
+        self.facts.pid = Some(process.pid());
         miren_fault::blocking(Point::CreateRegister).step(BootError::Create)?;
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;
-        match fast_path.register_init(life.slot, life.generation, init.pid()) {
+        match fast_path.register_init(life.slot, life.generation, process.pid()) {
             Ok(()) => Ok(()),
             Err(SlotError::AlreadyExited { .. }) => Err(Broken::Exited),
             Err(error) => Err(BootError::Create(format!("registering its process: {error}").into()).into()),

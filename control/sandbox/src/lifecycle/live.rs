@@ -25,7 +25,7 @@ struct Watched<'s> {
     node: &'s Node,
     order: &'s StartOrder,
     endpoint: Option<SocketAddr>,
-    init: Option<&'s Process>,
+    app: Option<&'s Process>,
 }
 
 impl Sandbox {
@@ -37,7 +37,7 @@ impl Sandbox {
             node: &self.node,
             order: &self.order,
             endpoint: self.endpoint(),
-            init: life.init.as_ref(),
+            app: life.app.as_ref(),
         };
         let why = tokio::select! {
             () = life.ended(&self.node.fast_path) => return Stage::Ended,
@@ -64,7 +64,7 @@ async fn unread(node: &Node, life: &Life) {
         Some(helper) => helper.exited().await,
         None => Ok(()),
     };
-    let lives = life.init.as_ref().is_some_and(|init| !init.has_exited());
+    let lives = life.app.as_ref().is_some_and(|app| !app.has_exited());
     if gone.is_err() || !lives {
         std::future::pending().await
     }
@@ -94,7 +94,7 @@ impl Watched<'_> {
 
     /// Why it is not healthy. `used_before` is the processor time it had used when the last check was over.
     async fn check(&self, used_before: Option<u64>) -> Option<String> {
-        if self.init.is_some_and(Process::is_stopped) {
+        if self.app.is_some_and(Process::is_stopped) {
             return Some("its process is stopped (SIGSTOP)".to_owned());
         }
         let unready = probe(self.endpoint?, self.order.service.health_path.as_deref())

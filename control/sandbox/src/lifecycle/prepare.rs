@@ -9,6 +9,7 @@ use crate::bundle::{
 use crate::cgroup::WriterLimits;
 use crate::config::{LogRate, RuntimeConfig};
 use crate::image;
+use crate::init::{self, Gate};
 use crate::logs;
 use crate::node::Node;
 use crate::order::{Root, StartOrder};
@@ -34,6 +35,10 @@ pub(super) struct Prepared {
     pub(super) image: Option<Image>,
     /// Our ends of what its command is spoken with through, if anybody does.
     pub(super) pipes: Option<Pipes>,
+    /// Where the app comes to before it runs.
+    pub(super) gate: Gate,
+    /// What it runs, for error texts.
+    pub(super) command: String,
 }
 
 /// The root of a sandbox.
@@ -66,12 +71,19 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         view.program.args.clone_from(&one_off.words);
     }
     let volumes = volumes(node, order, view.inside.as_ref()).step(BootError::Image)?;
+    let groups = node.view.make(&node.cgroups, id, &dir.scratch().join("sys"));
+    view.shown.extend(groups.map_err(Preparing).step(BootError::Spec)?);
+    let gate = Gate::make(&dir.scratch().join("init"));
+    let (gate, init) = gate.map_err(Preparing).step(BootError::Spec)?;
+    let command = view.program.args.first().cloned().unwrap_or_default();
+    view.program.args = init::words(&view.program.args, !order.service.init);
     let input = SpecInput {
         sandbox: id,
         program: &view.program,
         attach: order.attach(),
         app_files: app_files(node, order, &dir)?,
         shown: view.shown,
+        init,
         writable: match order.service.read_only_root {
             true => Writable::Tmp,
             false => view.writable,
@@ -94,6 +106,8 @@ pub(super) fn prepare(node: &Node, order: &StartOrder, address: Ipv4Addr) -> Res
         job: job(node, order, limits).map_err(Preparing).step(BootError::Spec)?,
         image: view.image,
         pipes: pipes(node, order, &dir).map_err(Preparing).step(BootError::Spec)?,
+        gate,
+        command,
     })
 }
 
@@ -119,7 +133,7 @@ impl Blame for Preparing {
 fn make_places(dir: &SandboxDir, limits: Limits) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.path())?;
     let scratch = limits.memory.map_or(SCRATCH, |Bytes(memory)| memory / 2);
-    bundle::prepare_scratch(dir, scratch)
+    bundle::prepare_scratch(dir, scratch + init::ROOM)
 }
 
 /// Disks, where the links of an image lead them.

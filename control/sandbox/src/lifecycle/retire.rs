@@ -108,7 +108,7 @@ impl Sandbox {
             return Stage::Ended;
         }
         self.kill().await;
-        if let Some(life) = self.life.as_ref().filter(|life| life.init.is_none()) {
+        if let Some(life) = self.life.as_ref().filter(|life| life.app.is_none()) {
             // It never had a process whose exit would say so.
             life.end_word(&self.node.fast_path);
         }
@@ -137,23 +137,23 @@ impl Sandbox {
 
     /// Sends its stop signal; false if nobody would take it.
     ///
-    /// Init does not get the default action of a signal: one that does nothing about it, as a shell that waits for a
-    /// server, would sit out its grace. So what it started is told instead, and if there is nothing, the default action is
-    /// that it ends.
-    async fn ask_to_end(&self, init: &Process, signal: SignalNumber) -> io::Result<bool> {
+    /// One that does nothing about the signal, as a shell that waits for a server, would end at once and take with it what it started;
+    /// as the first process of its sandbox it would sit out its grace. So what it started is told instead, and if there is nothing, the
+    /// default action is that it ends.
+    async fn ask_to_end(&self, app: &Process, signal: SignalNumber) -> io::Result<bool> {
         miren_fault::blocking(Point::StopTerm)?;
-        if takes(init, signal).await {
-            return init.signal(signal).map(|()| true);
+        if takes(app, signal).await {
+            return app.signal(signal).map(|()| true);
         }
-        self.node.cgroups.signal_others(self.id(), signal, init.pid())
+        self.node.cgroups.signal_others(self.id(), signal, app.pid())
     }
 
     /// True if it ended by itself within its grace.
     async fn terminate(&mut self, grace: Duration) -> bool {
         let Some(life) = &self.life else { return true };
-        let Some(init) = &life.init else { return false };
+        let Some(app) = &life.app else { return false };
         let signal = self.stop_signal();
-        match self.ask_to_end(init, signal).await {
+        match self.ask_to_end(app, signal).await {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "{signal} could not be sent"),
@@ -184,13 +184,13 @@ impl Sandbox {
         }
     }
 
-    /// SIGKILL to everything in its cgroup, again and again until init is gone.
+    /// SIGKILL to everything in its cgroup, again and again until the app is gone.
     async fn kill(&self) {
         loop {
             if let Err(error) = self.node.cgroups.kill(self.id(), KILL).await {
                 tracing::error!(sandbox = %self.order.id, %error, "killing it does not work; trying again");
             }
-            let Some(life) = self.life.as_ref().filter(|life| life.init.is_some()) else {
+            let Some(life) = self.life.as_ref().filter(|life| life.app.is_some()) else {
                 return;
             };
             if timeout(KILL, life.ended(&self.node.fast_path)).await.is_ok() {

@@ -168,9 +168,11 @@ fn b2_a_killed_shim_ends_its_sandbox_and_nothing_of_it_is_left() {
     with_containerd(async |node, _| {
         let order = node.order("listen 0.0.0.0");
         let running = node.run(&order).await;
-        let pid = running.facts.pid.expect("a pid");
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-        let shim = status_field(&status, "PPid").parse().expect("a pid");
+        let parent = |pid: u32| -> u32 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+            status_field(&status, "PPid").parse().expect("a pid")
+        };
+        let shim = parent(parent(running.facts.pid.expect("a pid")));
         let name = fs::read_to_string(format!("/proc/{shim}/comm")).expect("it lives");
         assert!(name.starts_with("containerd-shim"), "{name}");
         send(Some(shim), Signal::SIGKILL);

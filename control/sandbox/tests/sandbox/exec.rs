@@ -173,7 +173,7 @@ fn only_so_many_run_at_a_time_and_one_that_cannot_run_is_named() {
         assert!(matches!(full, ExecError::TooMany(_)), "{full}");
         assert_eq!(running.len(), 8);
         running.clear();
-        eventually("the commands to end", || processes(node, &order).len() == 1).await;
+        eventually("the commands to end", || processes(node, &order).len() == 2).await;
         let execs = node
             .config
             .run_dir

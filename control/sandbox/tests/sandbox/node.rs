@@ -359,6 +359,7 @@ fn service(command: &str) -> Service {
         tunnel_timeout: Duration::from_secs(10),
         health_path: None,
         read_only_root: false,
+        init: true,
         hedge: true,
         concurrency: Concurrency::Fixed { count: 1 },
         resources: Resources::default(),

@@ -58,6 +58,9 @@ fn main() {
         ["sleep"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
+        ["signals", address] => tell_signals(address),
+        ["send", process, number] => send(process, number, None),
+        ["send", process, number, value] => send(process, number, value.parse().ok()),
         ["memory", mebibytes] => println!("touched {}", touch(mebibytes)),
         _ => panic!("unknown arguments {words:?}"),
     }
@@ -76,6 +79,45 @@ extern "C" fn exit_with_3(_: libc::c_int) {
 fn on_term_exit() {
     // SAFETY: the handler only calls what a handler may call.
     unsafe { libc::signal(libc::SIGTERM, exit_now as *const () as libc::sighandler_t) };
+}
+
+/// Serves, and says of each signal that it takes which one it is and what came with it. What stops it is a request.
+fn tell_signals(address: &str) {
+    // SAFETY: a set of signals is numbers, for which zeros are good.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set lives as long as the calls. Threads that are started from here on block them too.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+    std::thread::spawn(move || {
+        loop {
+            // SAFETY: as above; the kernel writes into `info` what there is to know.
+            let (signal, value) = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                let signal = libc::sigwaitinfo(&raw const all, &raw mut info);
+                (signal, info.si_value().sival_ptr as usize)
+            };
+            println!("signal {signal} with {value}");
+        }
+    });
+    serve(address);
+}
+
+/// Sends a signal, with a value if there is one.
+fn send(process: &str, number: &str, value: Option<usize>) {
+    let (process, number) = (process.parse().expect("a process"), number.parse().expect("a signal"));
+    // SAFETY: integers; the value is never taken for an address.
+    let sent = unsafe {
+        match value {
+            Some(value) => {
+                let sival_ptr = std::ptr::without_provenance_mut(value);
+                libc::sigqueue(process, number, libc::sigval { sival_ptr })
+            }
+            None => libc::kill(process, number),
+        }
+    };
+    assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Blocks SIGTERM half of the time, as a process does that starts one thread after the other.

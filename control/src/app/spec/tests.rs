@@ -31,6 +31,7 @@ fn the_hash_covers_what_runs_and_not_how_often() {
         "[services.web]\ncommand = \"./serve\"\n[services.web.health]\npath = \"/up\"\n",
         "[services.web]\ncommand = \"./serve\"\nshutdown_timeout = \"1s\"\n",
         "[services.web]\ncommand = \"./serve\"\nread_only_root = true\n",
+        "[services.web]\ncommand = \"./serve\"\ninit = false\n",
         "[services.web]\ncommand = \"./serve\"\nhedge = false\n",
     ] {
         assert_ne!(hash_of(&base), hash_of(&service(other)), "{other}");

@@ -164,6 +164,36 @@ fn k1_a_process_that_was_gone_before_it_was_registered_ends_its_slot() {
 }
 
 #[test]
+fn g4_the_process_that_was_named_last_is_the_one_that_counts() {
+    for mode in [Mode::Kernel, Mode::Off] {
+        let lab = Lab::new();
+        let fast_path = lab.open(mode);
+        let (first, mut app) = (Victim::start(), Victim::start());
+        let generation = occupy(&fast_path, 0, ENDPOINT, first.pid(), State::Running);
+        fast_path
+            .register_init(0, generation, app.pid())
+            .expect("another process");
+        assert_eq!(fast_path.slot(0).tgid, app.pid());
+        first.end();
+        // Behind the end of the first one in every queue.
+        let other = Victim::start();
+        let next = occupy(&fast_path, 1, ENDPOINT, other.pid(), State::Running);
+        other.end();
+        let expected = Word::new(next, State::Dead);
+        wait_until("an end that counts", expected, || word_of(&fast_path, 1));
+        assert_eq!(
+            word_of(&fast_path, 0),
+            Word::new(generation, State::Running),
+            "{mode:?}"
+        );
+        app.kill();
+        let expected = Word::new(generation, State::Dead);
+        wait_until("the end of the app", expected, || word_of(&fast_path, 0));
+        app.end();
+    }
+}
+
+#[test]
 fn k1_a_zombie_is_not_registered() {
     for mode in [Mode::Kernel, Mode::Off] {
         let lab = Lab::new();

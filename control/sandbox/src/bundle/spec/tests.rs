@@ -37,6 +37,10 @@ fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, li
             inside: PathBuf::from("/usr"),
         }],
         open: Vec::new(),
+        init: Shown {
+            host: PathBuf::from("/run/miren/sandboxes/sb-1/scratch/init"),
+            inside: PathBuf::from("/dev/miren"),
+        },
         volumes: Vec::new(),
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
