@@ -34,6 +34,7 @@ mod previews_faults;
 mod previews_load;
 mod privileges;
 mod product_upgrades;
+mod programs;
 mod proxies;
 mod proxy_upgrades;
 mod rapid;
