@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::options::AppOptions;
 use miren_api::AppName;
 use miren_api::app_file::{self, APP_FILE, AppFile, FILE_MAX, PROCFILE};
+use miren_api::beneath;
 use miren_api::settings::{Problem, Problems};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ impl AppFolder {
                 let folder = app_file::Folder {
                     app_file: app_file.as_deref(),
                     procfile: procfile.as_deref(),
-                    has: &|file| root.join(file).is_file(),
+                    has: &|file| beneath::has(&root, file),
                 };
                 app_file::parse_for(image, folder)
             }
@@ -68,7 +68,7 @@ impl AppFolder {
             return Listing::only(&self.root, &[APP_FILE, PROCFILE]);
         }
         let dockerfile = self.file.build.dockerfile.as_deref();
-        Listing::of(&self.root, &self.file.include, dockerfile)
+        Listing::of(&self.root, &self.file.include, &[APP_FILE, PROCFILE], dockerfile)
     }
 }
 
@@ -123,26 +123,16 @@ fn locate(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(settled.map_or_else(|| start.clone(), Path::to_path_buf))
 }
 
-/// The text of a file; nothing when the folder lacks it. No more is read than the parser takes.
+/// The text of a file, as the server reads it; nothing when the folder lacks it.
 fn read(root: &Path, file: &str) -> Result<Option<String>, Problem> {
     let wrong = |why: String| Problem::of_file(Path::new(file), why);
-    let unreadable = |error: std::io::Error| wrong(format!("cannot be read: {error}"));
-    let path = root.join(file);
-    match path.metadata() {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-        // A pipe would be waited for.
-        Ok(found) if !found.is_file() => return Err(wrong("is not a file".to_owned())),
-        Ok(found) if found.len() > FILE_MAX as u64 => return Err(wrong(app_file::too_large(found.len()))),
-        Ok(_) => {}
-    }
-    let bytes = std::fs::read(&path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let bytes = beneath::read(root, file, FILE_MAX).map_err(|why| wrong(why.to_string()))?;
+    let text = bytes.map(String::from_utf8).transpose();
+    text.map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         Problem {
             line: valid.iter().filter(|byte| **byte == b'\n').count() + 1,
             ..wrong("is not UTF-8 text".to_owned())
         }
-    })?;
-    Ok(Some(text))
+    })
 }

@@ -1,30 +1,37 @@
 //! What of an app's folder is deployed, and its form as a tar stream: the same folder always gives the same bytes.
 
-use dockerignore::Dockerignore;
-use ignore::WalkBuilder;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use miren_api::beneath::{self, Unreadable};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 mod dockerignore;
+mod gitignore;
+mod glob;
+mod rules_file;
 #[cfg(test)]
 mod tests;
+mod walk;
+mod write;
 
-/// Version control's own folder, never deployed.
-const GIT: &str = ".git";
-/// The app's settings, deployed even where `.gitignore` excludes them.
+/// The app's settings, deployed even where rules exclude them.
 const SETTINGS: &str = ".miren";
+/// Most links on the way to a file: what the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// Why a folder cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    #[error("looking through the folder: {0}")]
-    Walk(#[from] ignore::Error),
-    #[error("include pattern {pattern:?}: {why}")]
-    Pattern { pattern: String, why: String },
+    /// A file of rules cannot be read, or has a line that is no rule.
+    #[error("{place} {why}")]
+    Rules { place: String, why: String },
+    #[error("include pattern {pattern:?} {why}")]
+    Pattern { pattern: String, why: &'static str },
+    #[error("{file} {why}; make it a file, or a link to one in the folder")]
+    Needed { file: String, why: Unreadable },
     #[error("{path} is {kind}: only files, folders and symbolic links can be deployed", path = .path.display())]
     Unsupported { path: PathBuf, kind: &'static str },
     #[error("{path}: {source}", path = .path.display())]
@@ -37,8 +44,8 @@ pub enum ArchiveError {
 }
 
 /// Checks patterns as [`Listing::of`] does, without looking at any file.
-pub fn check_patterns(root: &Path, include: &[String]) -> Result<(), ArchiveError> {
-    Wanted::new(root, include).map(|_| ())
+pub fn check_patterns(include: &[String]) -> Result<(), ArchiveError> {
+    walk::included(include).map(|_| ())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,30 +64,22 @@ pub struct Listing {
 
 impl Listing {
     /// Looks through `root`: what its `.gitignore` files and its `.dockerignore` leave, plus what `include` names (patterns
-    /// as in `.gitignore`), plus its Dockerfile.
+    /// as in `.gitignore`), plus what the server reads: its settings, `needed`, and its Dockerfile with the rules for that.
     ///
     /// Rules outside the folder (a parent's, the user's own) do not count: the same folder deploys the same anywhere.
-    pub fn of(root: &Path, include: &[String], dockerfile: Option<&str>) -> Result<Self, ArchiveError> {
-        let mut listing = Self {
-            root: root.to_owned(),
-            entries: BTreeMap::new(),
-        };
-        let docker = Dockerignore::of(root)?;
-        for path in walk(root, true) {
-            let path = path?;
-            if !docker.excludes(path.strip_prefix(root).unwrap_or(&path)) {
-                listing.add_with_parents(&path)?;
-            }
+    pub fn of(
+        root: &Path,
+        include: &[String],
+        needed: &[&str],
+        dockerfile: Option<&str>,
+    ) -> Result<Self, ArchiveError> {
+        let rules = walk::Rules::of(root, include, dockerfile)?;
+        let mut listing = Self::only(root, needed)?;
+        for path in walk::chosen(root, &rules)? {
+            listing.add_with_parents(&path)?;
         }
-        if let Some(dockerfile) = dockerfile {
-            listing.add_with_parents(&root.join(dockerfile))?;
-        }
-        let wanted = Wanted::new(root, include)?;
-        for path in walk(root, false) {
-            let path = path?;
-            if wanted.has(&path)? {
-                listing.add_with_parents(&path)?;
-            }
+        for file in dockerfile.into_iter().chain(rules.docker_file.as_deref()) {
+            listing.add_needed(file)?;
         }
         Ok(listing)
     }
@@ -91,8 +90,8 @@ impl Listing {
             root: root.to_owned(),
             entries: BTreeMap::new(),
         };
-        for path in files.iter().map(|file| root.join(file)).filter(|path| path.is_file()) {
-            listing.add_with_parents(&path)?;
+        for file in files {
+            listing.add_needed(file)?;
         }
         Ok(listing)
     }
@@ -116,157 +115,57 @@ impl Listing {
         self.entries.keys().map(PathBuf::as_path)
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), ArchiveError> {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path);
-        if relative.as_os_str().is_empty() || self.entries.contains_key(relative) {
-            return Ok(());
+    fn add(&mut self, path: &Path) -> Result<&Kind, ArchiveError> {
+        if !self.entries.contains_key(path) {
+            let kind = kind_of(&self.root.join(path), path)?;
+            self.entries.insert(path.to_owned(), kind);
         }
-        let kind = kind_of(path, relative)?;
-        self.entries.insert(relative.to_owned(), kind);
-        Ok(())
+        Ok(&self.entries[path])
     }
 
     fn add_with_parents(&mut self, path: &Path) -> Result<(), ArchiveError> {
-        let mut within: Vec<&Path> = path.ancestors().take_while(|ancestor| *ancestor != self.root).collect();
-        within.reverse();
-        for part in within.into_iter().map(Path::to_owned).collect::<Vec<_>>() {
-            self.add(&part)?;
+        let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+        for parent in parents.collect::<Vec<_>>().into_iter().rev() {
+            self.add(parent)?;
+        }
+        self.add(path).map(|_| ())
+    }
+
+    /// Takes a file that the server reads, if it is there, and every link that leads to it.
+    fn add_needed(&mut self, file: &str) -> Result<(), ArchiveError> {
+        let needed = |why| ArchiveError::Needed {
+            file: file.to_owned(),
+            why,
+        };
+        if !beneath::find(&self.root, file).map_err(needed)? {
+            return Ok(());
+        }
+        let mut rest = names(Path::new(file));
+        let (mut here, mut links) = (PathBuf::new(), 0);
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                here.pop();
+                continue;
+            }
+            here.push(name);
+            let Kind::Link { to } = self.add(&here)? else { continue };
+            let mut on = names(to);
+            on.append(&mut rest);
+            rest = on;
+            here.pop();
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(needed(Unreadable::Dangling));
+            }
         }
         Ok(())
     }
-
-    /// Writes the tar stream. Owners and times are left out, and of the mode only whether a file is executable counts.
-    pub fn write(&self, output: impl Write) -> Result<(), ArchiveError> {
-        let mut tar = tar::Builder::new(output);
-        for (path, kind) in &self.entries {
-            match kind {
-                Kind::Folder => {
-                    let mut header = header(tar::EntryType::Directory, 0o755, 0);
-                    tar.append_data(&mut header, path, io::empty())
-                        .map_err(ArchiveError::Output)?;
-                }
-                Kind::Link { to } => {
-                    let mut header = header(tar::EntryType::Symlink, 0o777, 0);
-                    tar.append_link(&mut header, path, to).map_err(ArchiveError::Output)?;
-                }
-                Kind::File { bytes, executable } => {
-                    let mode = if *executable { 0o755 } else { 0o644 };
-                    let mut header = header(tar::EntryType::Regular, mode, *bytes);
-                    self.append_file(&mut tar, &mut header, path)?;
-                }
-            }
-        }
-        tar.finish().map_err(ArchiveError::Output)
-    }
-
-    fn append_file(
-        &self,
-        tar: &mut tar::Builder<impl Write>,
-        header: &mut tar::Header,
-        path: &Path,
-    ) -> Result<(), ArchiveError> {
-        let full = self.root.join(path);
-        let read_error = |source| ArchiveError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(&full).map_err(read_error)?;
-        let promised = header.size().map_err(ArchiveError::Output)?;
-        let mut contents = Exactly {
-            file,
-            left: promised,
-            trouble: None,
-        };
-        let appended = tar.append_data(header, path, &mut contents);
-        match contents.trouble {
-            Some(source) => Err(read_error(source)),
-            // A shorter or longer file than its header says would shift everything behind it.
-            None if contents.left > 0 && appended.is_ok() => Err(ArchiveError::Changed(path.to_owned())),
-            None => {
-                appended.map_err(ArchiveError::Output)?;
-                let grown = contents.file.read(&mut [0]).map_err(read_error)? > 0;
-                if grown {
-                    Err(ArchiveError::Changed(path.to_owned()))
-                } else {
-                    Ok(())
-                }
-            }
-        }
-    }
 }
 
-/// A file up to the size that was promised for it; keeps its own errors apart from those of the output.
-struct Exactly {
-    file: File,
-    left: u64,
-    trouble: Option<io::Error>,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        match self.file.read(&mut buffer[..wanted]) {
-            Ok(count) => {
-                self.left -= count as u64;
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let shown = io::Error::new(error.kind(), error.to_string());
-                self.trouble = Some(error);
-                Err(shown)
-            }
-        }
-    }
-}
-
-/// Which paths are deployed although `.gitignore` excludes them.
-struct Wanted {
-    root: PathBuf,
-    patterns: Gitignore,
-}
-
-impl Wanted {
-    fn new(root: &Path, include: &[String]) -> Result<Self, ArchiveError> {
-        let mut builder = GitignoreBuilder::new(root);
-        for pattern in include {
-            let wrong = |why: String| ArchiveError::Pattern {
-                pattern: pattern.clone(),
-                why,
-            };
-            builder
-                .add_line(None, pattern)
-                .map_err(|error| wrong(error.to_string()))?;
-        }
-        Ok(Self {
-            root: root.to_owned(),
-            patterns: builder.build()?,
-        })
-    }
-
-    fn has(&self, path: &Path) -> Result<bool, ArchiveError> {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path);
-        if relative.as_os_str().is_empty() {
-            return Ok(false);
-        }
-        if relative.starts_with(SETTINGS) {
-            return Ok(true);
-        }
-        Ok(self
-            .patterns
-            .matched_path_or_any_parents(relative, path.is_dir())
-            .is_ignore())
-    }
-}
-
-fn walk(root: &Path, obey: bool) -> impl Iterator<Item = Result<PathBuf, ArchiveError>> {
-    WalkBuilder::new(root)
-        .standard_filters(false)
-        .git_ignore(obey)
-        .require_git(false)
-        .filter_entry(|entry| entry.file_name() != GIT)
-        .build()
-        .map(|entry| Ok(entry?.into_path()))
+/// The parts of a relative path, which the kernel has followed already.
+fn names(path: &Path) -> VecDeque<OsString> {
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    parts.map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn kind_of(path: &Path, relative: &Path) -> Result<Kind, ArchiveError> {
@@ -304,15 +203,4 @@ fn odd_kind(kind: fs::FileType) -> &'static str {
     } else {
         "a device"
     }
-}
-
-fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header
 }

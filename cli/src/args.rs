@@ -135,6 +135,8 @@ mod tests {
     fn only_what_asks_the_server_says_so() {
         for (line, asks) in [
             ("miren app validate", false),
+            ("miren init -d shop --name shop --print", false),
+            ("miren app restart -a shop --detach", true),
             ("miren completions bash", false),
             ("miren app list", true),
             ("miren deploy", true),

@@ -1,6 +1,8 @@
-//! Decides when the server is asked once more: what can be asked twice and is done once, and its answer was lost with a server that ended.
+//! Decides what is said of a change that was asked for: once more, where its answer was lost with a server that ended; and what
+//! whoever goes before the answer is told.
 
 use crate::console::Console;
+use crate::failure::{Doing, Failure};
 use miren_api::{ClientError, ErrorCode};
 use std::time::{Duration, Instant};
 
@@ -9,11 +11,45 @@ const AWAY: Duration = Duration::from_secs(30);
 /// Wait between two attempts to reach it.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// The answer to `ask`, which must mean the same however often it is asked.
-///
-/// # Errors
-/// Those of `ask`. A server that has not been there at all is not waited for.
-pub async fn asked<T, A: Future<Output = Result<T, ClientError>>>(
+/// A change that is asked for.
+pub struct Change<'c> {
+    /// In the words of a failure: `deploying shop`.
+    pub doing: &'c str,
+    /// The command that tells what became of it.
+    pub look: &'c str,
+}
+
+impl Change<'_> {
+    /// The answer to `ask`, which must mean the same however often it is asked.
+    ///
+    /// # Errors
+    /// Those of `ask`, a server that has not been there at all, and Ctrl-C: the change may go on.
+    pub async fn asked<T, A: Future<Output = Result<T, ClientError>>>(
+        &self,
+        ask: impl Fn() -> A,
+        console: &Console,
+    ) -> Result<T, Failure> {
+        self.unless(tokio::signal::ctrl_c(), answer(ask, console)).await
+    }
+
+    async fn unless<T>(
+        &self,
+        gone: impl Future,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            // Heard from before it is asked.
+            biased;
+            _ = gone => {
+                let message = format!("{} was asked for and not answered yet: it may go on", self.doing);
+                Err(Failure::interrupted_while(message).remedy(self.look))
+            }
+            answer = answer => answer.doing(|| self.doing.to_owned()),
+        }
+    }
+}
+
+async fn answer<T, A: Future<Output = Result<T, ClientError>>>(
     ask: impl Fn() -> A,
     console: &Console,
 ) -> Result<T, ClientError> {
@@ -44,6 +80,23 @@ fn is_away(error: &ClientError, was_lost: bool) -> bool {
 mod tests {
     use super::*;
     use miren_api::ApiError;
+    use std::future::{pending, ready};
+
+    #[tokio::test]
+    async fn whoever_goes_before_the_answer_is_told_that_the_change_may_go_on() {
+        let change = Change {
+            doing: "draining the node",
+            look: "miren node status",
+        };
+        let told = change.unless::<()>(ready(()), pending()).await.unwrap_err();
+        assert_eq!((told.exit.code(), told.code.as_str()), (130, "interrupted"));
+        assert_eq!(
+            told.message,
+            "draining the node was asked for and not answered yet: it may go on"
+        );
+        assert_eq!(told.remedy, "miren node status");
+        assert_eq!(change.unless(pending::<()>(), ready(Ok(7))).await, Ok(7));
+    }
 
     #[test]
     fn i7_a_lost_answer_is_asked_for_again_until_the_server_is_back_and_nothing_else_is() {

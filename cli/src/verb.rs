@@ -12,6 +12,7 @@ pub mod disk;
 pub mod env;
 pub mod ephemeral;
 pub mod fastpath;
+pub mod init;
 pub mod logs;
 pub mod node;
 pub mod pool;
@@ -26,6 +27,8 @@ pub mod version;
 pub enum Verb {
     /// Run everything in the foreground, with defaults, in one folder
     Dev(DevOptions),
+    /// Write .miren/app.toml for a folder, by what is found in it
+    Init(init::InitOptions),
     /// Make the folder's app a new version, and move its traffic there; or list, show, cancel deploys
     Deploy(deploy::DeployCommand),
     /// Move an app's traffic back to an earlier version
@@ -33,7 +36,7 @@ pub enum Verb {
     /// Environment variables: set, get, list, delete
     #[command(subcommand)]
     Env(env::EnvVerb),
-    /// Apps: list, status, versions, validate, delete
+    /// Apps: list, status, versions, restart, validate, delete
     #[command(subcommand)]
     App(app::AppVerb),
     /// Previews: list, show, extend, delete; "miren deploy --ephemeral" makes one
@@ -75,7 +78,7 @@ impl Verb {
     /// Whether it asks the server that `--server` names for anything.
     pub fn asks(&self) -> bool {
         match self {
-            Self::Dev(_) | Self::Completions { .. } => false,
+            Self::Dev(_) | Self::Init(_) | Self::Completions { .. } => false,
             Self::App(verb) => verb.asks(),
             _ => true,
         }
@@ -92,7 +95,8 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Upgrade(options) => return upgrade::run(options, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
-        Verb::App(verb) => app::run(verb, context).await?,
+        Verb::App(verb) => return app::run(verb, context).await,
+        Verb::Init(options) => init::run(&options, context.console)?,
         Verb::Ephemeral(verb) => ephemeral::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,
         Verb::Pool(verb) => pool::run(verb, context).await?,

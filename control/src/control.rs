@@ -95,11 +95,11 @@ impl Control {
         let (hints, _) = broadcast::channel(HINTS);
         let (fatal, metrics) = (Fatal::default(), Metrics::new());
         let store: Arc<dyn Store> = Arc::new(Guarded::new(parts.store, fatal.clone()));
-        let cluster_host = parts.policy.urls.cluster_host.as_deref();
+        let names = parts.policy.urls.names();
         let nodes = Nodes::load(Arc::clone(&store), &parts.node, parts.clock.now(), fatal.clone()).await?;
         let world = Arc::new(World {
             outputs: Arc::new(Outputs::new(parts.clock.now())),
-            routing: Routing::start(Arc::clone(&store), cluster_host, fatal.clone()).await?,
+            routing: Routing::start(Arc::clone(&store), names, fatal.clone()).await?,
             admission: Admission::new(store.epoch(), nodes.follow()),
             nodes,
             store,

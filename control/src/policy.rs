@@ -1,6 +1,6 @@
 //! Decides what an operator settled for all apps alike: how they are addressed, how long previews live, what is kept of versions.
 
-use crate::routing::{DEFAULT_HOST, Table};
+use crate::routing::{DEFAULT_HOST, Names, Table};
 use miren_api::id::{AppName, Label};
 use miren_sandbox::Budgets;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Urls {
     pub port: Option<u16>,
     /// The ingress's own name; the default app is there, and below it labels of apps that have no host of their own.
     pub cluster_host: Option<String>,
+    /// Below it each app that serves is found by its name.
+    pub apps_domain: Option<String>,
 }
 
 /// Limits of previews.
@@ -69,6 +71,7 @@ impl Default for Urls {
             scheme: "http".into(),
             port: None,
             cluster_host: None,
+            apps_domain: None,
         }
     }
 }
@@ -93,11 +96,17 @@ impl Default for Retention {
 }
 
 impl Urls {
-    /// Where an app can be reached: its hosts without wildcards, and the ingress's own name for the default app.
+    /// What routing is below.
+    pub fn names(&self) -> Names {
+        Names::new(self.cluster_host.as_deref(), self.apps_domain.as_deref())
+    }
+
+    /// Where an app can be reached: its hosts without wildcards, that of its name, and the ingress's own name for the default app.
     pub fn of_app(&self, table: &Table, app: &AppName) -> Vec<String> {
         let mut hosts: Vec<&str> = named(table, app).collect();
         if table.default_app() == Some(app) {
-            hosts.extend(self.cluster_host.as_deref());
+            let own = self.cluster_host.as_deref();
+            hosts.extend(own.filter(|own| table.get(own).is_none()));
         }
         hosts.into_iter().map(|host| self.of_host(host)).collect()
     }
@@ -112,8 +121,13 @@ impl Urls {
         };
         let mut hosts: Vec<String> = named(table, app).filter_map(before).collect();
         if hosts.is_empty() {
-            let own = self.cluster_host.iter().map(|host| format!("{app}.{host}"));
-            hosts.extend(own.filter_map(|host| before(&host)));
+            let own = self.cluster_host.iter().map(|host| (format!("{app}.{host}"), host));
+            // A label before a host that a route matches is that of the route's app.
+            let own = own.filter(|(host, above)| {
+                let matched = table.get(host).or_else(|| table.get(&format!("*.{above}")));
+                matched.is_none_or(|route| route.app == *app)
+            });
+            hosts.extend(own.filter_map(|(host, _)| before(&host)));
         }
         hosts.iter().map(|host| self.of_host(host)).collect()
     }
@@ -128,7 +142,8 @@ impl Urls {
 }
 
 fn named<'t>(table: &'t Table, app: &AppName) -> impl Iterator<Item = &'t str> {
-    let hosts = table.hosts_of(app);
+    let of_name = table.derived_of(app).map(|route| route.host.as_str());
+    let hosts = table.hosts_of(app).chain(of_name);
     hosts.filter(|host| *host != DEFAULT_HOST && !host.starts_with("*."))
 }
 
@@ -152,6 +167,7 @@ mod tests {
             service: "web".into(),
             default: host == DEFAULT_HOST,
             wildcard: host.starts_with('*'),
+            derived: false,
             timeout_ms: None,
             maintenance: None,
         }
@@ -192,6 +208,63 @@ mod tests {
         assert_eq!(urls.of_label(&table, &shop, &label), ["http://pr1.b.example.com:8080"]);
         table.set(route("pr1.b.example.com", "blog"));
         assert_eq!(urls.of_label(&table, &shop, &label), ["http://pr1.shop.localhost:8080"]);
+    }
+
+    #[test]
+    fn g15_urls_by_name_are_beside_those_of_routes_and_none_is_another_apps() {
+        let urls = Urls {
+            cluster_host: Some("localhost".into()),
+            apps_domain: Some("localhost".into()),
+            ..Urls::default()
+        };
+        let mut table = table().under(urls.names());
+        let (shop, blog, label) = (
+            AppName::from_text("shop"),
+            AppName::from_text("blog"),
+            Label::from_text("pr1"),
+        );
+        for app in [&shop, &blog] {
+            table.install(crate::record::ActiveRecord {
+                app: app.clone(),
+                version: miren_api::VersionId::from_text("v1"),
+                seq: 1,
+                web: true,
+            });
+        }
+        let hosts = [
+            "http://b.example.com",
+            "http://shop.example.com",
+            "http://shop.localhost",
+        ];
+        assert_eq!(urls.of_app(&table, &shop), hosts);
+        assert_eq!(
+            urls.of_app(&table, &blog),
+            ["http://blog.localhost", "http://localhost"],
+            "and the ingress's own name for the default app"
+        );
+        let labels = ["http://pr1.b.example.com", "http://pr1.shop.localhost"];
+        assert_eq!(urls.of_label(&table, &shop, &label), labels);
+        table.set(route("blog.localhost", "shop"));
+        assert_eq!(
+            urls.of_app(&table, &blog),
+            ["http://localhost"],
+            "that host is the shop's"
+        );
+        assert!(
+            urls.of_label(&table, &blog, &label).is_empty(),
+            "a label before it is one of the shop's"
+        );
+        table.set(route("pr1.shop.localhost", "blog"));
+        assert_eq!(
+            urls.of_label(&table, &shop, &label)[..2],
+            ["http://pr1.b.example.com", "http://pr1.blog.localhost"]
+        );
+        table.set(route("localhost", "shop"));
+        assert_eq!(
+            urls.of_app(&table, &blog),
+            ["http://pr1.shop.localhost"],
+            "the ingress's own name is led elsewhere"
+        );
     }
 
     #[test]

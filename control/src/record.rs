@@ -20,6 +20,7 @@ mod deadlines;
 mod node;
 mod preview;
 pub mod size;
+mod snapshot;
 mod spec;
 mod variables;
 
@@ -28,6 +29,7 @@ pub use crash::CrashRecord;
 pub use deadlines::Deadlines;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
+pub use snapshot::{SNAPSHOT_ID, SnapshotRecord};
 pub use spec::{Settings, Spec};
 pub use variables::Variables;
 
@@ -147,6 +149,9 @@ pub struct DeployRecord {
     /// The idempotency key it was asked for with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// It uses none of the sandboxes there are, even if they run the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 /// One version's claim on a pool: while there is one, the pool lives.
@@ -186,6 +191,12 @@ impl PoolRecord {
     /// No version refers to it: its sandboxes drain, and their deaths are no crashes.
     pub fn is_retiring(&self) -> bool {
         self.references.is_empty()
+    }
+
+    /// Number of the first deploy that claimed it for `version`.
+    pub fn claimed_by(&self, version: &VersionId) -> Option<u64> {
+        let claims = self.references.iter().filter(|claim| claim.version == *version);
+        claims.map(|claim| claim.seq).min()
     }
 
     /// The youngest version that refers to it: the one new sandboxes are started for.
@@ -273,21 +284,14 @@ pub struct ActiveRecord {
     pub app: AppName,
     pub version: VersionId,
     pub seq: u64,
+    /// Whether it answers requests: whether a service of it is `web`. An earlier release did not say, and believed it.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub web: bool,
 }
 
-/// Number of the newest routing snapshot; what else it contains follows from routes, active versions and labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotRecord {
-    pub generation: u64,
-    /// Drawn by the daemon that made this generation; empty in what an earlier release wrote.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub lineage: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster_host: Option<String>,
+fn yes() -> bool {
+    true
 }
-
-/// Id of the only [`SnapshotRecord`].
-pub const SNAPSHOT_ID: &str = "routing";
 
 macro_rules! stored {
     ($record:ident, $kind:ident, $($field:ident).+ $(, $index:ident => $($value:ident).+)*) => {
@@ -321,14 +325,6 @@ impl Stored for RouteRecord {
     }
 }
 
-impl Stored for SnapshotRecord {
-    const KIND: Kind = Kind::Snapshot;
-
-    fn id(&self) -> Cow<'_, str> {
-        SNAPSHOT_ID.into()
-    }
-}
-
 impl DeployRecord {
     /// A deploy that was just accepted.
     pub fn new(deploy: Deploy, request: DeployRequest, source: Source) -> Self {
@@ -339,6 +335,7 @@ impl DeployRecord {
             starting_at: None,
             generation: None,
             asked: None,
+            restart: false,
         }
     }
 

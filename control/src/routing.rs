@@ -11,8 +11,10 @@ use miren_api::routing::{EphemeralRoute, RoutingDelta, RoutingSnapshot};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod names;
 mod table;
 
+pub use names::Names;
 pub use table::{DEFAULT_HOST, Table};
 
 /// Changes waiting for the task; more make their senders wait.
@@ -25,6 +27,10 @@ pub enum RoutingError {
     Superseded { installed: u64 },
     #[error("there is no route for {host}")]
     NoRoute { host: String },
+    #[error(
+        "{host} is the host that app {app} has by its name, below ingress.apps_domain: it has no settings, and goes with the app"
+    )]
+    Derived { host: String, app: AppName },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("routing has stopped")]
@@ -134,16 +140,16 @@ struct Point {
 
 impl Routing {
     /// Loads what was routed last and starts the task.
-    pub async fn start(store: Arc<dyn Store>, cluster_host: Option<&str>, fatal: Fatal) -> Result<Self, LoadError> {
+    pub async fn start(store: Arc<dyn Store>, names: Names, fatal: Fatal) -> Result<Self, LoadError> {
         let mut ledger = Ledger::new(store);
         let table = Table::new(
             ledger.load::<RouteRecord>(Selection::All).await?,
             ledger.load::<ActiveRecord>(Selection::All).await?,
             ledger.load::<LabelRecord>(Selection::All).await?,
         );
-        let table = table.under(cluster_host);
         let own: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let found = number(&mut ledger, cluster_host, &own).await?;
+        let found = number(&mut ledger, &names, &own).await?;
+        let table = table.under(names);
         let routed = watch::Sender::new(Routed {
             generation: found.generation,
             lineage: Arc::clone(&found.lineage),
@@ -195,8 +201,8 @@ impl Routing {
     }
 }
 
-/// The generation to begin with. Another name of the ingress makes another snapshot.
-async fn number(ledger: &mut Ledger, cluster_host: Option<&str>, own: &Arc<str>) -> Result<Point, LoadError> {
+/// The generation to begin with. Another name of the ingress, or of what its apps are below, makes another snapshot.
+async fn number(ledger: &mut Ledger, names: &Names, own: &Arc<str>) -> Result<Point, LoadError> {
     let point = |lineage: &str, generation| Point {
         lineage: lineage.into(),
         generation,
@@ -205,17 +211,13 @@ async fn number(ledger: &mut Ledger, cluster_host: Option<&str>, own: &Arc<str>)
     let Some(last) = last.into_iter().next() else {
         return Ok(point(own, 1));
     };
-    if last.cluster_host.as_deref() == cluster_host {
+    if last.names() == *names {
         // An earlier release drew nothing: then nobody serves the same for certain.
         let lineage = Some(&*last.lineage).filter(|lineage| !lineage.is_empty());
         return Ok(point(lineage.unwrap_or(own), last.generation));
     }
     let generation = last.generation + 1;
-    ledger.put(&SnapshotRecord {
-        generation,
-        lineage: own.to_string(),
-        cluster_host: cluster_host.map(str::to_owned),
-    });
+    ledger.put(&SnapshotRecord::new(generation, own, names));
     ledger.flush().await?;
     Ok(point(own, generation))
 }
@@ -283,11 +285,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<s
     let (mut generation, mut lineage) = (before.generation, &before.lineage);
     if table.delta(&before.table).is_some() {
         (generation, lineage) = (generation + 1, own);
-        ledger.put(&SnapshotRecord {
-            generation,
-            lineage: lineage.to_string(),
-            cluster_host: table.cluster_host(),
-        });
+        ledger.put(&SnapshotRecord::new(generation, lineage, table.names()));
     }
     ledger.flush().await?;
     miren_fault::pass(miren_fault::Point::RoutePublish);
@@ -301,7 +299,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<s
 
 /// What was settled of the host stays: one that is down is not up again because it leads elsewhere.
 fn set_route(ledger: &mut Ledger, table: &mut Table, mut route: Route) {
-    if let Some(before) = table.get(&route.host) {
+    if let Some(before) = table.settled(&route.host) {
         route.timeout_ms = before.timeout_ms;
         route.maintenance = before.maintenance;
     }
@@ -313,6 +311,9 @@ fn settle(ledger: &mut Ledger, table: &mut Table, host: String, what: Setting) -
     let Some(mut route) = table.get(&host).cloned() else {
         return Err(RoutingError::NoRoute { host });
     };
+    if route.derived {
+        return Err(RoutingError::Derived { host, app: route.app });
+    }
     match what {
         Setting::TimeoutMs(timeout) => route.timeout_ms = timeout,
         Setting::Maintenance(maintenance) => route.maintenance = maintenance,
@@ -334,6 +335,7 @@ fn install(ledger: &mut Ledger, table: &mut Table, active: ActiveRecord) -> Resu
             service: WEB.to_owned(),
             default: true,
             wildcard: false,
+            derived: false,
             timeout_ms: None,
             maintenance: None,
         };

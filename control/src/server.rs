@@ -161,6 +161,7 @@ fn resources() -> Router<Server> {
         .route("/v1/apps/{app}/ephemeral/{label}/extend", post(previews::extend))
         .route("/v1/progress/{key}", get(previews::progress))
         .route("/v1/apps/{app}/rollback", post(deploys::rollback))
+        .route("/v1/apps/{app}/restart", post(deploys::restart))
         .route("/v1/apps/{app}/env", get(variables::list))
         .route("/v1/deploys/{id}", get(deploys::show))
         .route("/v1/deploys/{id}/cancel", post(deploys::cancel))

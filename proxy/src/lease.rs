@@ -263,4 +263,11 @@ impl Shared {
     fn held(&self) -> Vec<Arc<Lease>> {
         self.held.lock().clone()
     }
+
+    /// Those that take nothing new, and have requests in flight.
+    fn retired(&self) -> Vec<Arc<Lease>> {
+        let held = self.held.lock();
+        let busy = held.iter().filter(|lease| lease.is_closed() && lease.in_flight() > 0);
+        busy.cloned().collect()
+    }
 }

@@ -1,141 +1,177 @@
 //! Which paths a `.dockerignore` excludes. Its rules are docker's: every pattern begins at the folder, the last one that
 //! matches a path or a folder above it decides, and `!` takes an exclusion back.
 
-use super::ArchiveError;
-use globset::{GlobBuilder, GlobMatcher};
-use miren_api::app_file::FILE_MAX;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use super::glob::{Glob, Part, Set};
+use super::rules_file::{Wrong, lines};
+use std::iter::Peekable;
+use std::str::Chars;
 
-const FILE: &str = ".dockerignore";
+#[cfg(test)]
+mod tests;
 
 /// The patterns of one file, in order.
+#[derive(Debug, Default)]
 pub(super) struct Dockerignore(Vec<Rule>);
 
+#[derive(Debug)]
 struct Rule {
     excludes: bool,
-    pattern: GlobMatcher,
+    pattern: Glob,
 }
+
+/// Which patterns match a folder or one above it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Above(Vec<bool>);
 
 impl Dockerignore {
-    /// Reads the file of a folder; one that is not there excludes nothing.
-    pub(super) fn of(root: &Path) -> Result<Self, ArchiveError> {
-        let unreadable = |source| ArchiveError::Read {
-            path: PathBuf::from(FILE),
-            source,
-        };
-        let path = root.join(FILE);
-        match path.metadata() {
-            Ok(found) if found.is_file() && found.len() <= FILE_MAX as u64 => {}
-            Ok(_) => {
-                let why = format!("is no file of at most {FILE_MAX} bytes");
-                return Err(unreadable(io::Error::other(why)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(Vec::new())),
-            Err(error) => return Err(unreadable(error)),
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
+        let mut rules = Vec::new();
+        for (line, bytes) in lines(bytes)? {
+            let wrong = |why: &str| Wrong {
+                line,
+                why: why.to_owned(),
+            };
+            let text = str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8 text"))?;
+            rules.extend(rule(text).map_err(|why| wrong(&why))?);
         }
-        Self::parse(&fs::read_to_string(path).map_err(unreadable)?)
+        Ok(Self(rules))
     }
 
-    fn parse(text: &str) -> Result<Self, ArchiveError> {
-        let lines = text.lines().map(str::trim);
-        let rules = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Ok(Self(rules.filter_map(rule).collect::<Result<_, _>>()?))
+    /// Whether a path is left out, and what that means for what is below it.
+    pub(super) fn decide(&self, path: &[char], above: &Above) -> (bool, Above) {
+        let mut is_out = false;
+        let mut here = Vec::with_capacity(self.0.len());
+        for (at, rule) in self.0.iter().enumerate() {
+            let matches = above.0.get(at) == Some(&true) || rule.pattern.matches(path);
+            is_out = if matches { rule.excludes } else { is_out };
+            here.push(matches);
+        }
+        (is_out, Above(here))
     }
 
-    /// Whether a path of the folder, relative to it, is left out.
-    pub(super) fn excludes(&self, path: &Path) -> bool {
-        // The app's settings are read by us, not by docker.
-        if path.starts_with(super::SETTINGS) || path == Path::new(FILE) {
-            return false;
-        }
-        let matches = |rule: &&Rule| {
-            let mut upwards = path.ancestors().filter(|part| !part.as_os_str().is_empty());
-            upwards.any(|part| rule.pattern.is_match(part))
-        };
-        self.0.iter().rev().find(matches).is_some_and(|rule| rule.excludes)
+    /// Whether something below an excluded folder can be kept.
+    pub(super) fn has_exceptions(&self) -> bool {
+        self.0.iter().any(|rule| !rule.excludes)
     }
 }
 
-/// None for a pattern that stands for the folder itself, which is never left out.
-fn rule(line: &str) -> Option<Result<Rule, ArchiveError>> {
+/// None for a line that says nothing.
+fn rule(line: &str) -> Result<Option<Rule>, String> {
+    // Only in the first column.
+    if line.starts_with('#') {
+        return Ok(None);
+    }
+    let line = line.trim();
     let (excludes, pattern) = match line.strip_prefix('!') {
         Some(pattern) => (false, pattern.trim()),
         None => (true, line),
     };
-    let parts = pattern.split('/').filter(|part| !part.is_empty() && *part != ".");
-    let plain = parts.collect::<Vec<_>>().join("/");
-    if plain.is_empty() {
-        return None;
+    if line.is_empty() {
+        return Ok(None);
     }
-    // Braces mean nothing to docker.
-    let plain = plain.replace('{', "\\{").replace('}', "\\}");
-    let glob = GlobBuilder::new(&plain)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build();
-    Some(match glob {
-        Ok(glob) => Ok(Rule {
-            excludes,
-            pattern: glob.compile_matcher(),
-        }),
-        Err(error) => Err(ArchiveError::Pattern {
-            pattern: format!("{FILE}: {pattern}"),
-            why: error.to_string(),
-        }),
-    })
+    let (excludes, pattern) = again(excludes, clean(pattern));
+    match (excludes, pattern.is_empty()) {
+        (false, true) => return Err("'!' stands before no pattern".to_owned()),
+        (true, true) => return Ok(None),
+        _ => {}
+    }
+    Ok(Some(Rule {
+        excludes,
+        pattern: parse(&pattern).map_err(|why| format!("pattern {pattern:?} {why}"))?,
+    }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// docker looks at a pattern a second time: "/!x" takes back what "!x" does, and "/ x" is "x".
+fn again(excludes: bool, pattern: String) -> (bool, String) {
+    match (excludes, pattern.trim().strip_prefix('!')) {
+        (true, Some(pattern)) => (false, clean(pattern)),
+        (true, None) => (true, clean(pattern.trim())),
+        (false, _) => (false, clean(pattern.trim_end())),
+    }
+}
 
-    #[track_caller]
-    fn check(text: &str, out: &[&str], kept: &[&str]) {
-        let rules = Dockerignore::parse(text).expect("patterns");
-        for path in out {
-            assert!(rules.excludes(Path::new(path)), "{path} is kept by {text:?}");
+/// Without what means nothing in a path, and without a `/` in front: what is left of `a/../b` is `b`. The folder itself is `.`, of
+/// `/` nothing is left.
+fn clean(pattern: &str) -> String {
+    let is_rooted = pattern.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in pattern.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            ("..", _) if is_rooted => {}
+            (part, _) => parts.push(part),
         }
-        for path in kept {
-            assert!(!rules.excludes(Path::new(path)), "{path} is left out by {text:?}");
-        }
     }
-
-    #[test]
-    fn patterns_begin_at_the_folder() {
-        check("*.log\n", &["a.log"], &["sub/a.log", "log"]);
-        check("**/*.log", &["a.log", "sub/a.log", "a/b/c.log"], &["a.txt"]);
-        check(
-            "/target/\n# comment\n\n./cache",
-            &["target", "target/x/y", "cache/z"],
-            &["sub/target", "targets"],
-        );
-        check("*/temp*", &["a/temporary.txt", "a/temp/x"], &["temp", "a/b/temp"]);
-        check("a?/{x}", &["ab/{x}"], &["ab/x"]);
+    match (parts.join("/"), is_rooted || pattern.is_empty()) {
+        (clean, false) if clean.is_empty() => ".".to_owned(),
+        (clean, _) => clean,
     }
+}
 
-    #[test]
-    fn the_last_match_decides_and_can_take_an_exclusion_back() {
-        check(
-            "*\n!src\n!README*",
-            &["Makefile", "docs/a"],
-            &["src", "src/a/b", "README.md"],
-        );
-        check("docs/*\n!docs/keep.md\n", &["docs/a"], &["docs/keep.md", "docs"]);
-        check("!keep\n*", &["keep"], &[]);
-    }
-
-    #[test]
-    fn the_settings_stay_and_the_folder_itself_is_no_pattern() {
-        check("**\n.\n/\n", &["a", "a/b"], &[".miren/app.toml", ".dockerignore"]);
-    }
-
-    #[test]
-    fn a_pattern_that_is_none_is_named() {
-        let Err(error) = Dockerignore::parse("ok\n[a\n") else {
-            panic!("it was taken");
+fn parse(pattern: &str) -> Result<Glob, &'static str> {
+    let mut rest = pattern.chars().peekable();
+    let mut parts = Vec::new();
+    // Whether it begins with "**" and has nothing else that is special; what comes after it need not begin a name then.
+    let mut is_ending = pattern.starts_with("**") && !pattern.starts_with("**/");
+    while let Some(c) = rest.next() {
+        let is_first = parts.is_empty();
+        let part = match c {
+            '*' if rest.next_if_eq(&'*').is_some() => {
+                let _ = rest.next_if_eq(&'/');
+                is_ending &= is_first;
+                match rest.peek() {
+                    Some(_) => Part::Folders,
+                    None => Part::Rest,
+                }
+            }
+            '*' => special(&mut is_ending, Part::Some),
+            '?' => special(&mut is_ending, Part::One),
+            '[' => special(&mut is_ending, Part::Set(set(&mut rest)?)),
+            '\\' => special(&mut is_ending, Part::Char(rest.next().ok_or("ends with a '\\'")?)),
+            ']' => special(&mut is_ending, Part::Char(']')),
+            c => Part::Char(c),
         };
-        assert!(error.to_string().contains(".dockerignore: [a"), "{error}");
+        parts.push(part);
+    }
+    if is_ending && let Some(first) = parts.first_mut() {
+        *first = Part::Rest;
+    }
+    Ok(Glob::new(parts))
+}
+
+fn special(is_ending: &mut bool, part: Part) -> Part {
+    *is_ending = false;
+    part
+}
+
+fn set(rest: &mut Peekable<Chars<'_>>) -> Result<Set, &'static str> {
+    let mut set = Set {
+        is_negated: rest.next_if_eq(&'^').is_some(),
+        has_slash: true,
+        ..Set::default()
+    };
+    loop {
+        if !set.ranges.is_empty() && rest.next_if_eq(&']').is_some() {
+            return Ok(set);
+        }
+        let first = member(rest)?;
+        let last = match rest.next_if_eq(&'-') {
+            Some(_) => member(rest)?,
+            None => first,
+        };
+        if first > last {
+            return Err("has a range that ends before it begins");
+        }
+        set.ranges.push((first, last));
+    }
+}
+
+fn member(rest: &mut Peekable<Chars<'_>>) -> Result<char, &'static str> {
+    match rest.next() {
+        Some('\\') => rest.next().ok_or("has a '[' without its ']'"),
+        Some('-' | ']') => Err("has a '-' or a ']' in a '[…]' where a character is meant: write '\\' before it"),
+        Some(c) => Ok(c),
+        None => Err("has a '[' without its ']'"),
     }
 }

@@ -1,5 +1,6 @@
 //! What is said once requests can be served: one line for scripts, a short block for people.
 
+use super::config::LOCALHOST;
 use super::plan::Plan;
 use crate::console::Console;
 use crate::failure::Failure;
@@ -52,6 +53,8 @@ pub struct Ready {
     server: String,
     http: String,
     https: Option<String>,
+    /// Where each app is, with `NAME` in place of its name.
+    apps: String,
     metrics: Metrics,
     control_pid: u32,
     proxy_pid: u32,
@@ -73,6 +76,7 @@ impl Ready {
             server: control.server,
             http: plan.http().to_string(),
             https: None,
+            apps: format!("http://NAME.{LOCALHOST}:{}", plan.http().port()),
             metrics: Metrics {
                 control: control.metrics,
                 proxy: proxy.metrics,
@@ -95,11 +99,12 @@ pub fn print(ready: &Ready, plan: &Plan, console: &mut Console) -> Result<(), Fa
     }
     let dir = &plan.layout().dir;
     console.line(&format!(
-        "Miren is ready at http://{http}\n  server     {server}\n  fast path  {fast_path}\n  logs       {dir}/control.log, \
-         {dir}/proxy.log\n\nDeploy the app in the current folder from another shell:\n  export MIREN_SERVER={server}\n  \
-         miren deploy -a NAME\n  miren route set-default NAME\n\nCtrl-C drains and stops everything.",
+        "Miren is ready at http://{http}\n  server     {server}\n  apps       {apps}\n  fast path  {fast_path}\n  logs       {dir}/control.log, \
+         {dir}/proxy.log\n\nDeploy the app in the current folder from another shell, and open {apps}:\n  \
+         export MIREN_SERVER={server}\n  miren init\n  miren deploy\n\nCtrl-C drains and stops everything.",
         http = ready.http,
         server = ready.server,
+        apps = ready.apps,
         fast_path = ready.fast_path,
         dir = dir.display(),
     ))
@@ -116,6 +121,7 @@ mod tests {
             server: "unix:/d/run/control.sock".into(),
             http: "127.0.0.1:8080".into(),
             https: None,
+            apps: "http://NAME.localhost:8080".into(),
             metrics: Metrics {
                 control: "127.0.0.1:1".into(),
                 proxy: "127.0.0.1:2".into(),
@@ -127,7 +133,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&ready).unwrap(),
-            r#"{"ready":true,"server":"unix:/d/run/control.sock","http":"127.0.0.1:8080","https":null,"metrics":{"control":"127.0.0.1:1","proxy":"127.0.0.1:2"},"control_pid":3,"proxy_pid":4,"fast_path":"kernel"}"#
+            r#"{"ready":true,"server":"unix:/d/run/control.sock","http":"127.0.0.1:8080","https":null,"apps":"http://NAME.localhost:8080","metrics":{"control":"127.0.0.1:1","proxy":"127.0.0.1:2"},"control_pid":3,"proxy_pid":4,"fast_path":"kernel"}"#
         );
     }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 /// Any free port: the daemon says which one it got.
 const ANY_PORT: &str = "127.0.0.1:0";
-/// Every name below it is this machine (RFC 6761 §6.3), so that an app without a host of its own has a URL.
-const CLUSTER_HOST: &str = "localhost";
+/// Every name below it is this machine (RFC 6761 §6.3), so that each app has a URL by its name.
+pub const LOCALHOST: &str = "localhost";
 /// Somebody waits for the end of a dev node: sandboxes get what they would get anyway, a stuck clean-up gets 30 s more.
 const NODE_TIMEOUT: &str = "40s";
 
@@ -49,6 +49,7 @@ struct NetworkTable<'l> {
 #[derive(Serialize)]
 struct IngressTable {
     cluster_host: &'static str,
+    apps_domain: &'static str,
     scheme: &'static str,
     port: u16,
 }
@@ -122,7 +123,8 @@ pub fn control(layout: &Layout, settings: &ControlSettings<'_>) -> Result<String
             ingress: [settings.http],
         },
         ingress: IngressTable {
-            cluster_host: CLUSTER_HOST,
+            cluster_host: LOCALHOST,
+            apps_domain: LOCALHOST,
             scheme: "http",
             port: settings.http.port(),
         },
@@ -185,6 +187,7 @@ mod tests {
         assert_eq!(read["fast_path"]["pin_dir"].as_str(), Some("/sys/fs/bpf/miren-dev"));
         assert_eq!(read["api"]["proxy_user"].as_str(), Some("nobody"));
         assert_eq!(read["ingress"]["cluster_host"].as_str(), Some("localhost"));
+        assert_eq!(read["ingress"]["apps_domain"].as_str(), Some("localhost"));
         assert_eq!(read["ingress"]["scheme"].as_str(), Some("http"));
         assert_eq!(read["ingress"]["port"].as_integer(), Some(8081));
         assert_eq!(read["network"]["ingress"][0].as_str(), Some("127.0.0.1:8081"));

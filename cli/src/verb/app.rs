@@ -1,6 +1,6 @@
 //! `miren app`: what is deployed or could be, how it is doing, and its end.
 
-use crate::failure::{Doing, Failure};
+use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::table::{Cell, Table, Tone, or_dash};
 use crate::{Context, ago, app_folder, paths, prompt};
@@ -9,6 +9,7 @@ use miren_api::resource::{App, Health, Version, VersionStatus};
 use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 
+mod restart;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ pub enum AppVerb {
     Versions(VersionsOptions),
     /// How an app is doing: its health, where it is reached, what runs, what was deployed last
     Status(AppOptions),
+    /// Replace every sandbox of what serves by a new one, as a deploy does; previews are left alone
+    Restart(restart::RestartOptions),
     /// Check the settings in an app's folder, and show what would run; no server is asked
     Validate(validate::ValidateOptions),
     /// Print every key of app.toml, for the generated documentation
@@ -61,28 +64,30 @@ impl AppVerb {
     }
 }
 
-pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<(), Failure> {
+pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
+        AppVerb::Restart(options) => return restart::run(options, context).await,
         AppVerb::List => {
             let apps: Vec<App> = context
                 .client()?
                 .list(paths::APPS)
                 .await
                 .doing(|| "listing apps".into())?;
-            context.console.list(&apps, "apps", table(&apps))
+            context.console.list(&apps, "apps", table(&apps))?;
         }
-        AppVerb::Versions(options) => versions(&options, context).await,
-        AppVerb::Status(options) => status::run(&app_folder::resolve(&options)?, context).await,
-        AppVerb::Validate(options) => validate::run(&options, context.console),
+        AppVerb::Versions(options) => versions(&options, context).await?,
+        AppVerb::Status(options) => status::run(&app_folder::resolve(&options)?, context).await?,
+        AppVerb::Validate(options) => validate::run(&options, context.console)?,
         AppVerb::Reference => context
             .console
-            .line(reference::settings(&app_file::reference()).trim_end()),
+            .line(reference::settings(&app_file::reference()).trim_end())?,
         AppVerb::Delete {
             name,
             keep_disks,
             force,
-        } => delete(&app_folder::parse_name(&name)?, keep_disks, force, context).await,
+        } => delete(&app_folder::parse_name(&name)?, keep_disks, force, context).await?,
     }
+    Ok(Exit::Done)
 }
 
 async fn versions(options: &VersionsOptions, context: &mut Context<'_>) -> Result<(), Failure> {

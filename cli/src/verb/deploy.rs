@@ -2,7 +2,7 @@
 
 use crate::app_folder::{self, AppFolder};
 use crate::archive::Listing;
-use crate::asking::asked;
+use crate::asking::Change;
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::{Context, upload, variable};
@@ -102,9 +102,13 @@ async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exi
         return preview.make(&app, request, &client, context).await;
     }
     let key = outcome::idempotency_key();
-    let accepted = asked(|| client.deploy(app.as_str(), &request, &key), context.console)
-        .await
-        .doing(|| format!("deploying {app}"))?;
+    let change = Change {
+        doing: &format!("deploying {app}"),
+        look: &format!("miren app versions -a {app}"),
+    };
+    let accepted = change
+        .asked(|| client.deploy(app.as_str(), &request, &key), context.console)
+        .await?;
     outcome::of(accepted, watch, &client, context).await
 }
 

@@ -1,7 +1,7 @@
 //! `miren env`: the environment variables of an app. Any number of changes is one new version, deployed as any other.
 
 use super::deploy::outcome::{self, Watch};
-use crate::asking::asked;
+use crate::asking::Change;
 use crate::failure::{Doing, Exit, Failure};
 use crate::options::AppOptions;
 use crate::table::Table;
@@ -188,9 +188,13 @@ async fn change(
 ) -> Result<Exit, Failure> {
     let watch = Watch::from_now(false);
     let key = outcome::idempotency_key();
-    let accepted = asked(|| client.deploy(app.as_str(), &request, &key), context.console)
-        .await
-        .doing(|| format!("changing variables of {app}"))?;
+    let change = Change {
+        doing: &format!("changing variables of {app}"),
+        look: &format!("miren app versions -a {app}"),
+    };
+    let accepted = change
+        .asked(|| client.deploy(app.as_str(), &request, &key), context.console)
+        .await?;
     outcome::of(accepted, watch, client, context).await
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use miren_api::client::Event;
-use miren_api::resource::{LogLine, LogStream};
+use miren_api::resource::{LinePart, LogLine, LogStream};
 use miren_api::{ApiError, ClientError};
 use std::pin::pin;
 use std::time::Duration;
@@ -120,7 +120,8 @@ fn path(options: &LogsOptions, app: &str, since: Option<Timestamp>, again: bool)
     )
 }
 
-/// `S 2026-01-02 15:04:05: [web sb-…] text`; S is stdout, E stderr, SYS the system about the sandbox.
+/// `S 2026-01-02 15:04:05: [web sb-…] text`; S is stdout, E stderr, SYS the system about the sandbox. Of a line that was too long
+/// `[web sb-…, part 2] text`, and `last part 3`.
 fn in_words(line: &LogLine) -> String {
     let stream = match line.stream {
         LogStream::Stdout => "S",
@@ -128,7 +129,12 @@ fn in_words(line: &LogLine) -> String {
         LogStream::System => "SYS",
     };
     let at = line.at.strftime("%Y-%m-%d %H:%M:%S");
-    let text = format!("{stream} {at}: [{} {}] {}", line.service, line.sandbox, line.line);
+    let part = match line.part {
+        None => String::new(),
+        Some(LinePart { number, last: false }) => format!(", part {number}"),
+        Some(LinePart { number, last: true }) => format!(", last part {number}"),
+    };
+    let text = format!("{stream} {at}: [{} {}{part}] {}", line.service, line.sandbox, line.line);
     shown::line(&text).into_owned()
 }
 
@@ -145,8 +151,19 @@ mod tests {
             service: "web".into(),
             sandbox: SandboxId::from_text("sb-1"),
             line: "oh no".into(),
+            part: None,
         };
         assert_eq!(in_words(&line), "E 2026-01-02 15:04:05: [web sb-1] oh no");
+        for (number, last, shown) in [(1, false, "part 1"), (2, false, "part 2"), (3, true, "last part 3")] {
+            let part = LogLine {
+                part: Some(LinePart { number, last }),
+                ..line.clone()
+            };
+            assert_eq!(
+                in_words(&part),
+                format!("E 2026-01-02 15:04:05: [web sb-1, {shown}] oh no")
+            );
+        }
         let hostile = LogLine {
             line: "\x1b[1A\x1b[2K\rE 2026-01-02 15:04:05: [web sb-1] all is well\nS".into(),
             ..line

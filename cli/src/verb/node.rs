@@ -1,6 +1,6 @@
 //! `miren node`: whether the node takes work; cordon, drain, and back.
 
-use crate::asking::asked;
+use crate::asking::Change;
 use crate::failure::{Doing, Exit, Failure};
 use crate::table::{Cell, Table, Tone};
 use crate::{Context, ago, paths};
@@ -93,9 +93,11 @@ fn no_options() -> serde_json::Map<String, serde_json::Value> {
 async fn ask(verb: &str, doing: &str, body: &impl Serialize, context: &Context<'_>) -> Result<NodeStatus, Failure> {
     let path = format!("{}/{verb}", paths::NODE);
     let client = context.client()?;
-    asked(|| client.post(&path, body), context.console)
-        .await
-        .doing(|| doing.into())
+    let change = Change {
+        doing,
+        look: "miren node status",
+    };
+    change.asked(|| client.post(&path, body), context.console).await
 }
 
 /// The node for people, or all of it for scripts.

@@ -1,8 +1,8 @@
 //! `miren rollback`: an earlier version takes the traffic again, followed as any deploy.
 
 use super::deploy::outcome::{self, Watch};
-use crate::asking::asked;
-use crate::failure::{Doing, Exit, Failure};
+use crate::asking::Change;
+use crate::failure::{Exit, Failure};
 use crate::options::AppOptions;
 use crate::{Context, app_folder};
 use clap::Args;
@@ -31,8 +31,12 @@ pub async fn run(options: RollbackOptions, context: &mut Context<'_>) -> Result<
         to: options.to.map(VersionId::from_text),
     };
     let key = outcome::idempotency_key();
-    let accepted = asked(|| client.rollback(app.as_str(), &request, &key), context.console)
-        .await
-        .doing(|| format!("rolling {app} back"))?;
+    let change = Change {
+        doing: &format!("rolling {app} back"),
+        look: &format!("miren app versions -a {app}"),
+    };
+    let accepted = change
+        .asked(|| client.rollback(app.as_str(), &request, &key), context.console)
+        .await?;
     outcome::of(accepted, watch, &client, context).await
 }

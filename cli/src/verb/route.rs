@@ -16,7 +16,7 @@ mod tests;
 
 #[derive(Debug, Subcommand)]
 pub enum RouteVerb {
-    /// All routes
+    /// All routes, and the hosts that apps have by their name
     List,
     /// Lead a host to an app
     Set {
@@ -136,7 +136,9 @@ fn destination(route: &Route) -> String {
 }
 
 fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(&["host", "app", "service", "default", "wildcard", "timeout", "state"]);
+    let mut table = Table::new(&[
+        "host", "app", "service", "default", "wildcard", "by name", "timeout", "state",
+    ]);
     let mark = |yes: bool| if yes { "✓" } else { "" };
     for route in routes {
         let tone = if route.maintenance.is_some() {
@@ -150,6 +152,7 @@ fn table(routes: &[Route]) -> Table {
             route.service.as_str().into(),
             mark(route.default).into(),
             mark(route.wildcard).into(),
+            mark(route.derived).into(),
             timeout_of(route).into(),
             Cell::toned(state_of(route), tone),
         ]);
@@ -165,6 +168,7 @@ fn fields(route: &Route) -> Vec<(&'static str, String)> {
         ("Service", route.service.clone()),
         ("Default", yes_or_no(route.default)),
         ("Wildcard", yes_or_no(route.wildcard)),
+        ("By name", yes_or_no(route.derived)),
         ("Timeout", timeout_of(route)),
         ("State", state_of(route)),
     ]

@@ -167,3 +167,34 @@ async fn a_rollback_that_fails_exits_with_1() {
         outcome.err
     );
 }
+
+#[tokio::test]
+async fn g15_a_restart_is_followed_and_ends_as_a_deploy() {
+    for (ends_as, exit) in [("SUCCEEDED", 0), ("FAILED", 1), ("SUPERSEDED", 4)] {
+        let dir = app();
+        let socket = dir.path().join("control.sock");
+        let fake = fake(ends_as);
+        serve(fake.clone(), &socket);
+        let outcome = miren("app restart -a shop", &socket, Format::Json).await;
+        assert_eq!(outcome.exit, exit, "{}", outcome.err);
+        let document = outcome.document();
+        assert_eq!(
+            (&document["status"], &document["deploy"]),
+            (&json!(ends_as), &json!("dep-1"))
+        );
+        let streams = fake.seen.lock().unwrap().streams.len();
+        let detached = miren("app restart -a shop --detach", &socket, Format::Table).await;
+        assert!(
+            detached.out.starts_with("Deploy dep-1 of shop accepted"),
+            "{}",
+            detached.out
+        );
+        let seen = fake.seen.lock().unwrap();
+        assert_eq!((seen.streams.len(), seen.key.len()), (streams, 32));
+        assert!(
+            seen.posts.iter().all(|(path, _)| path == "/v1/apps/shop/restart"),
+            "{:?}",
+            seen.posts
+        );
+    }
+}

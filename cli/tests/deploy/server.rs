@@ -154,6 +154,7 @@ pub fn serve(fake: Fake, socket: &Path) {
         .route("/v1/apps/{app}", get(no_app))
         .route("/v1/apps/{app}/deploys", post(accept).get(deploys))
         .route("/v1/apps/{app}/rollback", post(accept))
+        .route("/v1/apps/{app}/restart", post(accept))
         .route("/v1/apps/{app}/env", get(variables))
         .route("/v1/deploys/{id}", get(show))
         .route("/v1/deploys/{id}/events", get(events))

@@ -215,6 +215,17 @@ impl Client {
         .await
     }
 
+    /// Asks for new sandboxes of what serves; otherwise as [`Self::deploy`].
+    pub async fn restart(&self, app: &str, key: &str) -> Result<Deploy, ClientError> {
+        let path = format!("/v1/apps/{app}/restart");
+        self.json(
+            self.request(Method::POST, &path)
+                .header("idempotency-key", key)
+                .json(&serde_json::json!({})),
+        )
+        .await
+    }
+
     /// Runs a command in a sandbox; the connection that is left speaks in frames, see [`crate::exec`]. Dropping it ends
     /// the command.
     pub async fn exec(&self, sandbox: &str, request: &ExecRequest) -> Result<reqwest::Upgraded, ClientError> {

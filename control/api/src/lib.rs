@@ -3,6 +3,7 @@
 #![deny(clippy::unwrap_used)]
 
 pub mod app_file;
+pub mod beneath;
 pub mod client;
 pub mod deploy;
 pub mod ephemeral;

@@ -1,8 +1,10 @@
 //! Apps, versions, pools, sandboxes and routes as the API shows them.
 
 mod disk;
+mod route;
 
 pub use disk::{DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
+pub use route::{Maintenance, Route, RouteRequest, RouteTimeout};
 
 use crate::id::{AppName, NodeId, PoolId, SandboxId, VersionId};
 use jiff::Timestamp;
@@ -244,66 +246,6 @@ pub struct Sandbox {
     pub ended_at: Option<Timestamp>,
 }
 
-/// A host and the app that answers for it. The default route's host is `(default)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Route {
-    pub host: String,
-    pub app: AppName,
-    pub service: String,
-    pub default: bool,
-    pub wildcard: bool,
-    /// How long the app may take to begin an answer, in milliseconds; otherwise the proxy's own limit holds.
-    #[serde(default)]
-    pub timeout_ms: Option<u64>,
-    /// Requests are turned away for as long as this is set. Previews below the host are not.
-    #[serde(default)]
-    pub maintenance: Option<Maintenance>,
-}
-
-/// Turns a route's requests away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Maintenance {
-    /// Seconds after which clients are told to come back, 1 to 86,400.
-    #[serde(default = "Maintenance::usual_retry")]
-    pub retry_after: u64,
-}
-
-impl Maintenance {
-    /// Longest time that clients are told to stay away: a day.
-    pub const RETRY_MAX: u64 = 86_400;
-
-    fn usual_retry() -> u64 {
-        60
-    }
-}
-
-impl Default for Maintenance {
-    fn default() -> Self {
-        Self {
-            retry_after: Self::usual_retry(),
-        }
-    }
-}
-
-/// Limits how long a route's app may take to begin an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteTimeout {
-    /// As `5s` or `2m`; 1 ms to 1 h.
-    pub timeout: String,
-}
-
-/// Where a route shall lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteRequest {
-    pub app: String,
-    /// `web` when absent.
-    #[serde(default)]
-    pub service: Option<String>,
-}
-
 /// One line a sandbox wrote. Also the form in which lines are kept in log files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
@@ -313,6 +255,18 @@ pub struct LogLine {
     pub service: String,
     pub sandbox: SandboxId,
     pub line: String,
+    /// Where this stands in a line that was too long to be kept as one; absent where it is the whole line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<LinePart>,
+}
+
+/// One part of a line of more than 256 KiB. Parts end between letters; put together they are the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinePart {
+    /// From 1 on.
+    pub number: u32,
+    /// The line ends with it.
+    pub last: bool,
 }
 
 /// Which of its outputs a line was written to.

@@ -184,7 +184,11 @@ impl Place {
             &dockerfile,
             CONTEXT,
         ];
-        jail.command.extend(runtime.into_iter().chain(rest.map(str::to_owned)));
+        // Of itself it looks for fewer of them, and for others.
+        let rules = build.rules.as_deref().map(|file| Path::new(CONTEXT).join(file));
+        let rules = rules.map(|path| format!("--ignorefile={}", path.display()));
+        let chosen = runtime.into_iter().chain(rules);
+        jail.command.extend(chosen.chain(rest.map(str::to_owned)));
         jail.folders.push(Folder::read_only(build.order.folder, CONTEXT));
         jail.files.extend(settings::network(self.resolvers.as_deref(), ""));
         jail.files.push((AUTH_FILE.into(), login::NONE.to_owned()));

@@ -91,6 +91,8 @@ pub struct Outside {
 pub(crate) struct Build<'b> {
     pub(crate) builds: &'b Arc<Builds>,
     pub(crate) order: Order<'b>,
+    /// The file of the folder that says what is left out of it, by its path there.
+    pub(crate) rules: Option<String>,
     /// Images that the Dockerfile names.
     pub(crate) bases: Vec<Base>,
     pub(crate) turn: Arc<Turn>,
@@ -127,11 +129,11 @@ impl Builds {
         let (folder, dockerfile) = (order.folder.to_owned(), order.dockerfile.to_owned());
         let checking = tokio::task::spawn_blocking(move || context::check(&folder, &dockerfile));
         let checked = checking.await.map_err(io::Error::other);
-        let text = checked.map_err(BuildError::io("reading", order.dockerfile))??;
+        let context = checked.map_err(BuildError::io("reading", order.dockerfile))??;
         let builder = self.choose(order.builder).await?;
-        let mut images = base::of(&text);
+        let mut images = base::of(&context.dockerfile);
         if builder != Builder::Buildah {
-            images.extend(base::frontend(&text));
+            images.extend(base::frontend(&context.dockerfile));
         }
         let bases = registry::admit(&images, &self.settings.registries)?;
         if self.turns.available_permits() == 0 {
@@ -145,6 +147,7 @@ impl Builds {
         let build = Build {
             builds: self,
             order,
+            rules: context.rules,
             bases,
             turn: Arc::new(turn),
             tell,

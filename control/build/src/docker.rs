@@ -2,6 +2,7 @@
 
 use crate::builds::Build;
 use crate::client::Client;
+use crate::context;
 use crate::error::BuildError;
 use crate::job;
 use crate::scratch::Scratch;
@@ -24,6 +25,10 @@ pub(crate) async fn build(build: &Build<'_>) -> Result<(), BuildError> {
         .arg("--file")
         .arg(build.dockerfile())
         .arg(build.order.folder);
+    if build.rules.as_deref().is_some_and(|rules| rules != context::RULES) {
+        // Its older builder knows none but those of all Dockerfiles.
+        command.env("DOCKER_BUILDKIT", "1");
+    }
     let doing = format!("docker build of {}", build.order.dockerfile);
     job::run(&doing, command, &build.turn, build.tell).await?;
     let image = build.built()?;

@@ -1,5 +1,6 @@
 //! Why there is no image, in words for whoever deployed the folder.
 
+use miren_api::beneath::Unreadable;
 use miren_image::ImageError;
 use std::io;
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ pub enum BuildError {
         "{tried}; install buildah on the server (apt-get install buildah), or set build.base to run the folder without a build"
     )]
     NoBuilder { tried: String },
-    #[error("{file} leads out of the folder, or is no file")]
-    Outside { file: String },
+    #[error("{file} {why}; make it a file, or a link to one in the folder")]
+    Outside { file: String, why: Unreadable },
     #[error(
         "{image} is in {registry}, which may be this machine or its own network, where builds do not go; if they are to use that registry, name it in images.registries of the server's control.toml"
     )]

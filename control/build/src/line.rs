@@ -2,30 +2,50 @@
 
 use std::io::Read;
 
-/// Longest line that is passed on, in bytes; the rest of a longer one is left out.
+/// Longest line that is passed on, in bytes; the rest of a longer one is left out, and `…` stands for it.
 pub(crate) const LINE_MAX: usize = 500;
 
 /// Reads lines to the end of `input`. A carriage return ends one as well: bars of progress are drawn with it.
 pub(crate) fn each(mut input: impl Read, mut tell: impl FnMut(String)) {
-    let mut line = Vec::new();
+    let mut line = Line::default();
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = input.read(&mut buffer) {
         for byte in &buffer[..count] {
             match byte {
-                b'\n' | b'\r' => end(&mut line, &mut tell),
-                byte if line.len() < LINE_MAX => line.push(*byte),
-                _ => {}
+                b'\n' | b'\r' => line.end(&mut tell),
+                byte => line.add(*byte),
             }
         }
     }
-    end(&mut line, &mut tell);
+    line.end(&mut tell);
 }
 
-fn end(line: &mut Vec<u8>, tell: &mut impl FnMut(String)) {
-    let text = printable(&String::from_utf8_lossy(line));
-    line.clear();
-    if !text.is_empty() {
-        tell(text);
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Line {
+    fn add(&mut self, byte: u8) {
+        match self.bytes.len() < LINE_MAX {
+            true => self.bytes.push(byte),
+            false => self.is_cut = true,
+        }
+    }
+
+    fn end(&mut self, tell: &mut impl FnMut(String)) {
+        let Self { mut bytes, is_cut } = std::mem::take(self);
+        if is_cut {
+            // Of a letter that is cut nothing is shown.
+            let broken = bytes.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+            bytes.truncate(bytes.len() - broken);
+        }
+        let mut text = printable(&String::from_utf8_lossy(&bytes));
+        text.push_str(if is_cut { "…" } else { "" });
+        if !text.is_empty() {
+            tell(text);
+        }
     }
 }
 
@@ -79,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut() {
-        let long = format!("{}\nshort", "x".repeat(10_000));
-        assert_eq!(lines(&long), ["x".repeat(LINE_MAX), "short".to_owned()]);
-        // A character that is cut in two is shown as one that cannot be read.
-        let odd = "é".repeat(300);
-        assert!(lines(&format!("x{odd}"))[0].chars().all(|c| "xé\u{fffd}".contains(c)));
+    fn g7_a_long_line_is_cut_between_letters_and_says_so() {
+        let exact = "x".repeat(LINE_MAX);
+        assert_eq!(lines(&format!("{exact}\nshort")), [&exact, "short"]);
+        assert_eq!(lines(&format!("{exact}y\nshort")), [&format!("{exact}…"), "short"]);
+        let odd = format!("x{}", "é".repeat(300));
+        assert_eq!(lines(&odd), [format!("x{}…", "é".repeat(249))]);
     }
 }

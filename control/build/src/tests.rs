@@ -296,12 +296,20 @@ async fn a_dockerfile_that_leads_out_of_the_folder_is_not_read() {
     node.program("docker", &docker("true"));
     let dockerfile = node.app().join("Dockerfile");
     fs::write(node.folder.path().join("secret"), "a secret of the host").expect("a file");
-    for to in ["../secret", "/etc/passwd", "nowhere", "/dev/zero"] {
+    for (to, why) in [
+        ("../secret", "leads out of the folder"),
+        ("/etc/passwd", "leads out of the folder"),
+        ("/dev/zero", "leads out of the folder"),
+        ("nowhere", "is a link to nothing"),
+    ] {
         fs::remove_file(&dockerfile).expect("the one before");
         symlink(to, &dockerfile).expect("a link");
         let (built, told) = node.build(None).await;
         let error = built.expect_err("it leads out").to_string();
-        assert_eq!(error, "Dockerfile leads out of the folder, or is no file", "{to}");
+        assert!(
+            error.starts_with(&format!("Dockerfile {why}; make it a file")),
+            "{to}: {error}"
+        );
         assert_eq!(told, [""; 0]);
     }
     fs::remove_file(&dockerfile).expect("the last one");
@@ -311,10 +319,28 @@ async fn a_dockerfile_that_leads_out_of_the_folder_is_not_read() {
         .await
         .0
         .expect("a link inside is none");
-    symlink("/etc/passwd", node.app().join(".dockerignore")).expect("a link");
-    let (built, _) = node.build(None).await;
-    let error = built.expect_err("it leads out").to_string();
-    assert_eq!(error, ".dockerignore leads out of the folder, or is no file");
+    for rules in [".dockerignore", "Dockerfile.dockerignore", ".containerignore"] {
+        symlink("/etc/passwd", node.app().join(rules)).expect("a link");
+        let (built, _) = node.build(None).await;
+        let error = built.expect_err("it leads out").to_string();
+        assert!(
+            error.starts_with(&format!("{rules} leads out of the folder")),
+            "{error}"
+        );
+        fs::remove_file(node.app().join(rules)).expect("the link");
+    }
+}
+
+#[tokio::test]
+async fn g6_docker_is_told_to_read_the_rules_that_count() {
+    let node = Node::new();
+    node.program("docker", &docker("echo by ${DOCKER_BUILDKIT:-itself}"));
+    node.file(".dockerignore", "*\n");
+    let (_, told) = node.build(Some(Builder::Docker)).await;
+    assert_eq!(told[1], "by itself");
+    node.file("Dockerfile.dockerignore", "");
+    let (_, told) = node.build(Some(Builder::Docker)).await;
+    assert_eq!(told[1], "by 1");
 }
 
 #[test]

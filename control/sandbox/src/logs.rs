@@ -15,6 +15,7 @@ mod tail;
 mod writer;
 
 pub use allowance::Dropped;
+pub use history::in_short;
 pub(crate) use history::last_lines;
 pub(crate) use prune::prune;
 pub use read::{LogQuery, read};

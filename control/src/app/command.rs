@@ -16,11 +16,17 @@ pub struct DeployOrder {
     pub request: DeployRequest,
     /// What the folder that it brings says, where that was read already.
     pub read: Option<Box<Settings>>,
+    /// None of the sandboxes there are is used for it.
+    pub restart: bool,
 }
 
 impl From<DeployRequest> for DeployOrder {
     fn from(request: DeployRequest) -> Self {
-        Self { request, read: None }
+        Self {
+            request,
+            read: None,
+            restart: false,
+        }
     }
 }
 
@@ -29,6 +35,11 @@ pub enum Command {
     Deploy {
         order: DeployOrder,
         /// The same key means the same deploy.
+        key: Option<Asked>,
+        reply: oneshot::Sender<Result<Deploy, ApiError>>,
+    },
+    /// Deploy what serves once more, in sandboxes of its own.
+    Restart {
         key: Option<Asked>,
         reply: oneshot::Sender<Result<Deploy, ApiError>>,
     },
@@ -94,7 +105,7 @@ impl Command {
     /// Whether somebody waits for the answer.
     pub fn is_awaited(&self) -> bool {
         !match self {
-            Self::Deploy { reply, .. } | Self::Cancel { reply, .. } => reply.is_closed(),
+            Self::Deploy { reply, .. } | Self::Restart { reply, .. } | Self::Cancel { reply, .. } => reply.is_closed(),
             Self::Earlier { reply, .. } => reply.is_closed(),
             Self::Preview { reply, .. } => reply.is_closed(),
             Self::Extend { reply, .. } | Self::Unlabel { reply, .. } => reply.is_closed(),
@@ -108,7 +119,9 @@ impl Command {
     /// Answers with why it is not done. Who asked may be gone.
     pub fn refuse(self, error: ApiError) {
         match self {
-            Self::Deploy { reply, .. } | Self::Cancel { reply, .. } => drop(reply.send(Err(error))),
+            Self::Deploy { reply, .. } | Self::Restart { reply, .. } | Self::Cancel { reply, .. } => {
+                drop(reply.send(Err(error)));
+            }
             Self::Earlier { reply, .. } => drop(reply.send(Err(error))),
             Self::Preview { reply, .. } => drop(reply.send(Err(error))),
             Self::Extend { reply, .. } | Self::Unlabel { reply, .. } => drop(reply.send(Err(error))),

@@ -7,6 +7,7 @@ use crate::record::{Content, PoolRecord, SandboxRecord, Settings, Source, Variab
 use miren_api::app_file::{
     self, APP_FILE, AppFile, Base, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
 };
+use miren_api::beneath::{self, Unreadable};
 use miren_api::{ApiError, ErrorCode};
 use miren_image::{Digest, Image, Protocol};
 use miren_sandbox::Root;
@@ -141,12 +142,12 @@ pub fn read(folder: Option<&Path>, image: Option<&str>) -> Result<Settings, ApiE
 }
 
 fn settings(folder: Option<&Path>, image: Option<&str>) -> Result<AppFile, ApiError> {
-    let of = |file: &str| folder.map_or(Ok(None), |folder| text(&folder.join(file)));
+    let of = |file: &str| folder.map_or(Ok(None), |folder| text(folder, file));
     let (app_file, procfile) = (of(APP_FILE)?, of(PROCFILE)?);
     let read = app_file::Folder {
         app_file: app_file.as_deref(),
         procfile: procfile.as_deref(),
-        has: &|file| folder.is_some_and(|folder| folder.join(file).is_file()),
+        has: &|file| folder.is_some_and(|folder| beneath::has(folder, file)),
     };
     app_file::parse_for(image, read).map_err(|problems| {
         ApiError::new(ErrorCode::InvalidConfig, problems.to_string())
@@ -154,24 +155,17 @@ fn settings(folder: Option<&Path>, image: Option<&str>) -> Result<AppFile, ApiEr
     })
 }
 
-fn text(path: &Path) -> Result<Option<String>, ApiError> {
-    let refused = |code, why: String| Err(ApiError::new(code, format!("reading {}: {why}", path.display())));
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return refused(ErrorCode::Internal, error.to_string()),
-        Ok(found) if !found.is_file() => return refused(ErrorCode::InvalidConfig, "it is not a file".into()),
-        Ok(found) if found.len() > FILE_MAX as u64 => {
-            return refused(
-                ErrorCode::InvalidConfig,
-                format!("it {}", app_file::too_large(found.len())),
-            );
-        }
-        Ok(_) => {}
-    }
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => refused(ErrorCode::InvalidConfig, error.to_string()),
-    }
+/// The text of a file of an unpacked folder, which may have links to anywhere.
+fn text(folder: &Path, file: &str) -> Result<Option<String>, ApiError> {
+    let refused = |code, why: String| ApiError::new(code, format!("reading {file}: it {why}"));
+    let read = beneath::read(folder, file, FILE_MAX).map_err(|error| match error {
+        Unreadable::Io(_) => refused(ErrorCode::Internal, error.to_string()),
+        _ => refused(ErrorCode::InvalidConfig, error.to_string()).remedy(format!(
+            "make {file} a file, or a link to one in the folder, and deploy again"
+        )),
+    })?;
+    let text = read.map(String::from_utf8).transpose();
+    text.map_err(|_| refused(ErrorCode::InvalidConfig, "is not UTF-8 text".into()))
 }
 
 /// The order that starts, or describes, one sandbox of a pool: nothing in it is a place on any machine.

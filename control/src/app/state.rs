@@ -108,19 +108,20 @@ impl AppState {
         self.sandboxes.values().any(|sandbox| !sandbox.state.is_terminal())
     }
 
-    /// The pool that runs `service` of `version`.
+    /// The pool that runs `service` of `version`: of two, while a restart is under way, the one that did before.
     pub fn pool_of(&self, version: &VersionId, service: &str) -> Option<&PoolRecord> {
-        let refers = |pool: &&PoolRecord| pool.references.iter().any(|reference| reference.version == *version);
-        self.pools.values().filter(|pool| pool.service == service).find(refers)
+        let of_service = self.pools.values().filter(|pool| pool.service == service);
+        let claimed = of_service.filter_map(|pool| Some((pool.claimed_by(version)?, pool)));
+        claimed.min_by_key(|(seq, _)| *seq).map(|(_, pool)| pool)
     }
 
-    /// The pool with this spec, if there is one: among those of the preview with this label, or of the versions without one.
+    /// The pool with this spec, if there is one: among those of the preview with this label, or of the versions without one. Of
+    /// several the one that was wanted last: the others go.
     pub fn pool_with(&self, service: &str, spec_hash: &str, label: Option<&Label>) -> Option<&PoolRecord> {
-        let same = |pool: &&PoolRecord| pool.service == service && pool.spec_hash == spec_hash;
-        self.pools
-            .values()
-            .filter(same)
-            .find(|pool| pool.label.as_ref() == label)
+        let same =
+            |pool: &&PoolRecord| pool.service == service && pool.spec_hash == spec_hash && pool.label.as_ref() == label;
+        let pools = self.pools.values().filter(same);
+        pools.max_by_key(|pool| pool.newest().map(|claim| claim.seq))
     }
 
     /// Whether a version has a claim on any pool.

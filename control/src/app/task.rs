@@ -275,6 +275,9 @@ impl Task {
             Command::Deploy { order, key, reply } => {
                 let _ = reply.send(self.deploys().accept(order, key).await);
             }
+            Command::Restart { key, reply } => {
+                let _ = reply.send(self.deploys().restart(key).await);
+            }
             Command::Earlier { asked, reply } => {
                 let _ = reply.send(self.deploys().earlier(&asked).await);
             }

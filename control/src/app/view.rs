@@ -45,6 +45,8 @@ pub struct PreviewView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolView {
     pub pool: Pool,
+    /// Numbers of the deploys that first claimed it for each of its versions.
+    pub claims: BTreeMap<VersionId, u64>,
     /// Concurrent requests one of its sandboxes takes.
     pub capacity: u32,
     /// Whether its requests that only read may be asked of two of its sandboxes.
@@ -73,10 +75,20 @@ impl AppView {
         }
     }
 
-    /// The pool that runs `service` of `version`.
+    /// The pool that runs `service` of `version`: of two, while a restart is under way, the one that did before.
     pub fn pool_of(&self, version: &VersionId, service: &str) -> Option<&PoolView> {
-        let mut pools = self.pools.values();
-        pools.find(|view| view.pool.service == service && view.pool.versions.contains(version))
+        let of_service = self.pools.values().filter(|view| view.pool.service == service);
+        let claimed = of_service.filter_map(|view| Some((view.claims.get(version)?, view)));
+        claimed.min_by_key(|(seq, _)| *seq).map(|(_, view)| view)
+    }
+
+    /// The pool that stands for a version: the one that runs it, else the one that was made for it last.
+    pub fn main_pool(&self, version: &VersionRecord) -> Option<PoolId> {
+        let running = self.pool_of(&version.id, main_service(&version.pools)?);
+        running
+            .map(|view| &view.pool.id)
+            .or_else(|| main_pool(&version.pools))
+            .cloned()
     }
 
     /// What a label leads to, with what runs of it.
@@ -154,7 +166,11 @@ fn health(has_version: bool, ready: u32, desired: u32, pools: &[&Pool]) -> Healt
 fn pool_view(state: &AppState, record: &PoolRecord, faults: &NodeFaults, now: Timestamp) -> PoolView {
     let current = state.members(&record.id).filter(|sandbox| sandbox.counts()).count();
     let cooldown = record.crash.cooldown(now);
+    let claims = record.references.iter();
     PoolView {
+        claims: claims
+            .filter_map(|claim| Some((claim.version.clone(), record.claimed_by(&claim.version)?)))
+            .collect(),
         pool: Pool {
             id: record.id.clone(),
             app: record.app.clone(),
@@ -193,5 +209,10 @@ fn versions_of(record: &PoolRecord) -> Vec<VersionId> {
 
 /// The pool that stands for a version with several: that of `web`, or of the first service.
 pub fn main_pool(pools: &BTreeMap<String, PoolId>) -> Option<&PoolId> {
-    pools.get(WEB).or_else(|| pools.values().next())
+    pools.get(main_service(pools)?)
+}
+
+fn main_service(pools: &BTreeMap<String, PoolId>) -> Option<&str> {
+    let first = pools.keys().next()?;
+    Some(pools.get_key_value(WEB).map_or(first, |(web, _)| web))
 }

@@ -13,7 +13,7 @@ pub fn of(contents: &Contents) -> (String, String) {
             Node::Folder => field(&mut hash, b"folder"),
             Node::Link(to) => {
                 field(&mut hash, b"link");
-                field(&mut hash, to.as_bytes());
+                field(&mut hash, to.as_encoded_bytes());
             }
             Node::File {
                 executable, content, ..

@@ -1,20 +1,27 @@
-//! Decides what of a tar stream reaches the disk: files, folders and inner links; nothing outside the folder, ever.
+//! Decides what of a tar stream reaches the disk: files, folders and links; nothing outside the folder, ever.
+//!
+//! Links lead where they were made to lead, which only the sandbox knows: nobody follows them here.
 
 use super::{ArtifactError, FILES_MAX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
+
+/// Longest target of a link, in bytes: what the kernel takes.
+const TARGET_MAX: usize = 4095;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
     Folder,
     /// Where it points, as it was sent.
-    Link(String),
+    Link(OsString),
     File {
         executable: bool,
         bytes: u64,
@@ -44,7 +51,7 @@ impl Contents {
         self.bytes
     }
 
-    /// Nothing lies below a link: with that, a checked link cannot be led out of the folder by another one.
+    /// Nothing lies below a link: no entry is led anywhere by another one.
     fn check_parents(&self) -> Result<(), ArtifactError> {
         for path in self.nodes.keys() {
             let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
@@ -98,7 +105,7 @@ pub fn unpack(tar: impl Read, root: &Path, bytes_max: u64) -> Result<Contents, A
                 contents.bytes += entry.size();
                 node
             }
-            EntryType::Symlink => Node::Link(inner_link(&entry, &path)?),
+            EntryType::Symlink => Node::Link(target(&entry, &path)?),
             EntryType::XGlobalHeader => continue,
             EntryType::Link => return Err(refused(&path, "is a hard link")),
             _ => return Err(refused(&path, "is neither a file, a folder nor a link")),
@@ -150,22 +157,15 @@ fn inner_path(entry: &Entry<'_, impl Read>) -> Result<Option<String>, ArtifactEr
     }
 }
 
-/// Where a link points, if that is inside the folder: `..` only at the beginning, where no other link can be on the way.
-fn inner_link(entry: &Entry<'_, impl Read>, path: &str) -> Result<String, ArtifactError> {
-    let to = entry.link_name().map_err(ArtifactError::Broken)?;
-    let to = to.as_deref().and_then(Path::to_str).filter(|to| !to.is_empty());
-    let to = to.ok_or_else(|| refused(path, "is a link to nothing"))?;
-    let mut above = path.split('/').count() - 1;
-    let mut descended = false;
-    for part in Path::new(to).components() {
-        match part {
-            Component::Normal(_) => descended = true,
-            Component::CurDir => {}
-            Component::ParentDir if above > 0 && !descended => above -= 1,
-            _ => return Err(refused(path, "is a link out of the folder")),
-        }
+/// Where a link points, byte for byte.
+fn target(entry: &Entry<'_, impl Read>, path: &str) -> Result<OsString, ArtifactError> {
+    let to = entry.link_name_bytes().unwrap_or_default();
+    match to.len() {
+        0 => Err(refused(path, "is a link to nothing")),
+        length if length > TARGET_MAX => Err(refused(path, "is a link to a name that is too long")),
+        _ if to.contains(&0) => Err(refused(path, "is a link to a name with a zero byte")),
+        _ => Ok(OsString::from_vec(to.into_owned())),
     }
-    Ok(to.to_owned())
 }
 
 fn folder(root: &Path, path: &str) -> Result<(), ArtifactError> {

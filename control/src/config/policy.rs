@@ -2,12 +2,16 @@
 
 use crate::policy::{DrainPolicy, Policy, PreviewPolicy, Retention, Urls};
 use miren_api::ephemeral::TTL_MIN;
-use miren_api::host::parse_route_host;
+use miren_api::host::{HOST_MAX, parse_route_host};
+use miren_api::id::LABEL_MAX;
 use miren_api::settings::{Table, parse_duration};
 use std::time::Duration;
 
 /// Longest life that can be allowed: a year.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Longest domain of apps: before it there are a name and a label, each with its dot.
+const APPS_DOMAIN_MAX: usize = HOST_MAX - 2 * (LABEL_MAX + 1);
 
 pub(super) fn declare(root: &mut Table<'_, '_, '_>) -> Policy {
     Policy {
@@ -29,15 +33,41 @@ fn ingress(table: &mut Table<'_, '_, '_>) -> Urls {
     let port = table.optional_integer("port", 1..=65_535, doc);
     let doc = "Name of the ingress itself. The default app is there, `LABEL.<cluster_host>` are its previews, and \
                `LABEL.APP.<cluster_host>` those of every app. DNS has to lead `*.<cluster_host>` and `*.*.<cluster_host>` here.";
-    let cluster_host = table.optional("cluster_host", doc, |text| match parse_route_host(text) {
-        Ok(host) if host.starts_with("*.") => Err(format!("{text:?} is a wildcard; write it without \"*.\"")),
-        Ok(host) => Ok(host),
-        Err(why) => Err(format!("{text:?} {why}")),
+    let cluster_host = table.optional("cluster_host", doc, domain);
+    let doc = "Domain below which each app that has a `web` service is `NAME.<apps_domain>` and its previews are \
+               `LABEL.NAME.<apps_domain>`, without a route; one that is set for such a host wins. DNS has to lead `*.<apps_domain>` \
+               and `*.*.<apps_domain>` here.";
+    let apps_domain = table.optional("apps_domain", doc, |text| match domain(text)? {
+        host if host.len() > APPS_DOMAIN_MAX => Err(format!(
+            "{text:?} has more than {APPS_DOMAIN_MAX} characters: there is no room before it for an app and a label"
+        )),
+        host => Ok(host),
     });
     Urls {
         scheme: scheme.to_owned(),
         port: port.and_then(|port| u16::try_from(port).ok()),
         cluster_host,
+        apps_domain,
+    }
+}
+
+/// A name that others are below.
+fn domain(text: &str) -> Result<String, String> {
+    match parse_route_host(text) {
+        Ok(host) if host.starts_with("*.") => Err(format!("{text:?} is a wildcard; write it without \"*.\"")),
+        // Clients take a name that ends in a number for an address (WHATWG URL, "ends in a number").
+        Ok(host)
+            if host
+                .rsplit('.')
+                .next()
+                .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) =>
+        {
+            Err(format!(
+                "{text:?} is an address, and nothing can be below one; write a name"
+            ))
+        }
+        Ok(host) => Ok(host),
+        Err(why) => Err(format!("{text:?} {why}")),
     }
 }
 

@@ -87,3 +87,36 @@ fn f3_the_ingress_is_where_urls_lead_unless_set() {
     let set = "[network]\ningress = [\"203.0.113.1:80\"]\n[ingress]\nport = 8080\n";
     assert_eq!(ports(set), ["203.0.113.1:80"]);
 }
+
+#[test]
+fn g15_the_domain_of_apps_is_a_name_that_others_can_be_below() {
+    let domain = |text: &str| {
+        let parsed = parse(&format!("[ingress]\napps_domain = {text:?}\n"));
+        parsed.map(|config| config.policy.urls.apps_domain)
+    };
+    for (written, kept) in [
+        ("localhost", "localhost"),
+        ("Apps.Example.com.", "apps.example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+    ] {
+        assert_eq!(domain(written).unwrap().as_deref(), Some(kept), "{written}");
+    }
+    let long = format!("{}.{}", "a".repeat(63), "b".repeat(62));
+    let wrong = [
+        ("", "is empty"),
+        ("*.example.com", "wildcard"),
+        ("example.com:8080", "host"),
+        ("http://example.com", "label"),
+        ("127.0.0.1", "address"),
+        ("10.1", "address"),
+        ("under_score.com", "label"),
+        (&long, "no room"),
+    ];
+    for (written, why) in wrong {
+        let problems = domain(written).unwrap_err().to_string();
+        assert!(problems.contains("ingress.apps_domain"), "{written}: {problems}");
+        assert!(problems.contains(why) || why == "host", "{written}: {problems}");
+    }
+    assert!(domain(&long[1..]).is_ok());
+    assert_eq!(parse("").unwrap().policy.urls.apps_domain, None);
+}

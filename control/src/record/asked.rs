@@ -23,6 +23,10 @@ impl Asked {
         Self::of(key, "rollback", to)
     }
 
+    pub fn restart(key: String) -> Self {
+        Self::of(key, "restart", &())
+    }
+
     pub fn preview(key: String, request: &EphemeralRequest) -> Self {
         Self::of(key, "preview", request)
     }

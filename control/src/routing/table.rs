@@ -1,5 +1,6 @@
 //! Decides what a snapshot contains, from routes and from what serves each app, and what changed between two tables.
 
+use super::names::Names;
 use crate::record::{ActiveRecord, LabelRecord, RouteRecord};
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
@@ -7,7 +8,6 @@ use miren_api::id::AppName;
 use miren_api::resource::Route;
 use miren_api::routing::{AppRouting, EphemeralRoute, RouteDestination, RouteRule, RoutingDelta, RoutingSnapshot};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,9 @@ pub struct Table {
     active: OrdMap<AppName, ActiveRecord>,
     /// By app and label; no app without one.
     labels: OrdMap<AppName, OrdMap<String, EphemeralRoute>>,
-    /// The ingress's own name.
-    cluster_host: Option<Arc<str>>,
+    names: Names,
+    /// By host, the routes that apps have by their name: of each that serves, where nobody has set another.
+    derived: OrdMap<String, Route>,
 }
 
 impl Table {
@@ -40,11 +41,33 @@ impl Table {
         table
     }
 
-    /// With this as the ingress's own name.
-    pub fn under(self, cluster_host: Option<&str>) -> Self {
-        Self {
-            cluster_host: cluster_host.map(Arc::from),
-            ..self
+    /// Below an ingress of these names.
+    pub fn under(mut self, names: Names) -> Self {
+        self.names = names;
+        self.derived = OrdMap::new();
+        let apps: BTreeSet<AppName> = self.active.keys().chain(self.labels.keys()).cloned().collect();
+        apps.iter().for_each(|app| self.derive(app));
+        self
+    }
+
+    /// Settles whether `app` has the host of its name.
+    fn derive(&mut self, app: &AppName) {
+        let Some(host) = self.names.host_of(app) else {
+            return;
+        };
+        let serves = self.active.get(app).is_some_and(|active| active.web) || self.labels.contains_key(app);
+        match serves && !self.routes.contains_key(&host) {
+            false => drop(self.derived.remove(&host)),
+            // What is the same stays the same, so that it is no difference.
+            true if self.derived.contains_key(&host) => {}
+            true => self.derived.extend(self.names.route_of(app).map(|route| (host, route))),
+        }
+    }
+
+    /// Settles what a host leads to that lost its route or got one.
+    fn derive_at(&mut self, host: &str) {
+        if let Some(app) = self.names.app_at(host) {
+            self.derive(&app);
         }
     }
 
@@ -54,15 +77,23 @@ impl Table {
     }
 
     pub fn set(&mut self, route: Route) {
-        self.remove(&route.host);
+        self.take(&route.host);
         self.hosts
             .entry(route.app.clone())
             .or_default()
             .insert(route.host.clone());
-        self.routes.insert(route.host.clone(), route);
+        let host = route.host.clone();
+        self.routes.insert(host.clone(), route);
+        self.derive_at(&host);
     }
 
+    /// Takes away what somebody has set for a host. An app that has it by its name has it again.
     pub fn remove(&mut self, host: &str) {
+        self.take(host);
+        self.derive_at(host);
+    }
+
+    fn take(&mut self, host: &str) {
         let Some(route) = self.routes.remove(host) else {
             return;
         };
@@ -76,13 +107,16 @@ impl Table {
 
     /// The version takes the app's traffic.
     pub fn install(&mut self, active: ActiveRecord) {
-        self.active.insert(active.app.clone(), active);
+        let app = active.app.clone();
+        self.active.insert(app.clone(), active);
+        self.derive(&app);
     }
 
     /// A version is reached under a label, in place of the one that was.
     pub fn label(&mut self, app: &AppName, route: EphemeralRoute) {
         let labels = self.labels.entry(app.clone()).or_default();
         labels.insert(route.label.clone(), route);
+        self.derive(app);
     }
 
     pub fn remove_label(&mut self, app: &AppName, label: &str) {
@@ -92,6 +126,7 @@ impl Table {
                 self.labels.remove(app);
             }
         }
+        self.derive(app);
     }
 
     /// What is reached under the labels of an app, by label.
@@ -103,7 +138,7 @@ impl Table {
         self.labels.get(app)?.get(label)
     }
 
-    /// Removes an app with its labels; returns the hosts that led to it.
+    /// Removes an app with its labels; returns the hosts that somebody had led to it.
     pub fn remove_app(&mut self, app: &AppName) -> Vec<String> {
         self.active.remove(app);
         self.labels.remove(app);
@@ -111,15 +146,25 @@ impl Table {
         for host in &hosts {
             self.remove(host);
         }
+        self.derive(app);
         hosts
     }
 
+    /// The route of a host, whether somebody has set it or an app has it by its name.
     pub fn get(&self, host: &str) -> Option<&Route> {
+        self.routes.get(host).or_else(|| self.derived.get(host))
+    }
+
+    /// The route that somebody has set for a host.
+    pub fn settled(&self, host: &str) -> Option<&Route> {
         self.routes.get(host)
     }
 
-    pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values()
+    /// All of them, by host.
+    pub fn routes(&self) -> Vec<&Route> {
+        let mut routes: Vec<&Route> = self.routes.values().chain(self.derived.values()).collect();
+        routes.sort_by(|a, b| a.host.cmp(&b.host));
+        routes
     }
 
     /// What serves `app`, and by which deploy.
@@ -127,7 +172,12 @@ impl Table {
         self.active.get(app)
     }
 
-    /// Hosts that lead to `app`, the default route's included.
+    /// The route that `app` has by its name.
+    pub fn derived_of(&self, app: &AppName) -> Option<&Route> {
+        self.derived.get(&self.names.host_of(app)?)
+    }
+
+    /// Hosts that somebody has led to `app`, the default route's included.
     pub fn hosts_of(&self, app: &AppName) -> impl Iterator<Item = &str> {
         self.hosts.get(app).into_iter().flatten().map(String::as_str)
     }
@@ -141,8 +191,12 @@ impl Table {
         self.routes.get(DEFAULT_HOST).map(destination)
     }
 
-    pub(super) fn cluster_host(&self) -> Option<String> {
-        self.cluster_host.as_deref().map(str::to_owned)
+    fn cluster_host(&self) -> Option<String> {
+        self.names.cluster_host.as_deref().map(str::to_owned)
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// What `app` serves; nothing when it has neither an active version nor a label.
@@ -158,10 +212,11 @@ impl Table {
     pub fn snapshot(&self, generation: u64) -> RoutingSnapshot {
         let apps: BTreeSet<&AppName> = self.active.keys().chain(self.labels.keys()).collect();
         let serves = |app: &AppName| Some((app.clone(), self.serves(app)?));
+        let routes = self.routes().into_iter().filter(|route| !route.default);
         RoutingSnapshot {
             generation,
             lineage: String::new(),
-            routes: self.routes().filter(|route| !route.default).map(rule).collect(),
+            routes: routes.map(rule).collect(),
             default: self.default_route(),
             cluster_host: self.cluster_host(),
             apps: apps.into_iter().filter_map(serves).collect(),
@@ -175,9 +230,12 @@ impl Table {
             cluster_host: self.cluster_host(),
             ..RoutingDelta::default()
         };
-        for (host, before, now) in before.routes.diff(&self.routes).map(sides) {
+        let set = before.routes.diff(&self.routes).map(|item| sides(item).0);
+        let derived = before.derived.diff(&self.derived).map(|item| sides(item).0);
+        for host in set.chain(derived).collect::<BTreeSet<_>>() {
+            let now = self.get(host);
             match now {
-                _ if host == DEFAULT_HOST || before.map(destination) == now.map(destination) => {}
+                _ if host == DEFAULT_HOST || before.get(host).map(destination) == now.map(destination) => {}
                 Some(route) => delta.routes.push(rule(route)),
                 None => delta.removed_routes.push(host.clone()),
             }

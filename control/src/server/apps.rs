@@ -4,7 +4,6 @@ use super::Server;
 use super::extract::Parameters;
 use super::page::{Paging, page};
 use super::refusal::Refusal;
-use crate::app::view::main_pool;
 use crate::app::{AppView, Command};
 use crate::record::VersionRecord;
 use axum::Json;
@@ -19,7 +18,8 @@ impl Server {
     pub(super) fn app(&self, view: &AppView) -> App {
         let routed = self.routing.now();
         let hosts = routed.table.hosts_of(&view.name);
-        let routes: Vec<&Route> = hosts.filter_map(|host| routed.table.get(host)).collect();
+        let set = hosts.filter_map(|host| routed.table.settled(host));
+        let routes: Vec<&Route> = set.chain(routed.table.derived_of(&view.name)).collect();
         let urls = self.policy.urls.of_app(&routed.table, &view.name);
         view.app(routed.active(&view.name), &routes, urls)
     }
@@ -71,10 +71,12 @@ pub async fn versions(
     Path(app): Path<String>,
     Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Version>>, Refusal> {
-    let name = server.apps.get(&app)?.view.borrow().name.clone();
+    let view = server.apps.get(&app)?.view.borrow().clone();
+    let name = view.name.clone();
     let (routed, now) = (server.routing.now(), server.clock.wall());
     let records = server.reads.versions(&name).await?;
     let version = |record: VersionRecord| {
+        let pool = view.main_pool(&record);
         let label = record.preview.map(|preview| preview.label);
         let route = label
             .as_ref()
@@ -86,7 +88,7 @@ pub async fn versions(
                 None if Some(&record.id) == routed.active(&name) => VersionStatus::Active,
                 None => VersionStatus::Replaced,
             },
-            pool: main_pool(&record.pools).cloned(),
+            pool,
             version: record.id,
             app: record.app,
             label: label.map(|label| label.to_string()),

@@ -41,7 +41,11 @@ pub async fn create(
         Some(artifact) => Some(read_folder(&server, artifact, request.image.clone()).await?),
         None => None,
     };
-    let order = DeployOrder { request, read };
+    let order = DeployOrder {
+        request,
+        read,
+        restart: false,
+    };
     let deploy = |reply| Command::Deploy { order, key, reply };
     Ok(Json(server.apps.ask(&app, deploy).await?))
 }
@@ -92,6 +96,22 @@ pub async fn rollback(
     let order = request.into();
     let deploy = |reply| Command::Deploy { order, key, reply };
     Ok(Json(server.apps.ask(&app, deploy).await?))
+}
+
+/// Replaces every sandbox of what serves by a new one; a deploy like any other.
+#[utoipa::path(post, path = "/v1/apps/{app}/restart", tag = "deploys",
+    params(("app" = String, Path), ("idempotency-key" = Option<String>, Header, description = "The same key means the same restart.")),
+    responses((status = 200, body = Deploy), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
+pub async fn restart(
+    State(server): State<Server>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Deploy>, Refusal> {
+    let key = idempotency_key(&headers)?.map(Asked::restart);
+    server.apps.get(&app)?;
+    let restart = |reply| Command::Restart { key, reply };
+    Ok(Json(server.apps.ask(&AppName::from_text(app), restart).await?))
 }
 
 /// The version that served before the active one.

@@ -135,6 +135,7 @@ fn work_of(method: &Method, path: &str) -> Option<Work> {
         || path.ends_with("/maintenance");
     let decides_itself = path.ends_with("/deploys")
         || path.ends_with("/rollback")
+        || path.ends_with("/restart")
         || path.ends_with("/ephemeral")
         || path.starts_with("/v1/node/");
     match path {

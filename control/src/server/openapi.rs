@@ -28,6 +28,7 @@ use utoipa::OpenApi;
         deploys::show,
         following::events,
         deploys::rollback,
+        deploys::restart,
         deploys::cancel,
         previews::create,
         previews::list,

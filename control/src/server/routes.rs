@@ -20,9 +20,16 @@ impl From<RoutingError> for ApiError {
         let code = match error {
             RoutingError::Superseded { .. } => ErrorCode::Superseded,
             RoutingError::NoRoute { .. } => ErrorCode::NotFound,
+            RoutingError::Derived { .. } => ErrorCode::Conflict,
             RoutingError::Store(_) | RoutingError::Stopped => ErrorCode::Internal,
         };
-        Self::new(code, format!("changing routes: {error}"))
+        let told = Self::new(code, format!("changing routes: {error}"));
+        match error {
+            RoutingError::Derived { host, app } => told.field("host").remedy(format!(
+                "miren route set {host} {app} makes it a route like any other; to another app it leads there instead"
+            )),
+            _ => told,
+        }
     }
 }
 
@@ -60,6 +67,7 @@ async fn put_route(server: &Server, host: String, request: RouteRequest) -> Resu
     let route = Route {
         default: host == DEFAULT_HOST,
         wildcard: host.starts_with("*."),
+        derived: false,
         timeout_ms: None,
         maintenance: None,
         host: host.clone(),
@@ -89,15 +97,18 @@ fn check_service(server: &Server, view: &AppView, service: &str) -> Result<(), A
 
 async fn take_route(server: &Server, host: String) -> Result<Json<Route>, Refusal> {
     let route = known(server, &host)?;
+    if route.derived {
+        return Err(ApiError::from(RoutingError::Derived { host, app: route.app }).into());
+    }
     server.routing.submit(Change::RemoveRoute(host)).await?;
     Ok(Json(route))
 }
 
-/// Every route, the default one included.
+/// Every route, the default one included, and the hosts that apps have by their name.
 #[utoipa::path(get, path = "/v1/routes", tag = "routes", params(Paging), responses((status = 200, body = Page<Route>)))]
 pub async fn list(State(server): State<Server>, Parameters(paging): Parameters<Paging>) -> Json<Page<Route>> {
     let routed = server.routing.now();
-    let routes = routed.table.routes().cloned().collect();
+    let routes = routed.table.routes().into_iter().cloned().collect();
     Json(page(routes, |route: &Route| route.host.clone(), &paging))
 }
 
@@ -120,9 +131,10 @@ pub async fn set(
     put_route(&server, parse_host(&host)?, request).await
 }
 
-/// Removes a route; answers what it was.
+/// Removes a route that was set; answers what it was.
 #[utoipa::path(delete, path = "/v1/routes/{host}", tag = "routes", params(("host" = String, Path)),
-    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody)))]
+    responses((status = 200, body = Route), (status = 404, body = miren_api::error::ErrorBody),
+        (status = 409, body = miren_api::error::ErrorBody)))]
 pub async fn remove(State(server): State<Server>, Path(host): Path<String>) -> Result<Json<Route>, Refusal> {
     take_route(&server, parse_host(&host)?).await
 }

@@ -50,6 +50,7 @@ async fn a_folder_that_was_read_for_the_answer_is_not_read_again() {
     let order = DeployOrder {
         request,
         read: Some(Box::new(read)),
+        restart: false,
     };
     let (reply, answer) = oneshot::channel();
     let key = None;

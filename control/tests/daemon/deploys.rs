@@ -271,6 +271,7 @@ async fn p2_the_installed_number_never_decreases() {
             app: AppName::from_text("shop"),
             version: VersionId::from_text(format!("shop-v{seq}")),
             seq,
+            web: true,
         })
     };
     let second = routing.submit(install(2)).await.unwrap();

@@ -363,6 +363,7 @@ impl Executor for Machine {
             service: "web".into(),
             sandbox,
             line: "what it wrote last".into(),
+            part: None,
         });
         futures_util::stream::iter(line.map(Ok)).boxed()
     }

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod api;
+mod apps_domain;
 mod clocks;
 mod clockwork;
 mod collecting;
@@ -34,6 +35,7 @@ mod previews_killed;
 mod previews_replaced;
 mod previews_routing;
 mod reserve;
+mod restarting;
 mod scale;
 mod scrapes;
 mod stage;

@@ -33,17 +33,27 @@ pub struct Node {
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Node {
-    pub async fn start() -> Self {
-        let place = Place {
+impl Place {
+    pub fn new() -> Self {
+        Self {
             folder: tempfile::tempdir().unwrap(),
             machine: Machine::new(Clock::system()),
-        };
-        Self::on(Arc::new(place)).await
+        }
+    }
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        Self::on(Arc::new(Place::new())).await
     }
 
     /// A control on what an earlier one left.
     pub async fn on(place: Arc<Place>) -> Self {
+        Self::with(place, Policy::default()).await
+    }
+
+    /// The same, by these settings.
+    pub async fn with(place: Arc<Place>, policy: Policy) -> Self {
         let folder = place.folder.path();
         let store = Sqlite::open(&folder.join("control.db")).await.unwrap();
         let parts = Parts {
@@ -53,7 +63,7 @@ impl Node {
             images: images(folder),
             clock: Clock::system(),
             node: "test".into(),
-            policy: Policy::default(),
+            policy,
         };
         let news = place.machine.attach();
         let (control, known) = Control::load(parts).await.unwrap();

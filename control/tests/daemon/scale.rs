@@ -79,7 +79,12 @@ fn record(ledger: &mut Ledger, number: usize, services: &BTreeMap<String, Servic
         preview: None,
     });
     ledger.put(&RouteRecord(route(&format!("app-{number}.example.com"), &app)));
-    ledger.put(&ActiveRecord { app, version, seq: 1 });
+    ledger.put(&ActiveRecord {
+        app,
+        version,
+        seq: 1,
+        web: true,
+    });
 }
 
 fn pool(app: &AppName, version: &VersionId, service: &str, spec: Service, now: Timestamp) -> PoolRecord {
@@ -132,6 +137,7 @@ fn route(host: &str, app: &AppName) -> Route {
         service: "web".into(),
         default: false,
         wildcard: false,
+        derived: false,
         timeout_ms: None,
         maintenance: None,
     }

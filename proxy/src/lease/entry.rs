@@ -222,6 +222,11 @@ impl Lease {
         silence.is_suspect() && (!hedge || self.in_flight() > 0 || silence.rests(stall::now_us()))
     }
 
+    /// Whether it is of the pool whose requests are counted there.
+    pub(super) fn is_wanted_by(&self, pool: &Arc<Wanted>) -> bool {
+        Arc::ptr_eq(&self.wanted, pool)
+    }
+
     /// What became of its sandbox, of which a connection broke. While the word says that it runs, it is waited for until somebody
     /// looks at the lease, for `lag` at most.
     pub(super) async fn ended(&self, slots: &Slots, lag: Duration) -> Ended {

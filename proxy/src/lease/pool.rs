@@ -209,15 +209,17 @@ impl Pool {
         order.find_map(|lease| self.try_lease(lease))
     }
 
-    /// Takes requests that can go elsewhere away from sandboxes that have stalled.
-    pub(super) fn move_stuck(&self, now: Instant) {
-        if !self.hedges() {
+    /// Takes requests that can go elsewhere away from sandboxes that have stalled. `retired`: leases of any pool that are closed and
+    /// have requests in flight; one that freezes is retired for it, with what it was sent last.
+    pub(super) fn move_stuck(&self, retired: &[Arc<Lease>], now: Instant) {
+        let open = self.open.load();
+        if open.is_empty() || !self.hedges() {
             return;
         }
-        let open = self.open.load();
-        let [_, _, ..] = open.as_slice() else { return };
         let Some(patience) = self.pace.patience() else { return };
-        for lease in open.iter().filter(|lease| lease.in_flight() > 0) {
+        let mine = retired.iter().filter(|lease| lease.is_wanted_by(&self.wanted));
+        let busy = open.iter().filter(|lease| lease.in_flight() > 0);
+        for lease in busy.chain(mine) {
             let since_us = stall::now_us();
             let goes_elsewhere = |other: &&Arc<Lease>| other.key != lease.key && other.room() > 0;
             let others = || open.iter().filter(goes_elsewhere).any(|other| !other.is_avoided(true));

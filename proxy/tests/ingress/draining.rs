@@ -64,6 +64,26 @@ async fn asks(stage: &Stage, request: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r4_what_a_frozen_sandbox_was_sent_before_it_was_retired_leaves_it_too() {
+    let stage = Stage::new("").await;
+    let (frozen, well) = (App::start("frozen").await, App::start("well").await);
+    let sandbox = stage.grant("shop-v1", &frozen, 100);
+    for _ in 0..50 {
+        assert_eq!(stage.get("/").await.status, 200);
+    }
+    let mut client = asks(&stage, &get(HOST, "/hold")).await;
+    becomes("it is under way", 51, || frozen.requests()).await;
+    retire(&stage, sandbox, (LONG, LONG));
+    renewed(&stage, sandbox, 1).await;
+    well.state.release.add_permits(1);
+    stage.grant("shop-v1", &well, 100);
+    // Control is asked for a lease by whoever needs one.
+    assert_eq!(stage.get("/").await.body, "well");
+    assert!(client.read_past("200 OK").await, "it is answered");
+    assert_eq!((frozen.requests(), well.requests()), (51, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i9_before_the_head_a_request_is_answered_504_at_its_deadline_and_asked_nowhere_else() {
     let stage = Stage::new("").await;
     let (old, new) = (App::start("old").await, App::start("new").await);

@@ -27,6 +27,7 @@ mod isolation;
 mod kills;
 mod leftovers;
 mod lifecycle;
+mod names;
 mod node_drain;
 mod node_drain_forced;
 mod previews;

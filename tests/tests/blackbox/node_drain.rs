@@ -54,6 +54,19 @@ impl Call {
         Self(child.expect("starting a call of miren"))
     }
 
+    /// Waits for its first line: it has been answered, and says how far that is.
+    #[track_caller]
+    pub fn first_line(&mut self) -> String {
+        let errors = self.0.stderr.as_mut().expect("its errors are read here");
+        // Byte by byte: what follows is for [`Call::end`].
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while byte != *b"\n" {
+            errors.read_exact(&mut byte).expect("reading its first line");
+            line.extend(byte);
+        }
+        String::from_utf8(line).expect("text")
+    }
+
     /// Exit code and both outputs; each is less than a pipe holds.
     #[track_caller]
     pub fn end(mut self) -> (i32, String) {

@@ -147,6 +147,8 @@ fn cancelled_by_hand(node: &Node) {
         seen.waits_for == Some(DrainStep::Admitted)
     });
     assert!(seen.deadline.is_none(), "{seen:?}");
+    // What is said differs before it has been answered.
+    waits.first_line();
     process::signal(waits.0.id(), Signal::SIGINT);
     assert_eq!(waits.0.wait().unwrap().code(), Some(130));
     let (_, said) = waits.end();

@@ -76,7 +76,7 @@ struct Limits {
 /// Those of [`AppFolder::open`], and a pattern of `include` that is none.
 pub fn run(options: &ValidateOptions, console: &mut Console) -> Result<(), Failure> {
     let AppFolder { root, file } = AppFolder::open(&options.dir)?;
-    archive::check_patterns(&root, &file.include).map_err(|error| {
+    archive::check_patterns(&file.include).map_err(|error| {
         Failure::failed(format!("reading the app in {}: {error}", root.display())).code("invalid_config")
     })?;
     if console.is_json() {

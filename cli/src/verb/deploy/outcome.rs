@@ -56,11 +56,13 @@ pub async fn of(accepted: Deploy, watch: Watch, client: &Client, context: &mut C
     }
     let (id, app) = (accepted.id.clone(), accepted.app.clone());
     let ended = tokio::select! {
-        ended = follow::to_the_end(client, accepted, context.console) => ended?,
+        // Heard from before anything is shown.
+        biased;
         _ = tokio::signal::ctrl_c() => {
             let message = format!("deploy {id} of {app} goes on without being watched");
             return Err(Failure::interrupted_while(message).remedy(format!("miren app status -a {app}")));
         }
+        ended = follow::to_the_end(client, accepted, context.console) => ended?,
     };
     conclude(&ended, watch.began.elapsed(), context)
 }

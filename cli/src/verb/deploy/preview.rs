@@ -181,7 +181,7 @@ fn notes(made: &EphemeralDeployed) -> Vec<String> {
     if made.ephemeral.urls.is_empty() {
         let app = &made.ephemeral.app;
         notes.push(format!(
-            "no url: give the app a host with miren route set, or set cluster_host\n  try: miren route set HOST {app}"
+            "no url: give the app a host with miren route set, or set ingress.apps_domain\n  try: miren route set HOST {app}"
         ));
     }
     notes

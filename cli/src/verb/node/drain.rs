@@ -22,12 +22,14 @@ pub async fn run(request: DrainRequest, context: &mut Context<'_>) -> Result<Exi
     let client = context.client()?;
     let (node, began) = (begun.node.clone(), Instant::now());
     let ended = tokio::select! {
-        ended = to_the_end(&client, begun, context.console) => ended?,
+        // Heard from before anything is shown.
+        biased;
         _ = tokio::signal::ctrl_c() => {
             let message = format!("node {node} goes on draining without being watched, and takes nothing new");
             let remedy = "miren node status; miren node undrain, to let it take work again";
             return Err(Failure::interrupted_while(message).remedy(remedy));
         }
+        ended = to_the_end(&client, begun, context.console) => ended?,
     };
     conclude(&ended, began.elapsed(), context)
 }

@@ -13,6 +13,7 @@ fn route(host: &str) -> Route {
         service: "web".into(),
         default: host == "(default)",
         wildcard: host.starts_with('*'),
+        derived: false,
         timeout_ms: None,
         maintenance: None,
     }
@@ -98,7 +99,9 @@ fn lists_tell_what_requests_may_expect() {
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
         rows[0],
-        ["HOST", "APP", "SERVICE", "DEFAULT", "WILDCARD", "TIMEOUT", "STATE"]
+        [
+            "HOST", "APP", "SERVICE", "DEFAULT", "WILDCARD", "BY", "NAME", "TIMEOUT", "STATE"
+        ]
     );
     assert_eq!(rows[1], ["(default)", "shop", "web", "✓", "-", "up"]);
     assert_eq!(

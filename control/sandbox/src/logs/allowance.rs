@@ -2,7 +2,6 @@
 //!
 //! Whoever writes is never held up by this: what is dropped is read all the same.
 
-use super::pump::LINE_MAX;
 use crate::config::LogRate;
 use miren_api::settings::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,9 @@ use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
+
+/// Bytes that there has to be room for to keep a line. What a longer one has beyond them is owed: it is missing later.
+const AHEAD: u64 = 16 << 10;
 
 /// What was not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +48,7 @@ impl Allowance {
     pub(super) fn new(rate: LogRate, now: Instant) -> Self {
         Self {
             rate,
-            bytes: Bucket::new(rate.bytes.0, rate.burst, LINE_MAX as u64),
+            bytes: Bucket::new(rate.bytes.0, rate.burst, AHEAD),
             lines: Bucket::new(rate.lines, rate.burst, 1),
             at: now,
             is_over: false,
@@ -70,7 +72,7 @@ impl Allowance {
 
     /// Whether a line of so many bytes is kept. One that is not counts as dropped.
     pub(super) fn take(&mut self, length: u64) -> bool {
-        self.is_over |= !(self.bytes.has(length) && self.lines.has(1));
+        self.is_over |= !(self.bytes.has(length.min(AHEAD)) && self.lines.has(1));
         if self.is_over {
             self.drop(Dropped {
                 lines: 1,
@@ -129,20 +131,21 @@ impl Allowance {
 /// Fills at a steady rate; in billionths, so that the shortest time counts.
 #[derive(Debug)]
 struct Bucket {
-    each_second: u128,
-    most: u128,
-    /// What one second is worth, but never less than the largest single thing.
-    second: u128,
-    left: u128,
+    each_second: i128,
+    most: i128,
+    /// What one second is worth, but never less than the largest single thing that is not owed.
+    second: i128,
+    /// Less than nothing where something is owed.
+    left: i128,
 }
 
-const BILLION: u128 = 1_000_000_000;
+const BILLION: i128 = 1_000_000_000;
 
 impl Bucket {
     fn new(each_second: u64, burst: Duration, largest: u64) -> Self {
-        let each_second = u128::from(each_second.max(1));
-        let second = each_second.max(u128::from(largest)) * BILLION;
-        let most = second.max(each_second * burst.as_nanos());
+        let each_second = i128::from(each_second.max(1));
+        let second = each_second.max(i128::from(largest)) * BILLION;
+        let most = second.max(each_second.saturating_mul(nanoseconds(burst)));
         Self {
             each_second,
             most,
@@ -152,16 +155,16 @@ impl Bucket {
     }
 
     fn fill(&mut self, passed: Duration) {
-        let filled = passed.as_nanos().saturating_mul(self.each_second);
+        let filled = nanoseconds(passed).saturating_mul(self.each_second);
         self.left = self.left.saturating_add(filled).min(self.most);
     }
 
     fn has(&self, count: u64) -> bool {
-        self.left >= u128::from(count) * BILLION
+        self.left >= i128::from(count) * BILLION
     }
 
     fn take(&mut self, count: u64) {
-        self.left -= u128::from(count) * BILLION;
+        self.left -= i128::from(count) * BILLION;
     }
 
     fn is_worth_a_second(&self) -> bool {
@@ -169,7 +172,12 @@ impl Bucket {
     }
 
     fn until_worth_a_second(&self) -> Duration {
-        let missing = self.second.saturating_sub(self.left).div_ceil(self.each_second);
-        Duration::from_nanos(u64::try_from(missing).unwrap_or(u64::MAX))
+        let missing = self.second.saturating_sub(self.left).max(0).cast_unsigned();
+        let wait = missing.div_ceil(self.each_second.cast_unsigned());
+        Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
+}
+
+fn nanoseconds(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }

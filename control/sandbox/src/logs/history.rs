@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The last lines a sandbox wrote, oldest first; without those about it. A log that cannot be read has none.
-pub(crate) fn last_lines(log: &Path, count: usize) -> Vec<String> {
+/// The last lines a sandbox wrote, oldest first, each cut to `characters`; without those about it. A log that cannot be read has none.
+pub(crate) fn last_lines(log: &Path, count: usize, characters: usize) -> Vec<String> {
     let tail = Tail::open(log).ok().flatten();
     // One line about it at most is among the newest: how it ended.
     let lines = tail.and_then(|mut tail| newest(&mut tail, count + 1, None).ok());
@@ -19,8 +19,19 @@ pub(crate) fn last_lines(log: &Path, count: usize) -> Vec<String> {
         .unwrap_or_default()
         .into_iter()
         .filter(|line| line.stream != LogStream::System);
-    let own: Vec<String> = lines.map(|line| line.line).collect();
+    let own: Vec<String> = lines.map(|line| in_short(&line, characters)).collect();
     own[own.len().saturating_sub(count)..].to_vec()
+}
+
+/// The text of a line in at most so many characters, with `…` where there is more of it.
+pub fn in_short(line: &LogLine, characters: usize) -> String {
+    let goes_on = line.part.is_some_and(|part| !part.last);
+    let is_later = line.part.is_some_and(|part| part.number > 1);
+    let cut = line.line.char_indices().nth(characters);
+    let text = cut.map_or(line.line.as_str(), |(at, _)| &line.line[..at]);
+    let before = if is_later { "…" } else { "" };
+    let after = if cut.is_some() || goes_on { "…" } else { "" };
+    format!("{before}{text}{after}")
 }
 
 /// The logs a query is about.
@@ -88,4 +99,33 @@ fn newest(tail: &mut Tail, count: usize, since: Option<Timestamp>) -> io::Result
     found.retain(|line| since.is_none_or(|since| line.at >= since));
     found.drain(..found.len().saturating_sub(count));
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miren_api::resource::LinePart;
+
+    #[test]
+    fn g7_what_is_said_of_a_line_is_short_and_shows_that_there_is_more() {
+        let line = |text: &str, part| LogLine {
+            at: Timestamp::UNIX_EPOCH,
+            stream: LogStream::Stdout,
+            service: "web".into(),
+            sandbox: SandboxId::from_text("sb-1"),
+            line: text.into(),
+            part,
+        };
+        let part = |number, last| Some(LinePart { number, last });
+        for (text, part, shown) in [
+            ("ééé", None, "ééé"),
+            ("éééé", None, "ééé…"),
+            ("é", part(1, false), "é…"),
+            ("é", part(2, false), "…é…"),
+            ("éééé", part(3, true), "…ééé…"),
+            ("", part(3, true), "…"),
+        ] {
+            assert_eq!(in_short(&line(text, part), 3), shown);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::allowance::{Allowance, Dropped};
 use crate::config::LogRate;
 use crate::logs::LogWriter;
-use miren_api::resource::LogStream;
+use miren_api::resource::{LinePart, LogStream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -14,30 +14,42 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// Longest line; longer ones are split. Keeps the memory of the helper bounded.
-pub(super) const LINE_MAX: usize = 16 * 1024;
+/// Longest line that is kept as one; longer ones are kept in parts. Keeps the memory of the helper bounded.
+pub(super) const LINE_MAX: usize = 256 * 1024;
 /// Bytes read at once: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
+
+/// A line without its end, or a part of one.
+#[derive(Clone, Copy, Debug)]
+struct Piece<'b> {
+    bytes: &'b [u8],
+    part: Option<LinePart>,
+}
 
 /// Cuts a stream of bytes into lines.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The beginning of a line whose end has not come yet; never longer than [`LINE_MAX`].
+    /// The beginning of a line whose end has not come yet, or of its next part; never longer than [`LINE_MAX`].
     rest: Vec<u8>,
+    /// Parts of that line which have been passed on.
+    parts: u32,
     /// What comes until the next end of a line belongs to one that was dropped.
     skips: bool,
 }
 
 impl Lines {
-    fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
-        if self.skips {
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                return;
-            };
-            self.skips = false;
-            bytes = &bytes[end + 1..];
-        }
+    /// Passes lines on; `line` tells whether it keeps one. Of a line whose part was not kept, nothing more is passed on: the number
+    /// of bytes that were left out so.
+    fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(Piece<'_>) -> bool) -> u64 {
+        let mut left_out = 0;
         while !bytes.is_empty() {
+            if self.skips {
+                let end = bytes.iter().position(|byte| *byte == b'\n');
+                left_out += end.unwrap_or(bytes.len()) as u64;
+                self.skips = end.is_none();
+                bytes = &bytes[end.map_or(bytes.len(), |end| end + 1)..];
+                continue;
+            }
             let room = LINE_MAX - self.rest.len();
             let end = bytes.iter().take(room + 1).position(|byte| *byte == b'\n');
             let length = end.unwrap_or(bytes.len().min(room));
@@ -45,12 +57,47 @@ impl Lines {
             bytes = &bytes[length..];
             if end.is_some() {
                 bytes = &bytes[1..];
-            } else if bytes.is_empty() {
-                return;
+                self.end(&mut line);
+            } else if !bytes.is_empty() && !self.go_on(&mut line) {
+                left_out += self.rest.len() as u64;
+                self.forget();
+                self.skips = true;
             }
-            line(&self.rest);
-            self.rest.clear();
         }
+        left_out
+    }
+
+    /// The line ends with what is there of it.
+    fn end(&mut self, line: &mut impl FnMut(Piece<'_>) -> bool) {
+        let number = self.parts.saturating_add(1);
+        line(Piece {
+            bytes: &self.rest,
+            part: (self.parts > 0).then_some(LinePart { number, last: true }),
+        });
+        self.forget();
+    }
+
+    /// What is there is a part of a longer line.
+    fn go_on(&mut self, line: &mut impl FnMut(Piece<'_>) -> bool) -> bool {
+        let length = between_letters(&self.rest);
+        self.parts = self.parts.saturating_add(1);
+        let part = LinePart {
+            number: self.parts,
+            last: false,
+        };
+        let kept = line(Piece {
+            bytes: &self.rest[..length],
+            part: Some(part),
+        });
+        self.rest.drain(..length);
+        kept
+    }
+
+    fn forget(&mut self) {
+        self.rest.clear();
+        // Long lines are rare: most sandboxes need no room for them.
+        self.rest.shrink_to(CHUNK);
+        self.parts = 0;
     }
 
     /// Drops bytes without a look at each: counting ends is a twentieth of the work. A line counts where it begins to be dropped.
@@ -61,17 +108,33 @@ impl Lines {
             lines: (ends + usize::from(is_open) - usize::from(self.skips && !bytes.is_empty())) as u64,
             bytes: (self.rest.len() + bytes.len() - ends) as u64,
         };
-        self.rest.clear();
+        self.forget();
         self.skips = is_open;
         dropped
     }
 
-    fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+    fn finish(&mut self, mut line: impl FnMut(Piece<'_>) -> bool) {
         if !self.rest.is_empty() {
-            line(&self.rest);
-            self.rest.clear();
+            self.end(&mut line);
         }
     }
+}
+
+/// Up to where bytes can be cut off without cutting a letter of UTF-8; at most three bytes before their end.
+fn between_letters(bytes: &[u8]) -> usize {
+    let end = bytes.len();
+    let is_inner = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
+    let last = bytes.iter().rev().take(3).position(|byte| !is_inner(*byte));
+    let Some(inner) = last else { return end };
+    let begins = end - inner - 1;
+    // The first byte of a letter tells how many it has.
+    let length = match bytes[begins] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if begins + length > end { begins } else { end }
 }
 
 /// A log, and what may still be written to it.
@@ -83,13 +146,16 @@ struct Bounded<'l> {
 }
 
 impl Bounded<'_> {
-    fn line(&mut self, stream: LogStream, line: &[u8]) {
-        if self.allowance.take(line.len() as u64) {
+    /// Whether it is kept.
+    fn line(&mut self, stream: LogStream, piece: Piece<'_>) -> bool {
+        let is_kept = self.allowance.take(piece.bytes.len() as u64);
+        if is_kept {
             // It stands where they were.
             let before = self.allowance.over();
             self.say(before);
-            self.log.line(stream, line);
+            self.log.piece(stream, piece.bytes, piece.part);
         }
+        is_kept
     }
 
     fn say(&mut self, dropped: Option<Dropped>) {
@@ -123,11 +189,19 @@ impl Output {
         let stream = self.stream;
         match pipe.read(chunk) {
             Ok(count) if count > 0 && log.allowance.is_over() => log.allowance.drop(self.lines.skip(&chunk[..count])),
-            Ok(count) if count > 0 => self.lines.push(&chunk[..count], |line| log.line(stream, line)),
+            Ok(count) if count > 0 => {
+                let left_out = self.lines.push(&chunk[..count], |piece| log.line(stream, piece));
+                if log.allowance.is_over() {
+                    log.allowance.drop(Dropped {
+                        lines: 0,
+                        bytes: left_out,
+                    });
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             _ => {
                 self.pipe = None;
-                self.lines.finish(|line| log.line(stream, line));
+                self.lines.finish(|piece| log.line(stream, piece));
             }
         }
     }
@@ -181,7 +255,7 @@ pub(crate) fn run(
     }
     for output in &mut outputs {
         let stream = output.stream;
-        output.lines.finish(|line| log.line(stream, line));
+        output.lines.finish(|piece| log.line(stream, piece));
     }
     let dropped = log.allowance.rest();
     log.say(dropped);

@@ -3,13 +3,16 @@
 use super::part;
 use jiff::Timestamp;
 use miren_api::id::SandboxId;
-use miren_api::resource::{LogLine, LogStream};
+use miren_api::resource::{LinePart, LogLine, LogStream};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
+
+/// Room that is kept for lines between two writes. Most need less; what the longest needed is given back.
+const ROOM: usize = 256 * 1024;
 
 /// The one writer of a sandbox's log. Never waits for anything but the disk, and never fails: what cannot be written is
 /// counted and, as soon as something can be written again, said.
@@ -25,7 +28,6 @@ pub(crate) struct LogWriter {
     sandbox: SandboxId,
     /// Lines for the next [`LogWriter::flush`].
     pending: Vec<u8>,
-    pending_lines: u64,
     dropped: u64,
 }
 
@@ -45,17 +47,24 @@ impl LogWriter {
             service,
             sandbox,
             pending: Vec::new(),
-            pending_lines: 0,
             dropped: 0,
         })
     }
 
     /// Takes one line, without its newline.
     pub(crate) fn line(&mut self, stream: LogStream, bytes: &[u8]) {
+        self.piece(stream, bytes, None);
+    }
+
+    /// Takes one line, or a part of one.
+    pub(crate) fn piece(&mut self, stream: LogStream, bytes: &[u8], part: Option<LinePart>) {
         let text = String::from_utf8_lossy(bytes);
-        let line = self.encode(stream, text.trim_end_matches('\r').to_owned());
+        let text = match part {
+            Some(LinePart { last: false, .. }) => &text,
+            _ => text.trim_end_matches('\r'),
+        };
+        let line = self.encode(stream, text.to_owned(), part);
         self.pending.extend(line);
-        self.pending_lines += 1;
     }
 
     /// Writes the lines taken since the last time.
@@ -64,32 +73,61 @@ impl LogWriter {
             return;
         }
         let mut lines = std::mem::take(&mut self.pending);
-        let count = std::mem::take(&mut self.pending_lines);
-        if self.dropped > 0 {
-            let said = format!("{} lines were dropped: the log could not be written", self.dropped);
-            let mut first = self.encode(LogStream::System, said);
-            first.append(&mut lines);
-            lines = first;
-        }
-        match self.append(&lines) {
-            Ok(()) => self.dropped = 0,
-            Err(_) => {
-                // Half a line would spoil the next one.
-                let _ = self.file.set_len(self.size);
-                self.dropped += count;
-            }
+        if self.say_dropped().is_ok() {
+            self.dropped = self.append_all(&lines);
+        } else {
+            self.dropped += count(&lines);
         }
         lines.clear();
+        lines.shrink_to(ROOM);
         self.pending = lines;
+    }
+
+    fn say_dropped(&mut self) -> io::Result<()> {
+        if self.dropped == 0 {
+            return Ok(());
+        }
+        let said = format!("{} lines were dropped: the log could not be written", self.dropped);
+        let said = self.encode(LogStream::System, said, None);
+        self.append(&said)
+    }
+
+    /// How many lines could not be written.
+    fn append_all(&mut self, mut lines: &[u8]) -> u64 {
+        while !lines.is_empty() {
+            let (now, later) = lines.split_at(self.room_for(lines));
+            if self.append(now).is_err() {
+                break;
+            }
+            lines = later;
+        }
+        count(lines)
+    }
+
+    /// Bytes of those lines that fit into the file that is being written; where not even one does, of those that fit into the next one.
+    fn room_for(&self, lines: &[u8]) -> usize {
+        let here = self.limit.saturating_sub(self.size);
+        let whole = |limit: u64| {
+            let within = lines.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+            let end = lines[..within].iter().rposition(|byte| *byte == b'\n');
+            end.map(|end| end + 1)
+        };
+        let longer = || lines.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let fits = whole(here).or_else(|| whole(self.limit)).or_else(longer);
+        fits.unwrap_or(lines.len())
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.size > 0 && self.size + lines.len() as u64 > self.limit {
             self.rotate()?;
         }
-        self.file.write_all(lines)?;
-        self.size += lines.len() as u64;
-        Ok(())
+        let written = self.file.write_all(lines);
+        match written {
+            Ok(()) => self.size += lines.len() as u64,
+            // Half a line would spoil the next one.
+            Err(_) => drop(self.file.set_len(self.size)),
+        }
+        written
     }
 
     /// `x.log` becomes `x.log.1`, that one `x.log.2`, and the oldest goes.
@@ -108,18 +146,23 @@ impl LogWriter {
         Ok(())
     }
 
-    fn encode(&self, stream: LogStream, line: String) -> Vec<u8> {
+    fn encode(&self, stream: LogStream, line: String, part: Option<LinePart>) -> Vec<u8> {
         let line = LogLine {
             at: Timestamp::now(),
             stream,
             service: self.service.clone(),
             sandbox: self.sandbox.clone(),
             line,
+            part,
         };
         let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 fn append(path: &Path) -> io::Result<File> {

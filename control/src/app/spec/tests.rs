@@ -1,6 +1,7 @@
 //! What makes two specs equal, and what a folder may say.
 
 use super::*;
+use std::os::unix::fs::symlink;
 
 fn spec(service: &Service, artifact: &str, image: Option<Digest>) -> Spec {
     Spec {
@@ -103,9 +104,32 @@ fn the_variables_people_set_win() {
 }
 
 #[test]
-fn an_app_file_that_is_a_link_is_not_followed() {
+fn g6_settings_are_read_through_a_link_inside_the_folder_and_never_out_of_it() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("etc")).unwrap();
+    std::fs::write(place.path().join("etc/app.toml"), "name = \"secret\"\n").unwrap();
+    let folder = place.path().join("folder");
+    std::fs::create_dir_all(folder.join("deploy")).unwrap();
+    std::fs::write(folder.join("deploy/Procfile"), "web: ./serve\n").unwrap();
+    symlink("deploy/Procfile", folder.join(PROCFILE)).unwrap();
+    let read = || super::read(Some(&folder), None);
+    assert_eq!(read().unwrap().services["web"].command, "./serve");
+    // A folder of the host in the place of the settings' own, and a file of the host in the place of one.
+    for (name, to) in [(".miren", "../etc"), (".miren", "/etc"), (PROCFILE, "/etc/hostname")] {
+        let _ = std::fs::remove_file(folder.join(name));
+        symlink(to, folder.join(name)).unwrap();
+        let error = read().unwrap_err();
+        assert!(error.message.contains("leads out of the folder"), "{to}: {error}");
+        assert_eq!(error.code, ErrorCode::InvalidConfig);
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn g6_a_dockerfile_that_leads_out_of_the_folder_is_left_to_the_build_to_refuse() {
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", folder.path().join(PROCFILE)).unwrap();
-    let error = read(Some(folder.path()), None).unwrap_err();
-    assert!(error.message.contains("is not a file"), "{error}");
+    symlink("/etc/hostname", folder.path().join("Dockerfile")).unwrap();
+    std::fs::write(folder.path().join(PROCFILE), "web: ./serve\n").unwrap();
+    let settings = read(Some(folder.path()), None).unwrap();
+    assert_eq!(settings.build.dockerfile.as_deref(), Some("Dockerfile"));
 }

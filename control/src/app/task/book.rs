@@ -136,14 +136,20 @@ impl Book {
 
     /// Finds the pool with this spec, or makes it, and adds the version's claim to it. A reused one starts fresh.
     pub fn claim(&mut self, name: &str, spec: Spec, claim: Reference, label: Option<&Label>) -> (PoolId, bool) {
-        let spec_hash = spec.hash(name);
-        let found = self.state.pool_with(name, &spec_hash, label).cloned();
-        let is_reused = found.is_some();
-        let mut pool = found.unwrap_or_else(|| PoolRecord {
+        let found = self.state.pool_with(name, &spec.hash(name), label).cloned();
+        match found {
+            Some(pool) => (self.add_claim(pool, claim), true),
+            None => (self.claim_new(name, spec, claim, label), false),
+        }
+    }
+
+    /// Makes a pool with this spec, whether there is one or not, with the version's claim to it.
+    pub fn claim_new(&mut self, name: &str, spec: Spec, claim: Reference, label: Option<&Label>) -> PoolId {
+        let pool = PoolRecord {
             id: PoolId::generate(),
             app: self.name().clone(),
             service: name.to_owned(),
-            spec_hash,
+            spec_hash: spec.hash(name),
             spec: spec.service,
             artifact: spec.artifact,
             image: spec.image,
@@ -153,13 +159,17 @@ impl Book {
             desired: 0,
             low_since: None,
             crash: Default::default(),
-        });
+        };
+        self.add_claim(pool, claim)
+    }
+
+    fn add_claim(&mut self, mut pool: PoolRecord, claim: Reference) -> PoolId {
         pool.references.push(claim);
         pool.crash = Default::default();
         self.ledger.put(&pool);
         let id = pool.id.clone();
         self.state.pools.insert(id.clone(), pool);
-        (id, is_reused)
+        id
     }
 
     /// Takes away the claims of every version that `drop` picks by its id and number; how many pools that changes.

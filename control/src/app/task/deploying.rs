@@ -21,6 +21,7 @@ use miren_fault::Point;
 
 mod cancel;
 mod points;
+mod restarting;
 mod source;
 mod staging;
 mod switching;
@@ -45,10 +46,14 @@ impl Deploys<'_> {
             return Ok(earlier);
         }
         let permit = self.book.admission.admit(Work::Deploy)?;
-        let DeployOrder { request, read } = order;
+        let DeployOrder { request, read, restart } = order;
         let source = self.sources().source(&request, read).await?;
         let seq = self.book.state.app.next_seq;
         let now = self.book.now();
+        let mut told = format!("accepted as number {seq}");
+        if let (true, Some(version)) = (restart, &source.version) {
+            told = format!("{told}: version {version} again, in new sandboxes");
+        }
         let deploy = Deploy {
             id: DeployId::generate(),
             app: self.book.name().clone(),
@@ -63,11 +68,12 @@ impl Deploys<'_> {
             finished_at: None,
             error: None,
             progress: None,
-            steps: vec![step(DeployStatus::Accepted, now, format!("accepted as number {seq}"))],
+            steps: vec![step(DeployStatus::Accepted, now, told)],
         };
         let deploy = self.publishing.addressed(deploy);
         let mut record = DeployRecord::new(deploy.clone(), request, source);
         record.asked = key;
+        record.restart = restart;
         size::check(&record)?;
         miren_fault::blocking(Point::DeployAccept)
             .map_err(|fault| ApiError::new(ErrorCode::Internal, fault.to_string()))?;

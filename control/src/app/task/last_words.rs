@@ -7,13 +7,15 @@ use crate::record::DeployRecord;
 use futures_util::StreamExt;
 use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::{LogLine, LogStream};
-use miren_sandbox::logs::LogQuery;
+use miren_sandbox::logs::{LogQuery, in_short};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Lines of its log that a failed deploy shows.
 const LINES: usize = 10;
+/// Characters of each.
+const CHARACTERS: usize = 1000;
 /// Longest time spent on reading them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -72,5 +74,5 @@ async fn written(executor: &dyn Executor, app: AppName, sandbox: SandboxId) -> V
     let lines = executor.logs(query).filter_map(async |line| line.ok());
     let lines: Vec<LogLine> = lines.collect().await;
     let of_app = lines.into_iter().filter(|line| line.stream != LogStream::System);
-    of_app.map(|line| line.line).collect()
+    of_app.map(|line| in_short(&line, CHARACTERS)).collect()
 }

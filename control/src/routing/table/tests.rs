@@ -16,6 +16,7 @@ fn route(host: &str, to: u32) -> Route {
         service: "web".into(),
         default: host == DEFAULT_HOST,
         wildcard: host.starts_with("*."),
+        derived: false,
         timeout_ms: None,
         maintenance: None,
     }
@@ -26,6 +27,7 @@ fn serving(number: u32, seq: u64) -> ActiveRecord {
         app: app(number),
         version: VersionId::from_text(format!("app-{number}-v{}", seq / 2)),
         seq,
+        web: !seq.is_multiple_of(7),
     }
 }
 
@@ -55,9 +57,10 @@ fn applied(snapshot: &RoutingSnapshot, delta: &RoutingDelta) -> RoutingSnapshot 
 
 fn change(table: &mut Table, random: &mut StdRng, seq: u64) {
     let number = random.random_range(0..6);
-    let host = match random.random_range(0..12) {
+    let host = match random.random_range(0..15) {
         0 => DEFAULT_HOST.to_owned(),
         1 => "*.example.com".to_owned(),
+        12..15 => format!("app-{}.apps.test", random.random_range(0..6)),
         host => format!("host-{host}.example.com"),
     };
     match random.random_range(0..14) {
@@ -70,11 +73,16 @@ fn change(table: &mut Table, random: &mut StdRng, seq: u64) {
     }
 }
 
+/// Below a domain of apps; one of them would be called as the ingress is.
+fn named() -> Table {
+    Table::default().under(Names::new(Some("app-3.apps.test"), Some("apps.test")))
+}
+
 #[test]
 fn any_changes_make_a_delta_that_leads_from_one_snapshot_to_the_other() {
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut table = Table::default();
+        let mut table = named();
         for generation in 1..20 {
             let before = table.clone();
             for step in 0..random.random_range(0..5) {
@@ -98,14 +106,14 @@ fn any_changes_make_a_delta_that_leads_from_one_snapshot_to_the_other() {
 fn the_hosts_of_an_app_are_those_of_its_routes() {
     for seed in 0..50 {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut table = Table::default();
+        let mut table = named();
         for step in 0..60 {
             change(&mut table, &mut random, step);
             for number in 0..6 {
                 let app = app(number);
-                let scanned: Vec<&str> = table
-                    .routes()
-                    .filter(|route| route.app == app)
+                let routes = table.routes().into_iter();
+                let scanned: Vec<&str> = routes
+                    .filter(|route| route.app == app && !route.derived)
                     .map(|route| route.host.as_str())
                     .collect();
                 assert_eq!(table.hosts_of(&app).collect::<Vec<_>>(), scanned, "seed {seed}");
@@ -156,4 +164,59 @@ fn e6_a_label_has_one_version_and_goes_with_its_app() {
     table.label(&app(1), labelled(1, 2));
     table.remove_app(&app(1));
     assert_eq!(of_app(&table), None);
+}
+
+#[test]
+fn g15_an_app_that_serves_has_the_host_of_its_name_unless_that_is_led_elsewhere() {
+    for seed in 0..100 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut table = named();
+        for step in 0..60 {
+            change(&mut table, &mut random, step);
+            for number in 0..6 {
+                let (app, host) = (app(number), format!("app-{number}.apps.test"));
+                let serves = table.active(&app).is_some_and(|active| active.web) || table.labels_of(&app).count() > 0;
+                let expected = match table.settled(&host) {
+                    Some(set) => Some((set.app.clone(), false)),
+                    None if serves && number != 3 => Some((app.clone(), true)),
+                    None => None,
+                };
+                let found = table.get(&host).map(|route| (route.app.clone(), route.derived));
+                assert_eq!(found, expected, "seed {seed}, step {step}: {host}");
+                let own = table.derived_of(&app).map(|route| route.host.clone());
+                assert_eq!(
+                    own,
+                    expected.filter(|(_, derived)| *derived).map(|_| host),
+                    "seed {seed}"
+                );
+            }
+            let snapshot = table.snapshot(1);
+            assert!(snapshot.routes.is_sorted_by(|a, b| a.host < b.host), "{snapshot:?}");
+            let renamed = table.clone().under(table.names().clone());
+            assert_eq!(
+                renamed.snapshot(1),
+                snapshot,
+                "seed {seed}: what a start finds is what there was"
+            );
+            let unnamed = table.clone().under(Names::default());
+            assert!(unnamed.routes().iter().all(|route| !route.derived));
+        }
+    }
+}
+
+#[test]
+fn g15_what_an_app_without_web_serves_has_no_host_by_its_name() {
+    let mut table = named();
+    table.install(ActiveRecord {
+        web: false,
+        ..serving(1, 1)
+    });
+    assert_eq!(table.get("app-1.apps.test"), None);
+    table.label(&app(1), labelled(1, 1));
+    assert!(table.get("app-1.apps.test").is_some(), "a label is before it");
+    table.install(serving(1, 2));
+    let before = table.clone();
+    table.install(serving(1, 3));
+    let delta = table.delta(&before);
+    assert_eq!(delta, None, "the same version again is no change of any host");
 }

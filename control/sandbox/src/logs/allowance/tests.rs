@@ -1,6 +1,9 @@
 //! What is kept of a flood, with time as an argument.
 
 use super::*;
+use crate::logs::pump;
+
+const LINE_MAX: u64 = pump::LINE_MAX as u64;
 
 const RATE: LogRate = LogRate {
     bytes: Bytes(64 << 10),
@@ -72,14 +75,28 @@ fn f4_the_longest_line_is_kept_at_the_smallest_rate() {
     };
     let now = Instant::now();
     let mut allowance = Allowance::new(rate, now);
-    assert!(allowance.take(LINE_MAX as u64));
+    assert!(allowance.take(LINE_MAX));
     assert!(!allowance.take(1));
-    allowance.refill(now + Duration::from_secs(LINE_MAX as u64));
-    assert!(allowance.take(LINE_MAX as u64));
+    allowance.refill(now + Duration::from_secs(LINE_MAX));
+    assert!(allowance.take(LINE_MAX));
     // However long nothing was written, and whatever clock this is.
     allowance.refill(now + Duration::from_secs(1 << 40));
     allowance.refill(now);
     assert!(allowance.take(1));
+}
+
+#[test]
+fn g7_what_a_long_line_has_more_than_its_share_is_paid_for_later() {
+    let (mut allowance, now) = allowance();
+    let mut all = 0;
+    for second in 0..1000 {
+        allowance.refill(now + Duration::from_secs(second));
+        all += LINE_MAX * kept(&mut allowance, 3, LINE_MAX);
+        let bound = RATE.bytes.0 * (second + RATE.burst.as_secs()) + LINE_MAX - AHEAD;
+        assert!(all <= bound, "{all} bytes until second {second}, {bound} are allowed");
+    }
+    // Nor is less kept than may be.
+    assert!(all >= RATE.bytes.0 * 900, "{all}");
 }
 
 #[test]

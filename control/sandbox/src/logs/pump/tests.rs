@@ -5,13 +5,33 @@ use miren_api::resource::LogLine;
 use miren_api::settings::Bytes;
 use std::io::Write;
 
-fn cut(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
+type Cut = (Vec<u8>, Option<LinePart>);
+
+/// Lines as they are passed on, all of them kept.
+fn pieces(chunks: &[&[u8]]) -> Vec<Cut> {
     let (mut lines, mut found) = (Lines::default(), Vec::new());
+    let mut take = |piece: Piece<'_>| {
+        found.push((piece.bytes.to_vec(), piece.part));
+        true
+    };
     for chunk in chunks {
-        lines.push(chunk, |line| found.push(line.to_vec()));
+        lines.push(chunk, &mut take);
+        assert!(lines.rest.len() <= LINE_MAX, "{} bytes are held", lines.rest.len());
     }
-    lines.finish(|line| found.push(line.to_vec()));
+    lines.finish(&mut take);
     found
+}
+
+fn cut(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
+    pieces(chunks).into_iter().map(|(bytes, _)| bytes).collect()
+}
+
+/// A line that is kept is kept; `kept` has it.
+fn push(lines: &mut Lines, bytes: &[u8], kept: &mut Vec<Vec<u8>>) -> u64 {
+    lines.push(bytes, |piece| {
+        kept.push(piece.bytes.to_vec());
+        true
+    })
 }
 
 #[test]
@@ -22,16 +42,94 @@ fn lines_do_not_depend_on_how_they_arrive() {
 }
 
 #[test]
-fn a_line_without_end_is_split() {
+fn g7_a_line_is_whole_up_to_its_limit_and_in_numbered_parts_beyond() {
     let exact = vec![b'x'; LINE_MAX];
     let with = |rest: &[u8]| [&exact[..], rest].concat();
-    assert_eq!(cut(&[&with(b"")]), [&exact[..]]);
+    let part = |number, last| Some(LinePart { number, last });
+    assert_eq!(pieces(&[&with(b"")]), [(exact.clone(), None)]);
     assert_eq!(
-        cut(&[&with(b"\n")]),
-        [&exact[..]],
+        pieces(&[&with(b"\n")]),
+        [(exact.clone(), None)],
         "a newline right after the longest line makes no empty one"
     );
-    assert_eq!(cut(&[&with(b"yy\nz")]), [&exact[..], b"yy", b"z"]);
+    let expected = [
+        (exact.clone(), part(1, false)),
+        (b"yy".to_vec(), part(2, true)),
+        (b"z".to_vec(), None),
+    ];
+    assert_eq!(pieces(&[&with(b"yy\nz")]), expected);
+    let long = [&exact[..], &exact, &exact, b"\n"].concat();
+    let expected = [part(1, false), part(2, false), part(3, true)].map(|part| (exact.clone(), part));
+    for size in [1 << 20, 64 << 10, 1000] {
+        let chunks: Vec<&[u8]> = long.chunks(size).collect();
+        assert_eq!(pieces(&chunks), expected);
+    }
+}
+
+#[test]
+fn g7_parts_end_between_letters_and_are_the_line_together() {
+    for letter in ["x", "é", "€", "🦀", "e\u{301}"] {
+        for shift in 0..5 {
+            let line = format!("{}{}", "-".repeat(shift), letter.repeat(3 * LINE_MAX / letter.len()));
+            let found = cut(&[line.as_bytes(), b"\n"]);
+            assert_eq!(found.concat(), line.as_bytes());
+            assert!(found.len() > 2);
+            for part in &found {
+                assert!(
+                    str::from_utf8(part).is_ok(),
+                    "{letter:?} is cut with {shift} bytes before"
+                );
+                assert!(part.len() <= LINE_MAX);
+            }
+        }
+    }
+}
+
+#[test]
+fn g7_bytes_that_are_no_letters_neither_stall_nor_grow() {
+    for byte in [0x00, 0x80, 0xbf, 0xc2, 0xe2, 0xf0, 0xff] {
+        let line = vec![byte; 3 * LINE_MAX + 7];
+        let chunks: Vec<&[u8]> = line.chunks(CHUNK).collect();
+        let found = cut(&chunks);
+        assert_eq!(found.concat(), line, "{byte:#x}");
+        assert_eq!(found.len(), 4, "{byte:#x}");
+    }
+    assert_eq!(between_letters(b""), 0);
+    for (bytes, length) in [
+        (&b"a"[..], 1),
+        (b"\xc3", 0),
+        (b"a\xc3", 1),
+        (b"\xc3\xa9", 2),
+        (b"\xf0\x9f\xa6", 0),
+        (b"\xf0\x9f\xa6\x80", 4),
+        (b"\xf0\x9f\xa6\x80\x80", 5),
+        (b"\x80\x80\x80\x80", 4),
+        (b"a\xc1", 2),
+    ] {
+        assert_eq!(between_letters(bytes), length, "{bytes:x?}");
+    }
+}
+
+#[test]
+fn g7_of_a_line_whose_part_is_dropped_nothing_more_is_kept() {
+    let (mut lines, mut seen) = (Lines::default(), Vec::new());
+    let long = [&vec![b'x'; 2 * LINE_MAX + 5][..], b"\nnext\n"].concat();
+    let left_out = lines.push(&long, |piece| {
+        seen.push(piece.part);
+        false
+    });
+    let first = LinePart { number: 1, last: false };
+    assert_eq!(seen, [Some(first), None]);
+    assert_eq!(left_out, LINE_MAX as u64 + 5, "what was passed on counts where it went");
+}
+
+#[test]
+fn g7_room_for_a_long_line_is_given_back() {
+    let mut lines = Lines::default();
+    push(&mut lines, &vec![b'x'; LINE_MAX], &mut Vec::new());
+    assert!(lines.rest.capacity() <= 2 * LINE_MAX);
+    push(&mut lines, b"\n", &mut Vec::new());
+    assert!(lines.rest.capacity() <= CHUNK, "{}", lines.rest.capacity());
 }
 
 #[test]
@@ -41,7 +139,7 @@ fn f4_every_line_and_byte_that_is_skipped_is_counted_once() {
         for second in first..text.len() {
             let (mut lines, mut dropped) = (Lines::default(), Dropped::default());
             let mut kept = Vec::new();
-            lines.push(&text[..first], |line| kept.push(line.to_vec()));
+            push(&mut lines, &text[..first], &mut kept);
             dropped.add(lines.skip(&text[first..second]));
             dropped.add(lines.skip(&text[second..]));
             let bytes: usize = kept.iter().map(Vec::len).sum();
@@ -58,10 +156,10 @@ fn f4_every_line_and_byte_that_is_skipped_is_counted_once() {
 #[test]
 fn f4_no_half_line_follows_what_was_dropped() {
     let (mut lines, mut kept) = (Lines::default(), Vec::new());
-    lines.push(b"kept\nbeg", |line| kept.push(line.to_vec()));
+    push(&mut lines, b"kept\nbeg", &mut kept);
     assert_eq!(lines.skip(b"un\ndropp"), Dropped { lines: 2, bytes: 10 });
     for part in [&b"ed"[..], b" too", b"\nnext\n"] {
-        lines.push(part, |line| kept.push(line.to_vec()));
+        push(&mut lines, part, &mut kept);
     }
     assert_eq!(kept, [&b"kept"[..], b"next"]);
 }

@@ -44,7 +44,7 @@ impl Deploys<'_> {
         let Some(record) = self.book.state.deploys.get(&seq) else {
             return;
         };
-        let source = record.source();
+        let (source, restart) = (record.source(), record.restart);
         let prepared = async {
             Ok((
                 self.supply.what_runs(&source).await?.services,
@@ -70,7 +70,10 @@ impl Deploys<'_> {
                 seq,
                 concurrency: spec.service.concurrency,
             };
-            let (pool, is_reused) = self.book.claim(&name, spec, claim, None);
+            let (pool, is_reused) = match restart {
+                true => (self.book.claim_new(&name, spec, claim, None), false),
+                false => self.book.claim(&name, spec, claim, None),
+            };
             reused.extend(is_reused.then(|| pool.clone()));
             pools.insert(name, pool);
         }

@@ -5,6 +5,7 @@ use crate::app::Event;
 use crate::lease::SILENCE;
 use crate::record::ActiveRecord;
 use crate::routing::{Change, RoutingError};
+use miren_api::app_file::WEB;
 use miren_api::deploy::DeployStatus;
 use std::time::Duration;
 
@@ -31,10 +32,13 @@ impl Deploys<'_> {
         else {
             return;
         };
+        let mut pools = self.book.state.pools.values();
+        let web = pools.any(|pool| pool.service == WEB && pool.references.iter().any(|claim| claim.seq == seq));
         let install = Change::Install(ActiveRecord {
             app: self.book.name().clone(),
             version,
             seq,
+            web,
         });
         match self.publishing.submit(install).await {
             Ok(generation) => self.switched(seq, generation),
