@@ -55,12 +55,14 @@ pub fn venv(app: &AppFolder) {
         "requirements.txt",
         Command::new(PYTHON).arg("--version"),
         |folder| {
-            succeed(Command::new(PYTHON).args(["-m", "venv", "--copies", "venv"]).current_dir(folder));
-            let mut pip = Command::new(folder.join("venv/bin/pip"));
-            succeed(
-                pip.args(["install", "-q", "-r", "requirements.txt"])
-                    .current_dir(folder),
-            );
+            succeed(Command::new(PYTHON).args(["-m", "venv", "venv"]).current_dir(folder));
+            let pip = |words: &[&str]| {
+                let mut python = Command::new(folder.join("venv/bin/python"));
+                succeed(python.args(["-m", "pip"]).args(words).current_dir(folder))
+            };
+            pip(&["install", "-q", "--no-compile", "-r", "requirements.txt"]);
+            // What only installs is most of the files, and runs nothing.
+            pip(&["uninstall", "-q", "-y", "setuptools", "pip"]);
         },
     );
 }
