@@ -36,7 +36,7 @@ pub enum Verb {
     /// Environment variables: set, get, list, delete
     #[command(subcommand)]
     Env(env::EnvVerb),
-    /// Apps: list, status, versions, restart, validate, delete
+    /// Apps: list, status, versions, restart, run a command in one, validate, delete
     #[command(subcommand)]
     App(app::AppVerb),
     /// Previews: list, show, extend, delete; "miren deploy --ephemeral" makes one
@@ -93,9 +93,9 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Sandbox(verb) => return sandbox::run(verb, context).await,
         Verb::Node(verb) => return node::run(verb, context).await,
         Verb::Upgrade(options) => return upgrade::run(options, context).await,
+        Verb::App(verb) => return app::run(verb, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
-        Verb::App(verb) => return app::run(verb, context).await,
         Verb::Init(options) => init::run(&options, context.console)?,
         Verb::Ephemeral(verb) => ephemeral::run(verb, context).await?,
         Verb::Route(verb) => route::run(verb, context).await?,

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 mod command;
 pub mod crash;
@@ -29,6 +29,7 @@ pub mod keys;
 pub mod pool;
 pub mod preview;
 pub mod retention;
+pub mod run;
 pub mod spec;
 pub mod stamps;
 pub mod state;
@@ -37,8 +38,8 @@ pub mod turn;
 pub mod variables;
 pub mod view;
 
-pub use command::{Command, DeployOrder};
-pub use task::{PreviewOrder, Task, Unserved};
+pub use command::{Begun, Command, DeployOrder};
+pub use task::{CLIENT_GONE, PreviewOrder, Task, Unserved};
 pub use view::AppView;
 
 /// Everything there is around the apps. Each of its users takes what it needs when it is made.
@@ -62,6 +63,8 @@ pub struct World {
     pub nodes: Nodes,
     pub admission: Admission,
     pub policy: Policy,
+    /// A place for each run of the node, besides those of deploys.
+    pub runs: Arc<Semaphore>,
 }
 
 /// Which app each living sandbox belongs to.
@@ -95,6 +98,8 @@ pub enum Event {
         seq: u64,
         lines: Vec<String>,
     },
+    /// All that a release command wrote has been passed on.
+    Told(SandboxId),
     /// No route leads to the app any more, and every live proxy knows.
     Withdrawn,
     /// What was built of the app and its disks are gone.

@@ -6,7 +6,7 @@ use crate::app::{AppHandle, AppView, Command, Event, Task, Unserved, World, spec
 use crate::executor::Known;
 use crate::fatal::outlived;
 use crate::ledger::{Ledger, LoadError};
-use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
+use crate::record::{AppRecord, DeployRecord, PoolRecord, RunRecord, SandboxRecord, VersionRecord};
 use crate::store::Selection;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::{ApiError, ErrorCode};
@@ -293,12 +293,15 @@ async fn read_all(world: &World) -> Result<Vec<(AppState, Ledger)>, LoadError> {
     }
     for (state, ledger) in apps.values_mut() {
         let of_app = || Selection::Index(crate::record::BY_APP, state.app.name.to_string());
-        let (pools, sandboxes, versions, deploys) = (of_app(), of_app(), of_app(), of_app());
+        let (pools, sandboxes, versions, deploys, runs) = (of_app(), of_app(), of_app(), of_app(), of_app());
         for pool in ledger.load::<PoolRecord>(pools).await? {
             state.pools.insert(pool.id.clone(), pool);
         }
         for sandbox in ledger.load::<SandboxRecord>(sandboxes).await? {
             state.insert(sandbox);
+        }
+        for run in ledger.load::<RunRecord>(runs).await? {
+            state.runs.insert(run.id.clone(), run);
         }
         for version in ledger.load::<VersionRecord>(versions).await? {
             if version.preview.is_some() {
@@ -322,10 +325,10 @@ fn known_sandboxes(world: &World, state: &AppState) -> Vec<Known> {
     let living = state.sandboxes().filter(|sandbox| !sandbox.state.is_terminal());
     living
         .filter_map(|sandbox| {
-            let pool = state.pools.get(&sandbox.pool)?;
+            let order = spec::order_of(state, sandbox)?;
             world.owners.lock().insert(sandbox.id.clone(), sandbox.app.clone());
             Some(Known {
-                order: spec::order(pool, sandbox),
+                order,
                 state: sandbox.state,
                 facts: sandbox.facts.clone(),
             })

@@ -1,9 +1,9 @@
-//! Decides which folders and images are kept: those of pools, of deploys under way and of versions.
+//! Decides which folders and images are kept: those of pools, of deploys and runs under way and of versions.
 
 use crate::artifact::Artifacts;
 use crate::images::Fetcher;
 use crate::ledger::{self, LoadError};
-use crate::record::{Content, DeployRecord, PoolRecord, VersionRecord};
+use crate::record::{Content, DeployRecord, PoolRecord, RunRecord, VersionRecord};
 use crate::store::{Selection, Store};
 use miren_image::{Digest, ImageError};
 use std::collections::HashSet;
@@ -66,6 +66,11 @@ async fn needed(store: &dyn Store) -> Result<Needed, LoadError> {
     }
     for version in ledger::list::<VersionRecord>(store, Selection::All).await? {
         needed.add(&version.content);
+    }
+    let runs = ledger::list::<RunRecord>(store, Selection::All).await?;
+    for run in runs.into_iter().filter(|run| !run.is_over()) {
+        needed.artifacts.insert(run.spec.artifact);
+        needed.images.extend(run.spec.image);
     }
     for pool in ledger::list::<PoolRecord>(store, Selection::All).await? {
         needed.artifacts.insert(pool.artifact);

@@ -1,5 +1,6 @@
 //! Decides how control is put together, and in which phase of its life it is; without sockets, so that tests run it too.
 
+use crate::app::run::PER_NODE;
 use crate::app::{Hint, World};
 use crate::apps::Apps;
 use crate::artifact::Artifacts;
@@ -27,7 +28,7 @@ use miren_loader::Transition;
 use miren_sandbox::SandboxChange;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Hints kept for a slow proxy before it is told to look at everything.
@@ -115,6 +116,7 @@ impl Control {
             images: Arc::new(parts.images),
             node: parts.node,
             policy: parts.policy,
+            runs: Arc::new(Semaphore::new(PER_NODE)),
         });
         let (apps, known) = Apps::load(Arc::clone(&world)).await?;
         let control = Self {

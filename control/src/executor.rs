@@ -8,8 +8,8 @@ use miren_api::lease::LeaseKey;
 use miren_api::resource::{FastPathStatus, LogLine};
 use miren_loader::Transition;
 use miren_sandbox::logs::{Dropped, LogQuery};
-use miren_sandbox::{Budgets, Exec, ExecError, Left, Outlet, RulesStatus, SandboxChange, StartOrder};
-use tokio::sync::broadcast;
+use miren_sandbox::{Attach, Budgets, Exec, ExecError, Left, Outlet, RulesStatus, SandboxChange, StartOrder, Streams};
+use tokio::sync::{broadcast, oneshot};
 
 mod disks;
 mod node;
@@ -56,7 +56,10 @@ pub trait Executor: Send + Sync + 'static {
     fn fast_path(&self) -> FastPathStatus;
 
     /// Runs a further command in a sandbox.
-    async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError>;
+    async fn exec(&self, id: &SandboxId, command: Vec<String>, attach: Attach) -> Result<Exec, ExecError>;
+
+    /// What the command of a sandbox will be spoken with through whose order says so. Asked before it is started.
+    fn attach(&self, id: &SandboxId) -> oneshot::Receiver<Streams>;
 
     /// Lines that sandboxes wrote, oldest first.
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>>;

@@ -2,7 +2,7 @@
 
 use crate::store::{Key, Kind, Record};
 use jiff::Timestamp;
-use miren_api::app_file::{Concurrency, Service};
+use miren_api::app_file::{Concurrency, Release, Service};
 use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::id::{AppName, DeployId, Label, NodeId, PoolId, SandboxId, VersionId};
 use miren_api::lease::LeaseKey;
@@ -19,6 +19,7 @@ mod crash;
 mod deadlines;
 mod node;
 mod preview;
+mod run;
 pub mod size;
 mod snapshot;
 mod spec;
@@ -29,6 +30,7 @@ pub use crash::CrashRecord;
 pub use deadlines::Deadlines;
 pub use node::{DrainRecord, NodeRecord};
 pub use preview::{LabelRecord, Preview};
+pub use run::{Attached, Outcome, ReleaseRecord, RunRecord, ended_by_itself, no_pool};
 pub use snapshot::{SNAPSHOT_ID, SnapshotRecord};
 pub use spec::{Settings, Spec};
 pub use variables::Variables;
@@ -152,6 +154,9 @@ pub struct DeployRecord {
     /// It uses none of the sandboxes there are, even if they run the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
+    /// What its release command came to, once that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseRecord>,
 }
 
 /// One version's claim on a pool: while there is one, the pool lives.
@@ -336,6 +341,7 @@ impl DeployRecord {
             generation: None,
             asked: None,
             restart: false,
+            release: None,
         }
     }
 
@@ -350,6 +356,12 @@ impl DeployRecord {
             version: None,
             settings: None,
         })
+    }
+
+    /// The command that has to succeed before it switches: of what makes a new version, and not of one that there was.
+    pub fn release_command(&self) -> Option<&Release> {
+        let source = self.source.as_ref().filter(|source| source.version.is_none())?;
+        source.settings.as_ref()?.release.as_ref()
     }
 
     /// Whether it installs any image.

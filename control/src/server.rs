@@ -46,9 +46,11 @@ mod previews;
 mod proxies;
 mod refusal;
 mod routes;
+mod runs;
 mod sandboxes;
 mod scrapes;
 mod settings;
+mod speaking;
 mod upload;
 mod variables;
 
@@ -163,6 +165,7 @@ fn resources() -> Router<Server> {
         .route("/v1/apps/{app}/rollback", post(deploys::rollback))
         .route("/v1/apps/{app}/restart", post(deploys::restart))
         .route("/v1/apps/{app}/env", get(variables::list))
+        .route("/v1/apps/{app}/runs", get(runs::list).post(runs::create))
         .route("/v1/deploys/{id}", get(deploys::show))
         .route("/v1/deploys/{id}/cancel", post(deploys::cancel))
         .route("/v1/deploys/{id}/events", get(following::events))

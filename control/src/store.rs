@@ -65,10 +65,12 @@ pub enum Kind {
     Snapshot,
     /// A machine that runs sandboxes.
     Node,
+    /// A command that runs once.
+    Run,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::App,
         Self::Version,
         Self::Deploy,
@@ -79,6 +81,7 @@ impl Kind {
         Self::Label,
         Self::Snapshot,
         Self::Node,
+        Self::Run,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -93,6 +96,7 @@ impl Kind {
             Self::Label => "label",
             Self::Snapshot => "snapshot",
             Self::Node => "node",
+            Self::Run => "run",
         }
     }
 

@@ -10,6 +10,7 @@ use miren_api::{AppName, app_file, reference};
 use serde::Serialize;
 
 mod restart;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,10 @@ pub enum AppVerb {
     Status(AppOptions),
     /// Replace every sandbox of what serves by a new one, as a deploy does; previews are left alone
     Restart(restart::RestartOptions),
+    /// Run a command once, in a sandbox of its own of the active version, and end as it ends
+    Run(run::RunOptions),
+    /// Commands that were run once, and how they ended; newest first
+    Runs(AppOptions),
     /// Check the settings in an app's folder, and show what would run; no server is asked
     Validate(validate::ValidateOptions),
     /// Print every key of app.toml, for the generated documentation
@@ -67,6 +72,8 @@ impl AppVerb {
 pub async fn run(verb: AppVerb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
         AppVerb::Restart(options) => return restart::run(options, context).await,
+        AppVerb::Run(options) => return run::run(options, context).await,
+        AppVerb::Runs(options) => run::list(&options, context).await?,
         AppVerb::List => {
             let apps: Vec<App> = context
                 .client()?

@@ -17,7 +17,7 @@ mod tests;
 pub enum NodeVerb {
     /// Whether it takes work, how far its drain is, and what holds that up
     Status,
-    /// Take no new deploys and previews; what runs goes on
+    /// Take no new deploys, previews and runs; what runs goes on
     Cordon,
     /// Take them again
     Uncordon,
@@ -63,14 +63,14 @@ pub async fn run(verb: NodeVerb, context: &mut Context<'_>) -> Result<Exit, Fail
         NodeVerb::Cordon => {
             let status = ask("cordon", "cordoning the node", &no_options(), context).await?;
             let told = format!(
-                "Node {} takes no new deploys and previews; what it runs goes on",
+                "Node {} takes no new deploys, previews and runs; what it runs goes on",
                 status.node
             );
             context.console.done(&status, &told)?;
         }
         NodeVerb::Uncordon => {
             let status = ask("uncordon", "uncordoning the node", &no_options(), context).await?;
-            let told = format!("Node {} takes new deploys and previews", status.node);
+            let told = format!("Node {} takes new deploys, previews and runs", status.node);
             context.console.done(&status, &told)?;
         }
         NodeVerb::Undrain => {

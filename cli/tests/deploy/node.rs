@@ -31,12 +31,12 @@ async fn d1_a_node_is_shown_cordoned_and_uncordoned() {
     }
     assert_eq!(server.json("node status").await.document()["phase"], "ACTIVE");
     let outcome = server.table("node cordon").await;
-    let sentence = "Node here takes no new deploys and previews; what it runs goes on\n";
+    let sentence = "Node here takes no new deploys, previews and runs; what it runs goes on\n";
     assert_eq!((outcome.exit, &*outcome.out), (0, sentence), "{}", outcome.err);
     let outcome = server.table("node uncordon").await;
     assert_eq!(
         (outcome.exit, &*outcome.out),
-        (0, "Node here takes new deploys and previews\n")
+        (0, "Node here takes new deploys, previews and runs\n")
     );
     let outcome = server.table("node undrain").await;
     assert_eq!(

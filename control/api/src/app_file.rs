@@ -7,22 +7,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 mod build;
+mod command;
 mod disks;
 mod ephemeral;
 mod limits;
 mod procfile;
+mod release;
 mod service;
 #[cfg(test)]
 mod tests;
 
 pub use build::{Build, Builder, DOCKERFILES, dockerfile_of};
+pub use command::{command_line, shell_syntax};
 pub use disks::{DISK_GB_MAX, DISKS_MAX, DiskKept, DiskMount, Filesystem};
 pub use ephemeral::{MOST_SANDBOXES, Previews};
 pub use limits::{
     COMMAND_MAX, FILE_MAX, LONGEST, PATH_MAX, SERVICES_MAX, VALUE_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX, check_value,
     check_variable,
 };
-pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service, command_line};
+pub use release::{RELEASE, Release};
+pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service};
 pub(crate) use service::{hedged, is_hedged};
 
 /// Where an app's settings are, seen from its folder.
@@ -66,6 +70,8 @@ pub struct AppFile {
     pub previews: Previews,
     /// Patterns of files taken along although `.gitignore` excludes them.
     pub include: Vec<String>,
+    /// What is run once before traffic is switched to a new version.
+    pub release: Option<Release>,
     /// At least one, each with a command.
     pub services: BTreeMap<String, Service>,
 }
@@ -174,6 +180,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
     );
     let (image, build::Declared { base, build }) = below(root, around);
     let previews = root.table("ephemeral", ephemeral::declare);
+    let release = release::declare(root, processes.get(RELEASE).map(String::as_str));
     let common = service::Common {
         env: environment(root),
         image: image.clone().or(build.dockerfile.as_deref().map(build::image_of)),
@@ -185,7 +192,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
     let nothing = declared.is_empty();
     let present = |(name, service): (String, Option<Service>)| Some((name, service?));
     let mut services: BTreeMap<String, Service> = declared.into_iter().filter_map(present).collect();
-    for (name, command) in processes {
+    for (name, command) in processes.iter().filter(|(name, _)| *name != RELEASE) {
         if !root.has_in("services", name) {
             services.insert(name.clone(), Service::undeclared(name, Some(command), &common));
         }
@@ -213,6 +220,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
         base,
         previews,
         include,
+        release,
         services,
     }
 }

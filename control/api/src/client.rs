@@ -5,6 +5,7 @@ use crate::ephemeral::{EphemeralDeployed, EphemeralRequest};
 use crate::error::{ApiError, ErrorBody, ErrorCode};
 use crate::exec::{ExecRequest, PROTOCOL};
 use crate::resource::Page;
+use crate::run::{RUN_HEADER, RunRequest};
 use eventsource_stream::Eventsource;
 use futures_util::{Stream, StreamExt};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -229,14 +230,27 @@ impl Client {
     /// Runs a command in a sandbox; the connection that is left speaks in frames, see [`crate::exec`]. Dropping it ends
     /// the command.
     pub async fn exec(&self, sandbox: &str, request: &ExecRequest) -> Result<reqwest::Upgraded, ClientError> {
-        let path = format!("/v1/sandboxes/{sandbox}/exec");
-        let request = self.request(Method::POST, &path).json(request);
+        let response = self.upgrade(&format!("/v1/sandboxes/{sandbox}/exec"), request).await?;
+        response.upgrade().await.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs a command in a sandbox of its own; otherwise as [`Self::exec`]. With the id of the run.
+    pub async fn run(&self, app: &str, request: &RunRequest) -> Result<(String, reqwest::Upgraded), ClientError> {
+        let response = self.upgrade(&format!("/v1/apps/{app}/runs"), request).await?;
+        let id = response.headers().get(RUN_HEADER).and_then(|id| id.to_str().ok());
+        let id = id.unwrap_or_default().to_owned();
+        let connection = response.upgrade().await.map_err(|error| self.failed(&error))?;
+        Ok((id, connection))
+    }
+
+    async fn upgrade(&self, path: &str, request: &impl Serialize) -> Result<Response, ClientError> {
+        let request = self.request(Method::POST, path).json(request);
         let request = request.header("connection", "upgrade").header("upgrade", PROTOCOL);
         let response = request.send().await.map_err(|error| self.failed(&error))?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refusal(response).await);
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            _ => Err(refusal(response).await),
         }
-        response.upgrade().await.map_err(|error| self.failed(&error))
     }
 
     /// Follows an event stream. It ends with an error when the connection does; resume with the last id.

@@ -19,9 +19,21 @@ pub struct ExecRequest {
     /// Whether it reads what is sent to it; else it reads nothing.
     #[serde(default)]
     pub stdin: bool,
+    /// It has a terminal of this size, which is also what it reads. Left out where it has none: a server that knows of no terminals
+    /// refuses it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
 }
 
-/// What is said over the connection: the first two by the client, the others by the server.
+/// How large a terminal is, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// What is said over the connection: the first two and the last by the client, the others by the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     Input(Vec<u8>),
@@ -33,11 +45,17 @@ pub enum Frame {
     Exit(u8),
     /// Nobody can tell how it ended. The last frame.
     Failed(String),
+    /// The terminal of the client has another size. Sent by the client.
+    Resize(TerminalSize),
 }
 
 impl Frame {
     /// As it is sent.
     pub fn encode(&self) -> Vec<u8> {
+        let size = match self {
+            Self::Resize(TerminalSize { rows, columns }) => [rows.to_be_bytes(), columns.to_be_bytes()].concat(),
+            _ => Vec::new(),
+        };
         let (kind, content): (u8, &[u8]) = match self {
             Self::Input(content) => (0, content),
             Self::InputEnd => (1, &[]),
@@ -45,6 +63,7 @@ impl Frame {
             Self::Stderr(content) => (3, content),
             Self::Exit(status) => (4, std::slice::from_ref(status)),
             Self::Failed(why) => (5, why.as_bytes()),
+            Self::Resize(_) => (6, size.as_slice()),
         };
         let mut bytes = Vec::with_capacity(HEAD + content.len());
         bytes.push(kind);
@@ -61,6 +80,10 @@ impl Frame {
             (3, content) => Self::Stderr(content.to_vec()),
             (4, [status]) => Self::Exit(*status),
             (5, why) => Self::Failed(String::from_utf8_lossy(why).into_owned()),
+            (6, &[a, b, c, d]) => Self::Resize(TerminalSize {
+                rows: u16::from_be_bytes([a, b]),
+                columns: u16::from_be_bytes([c, d]),
+            }),
             _ => return None,
         })
     }
@@ -114,6 +137,7 @@ mod tests {
             Frame::Stderr(b"oops".to_vec()),
             Frame::Exit(137),
             Frame::Failed("why".into()),
+            Frame::Resize(TerminalSize { rows: 50, columns: 300 }),
         ];
         let bytes: Vec<u8> = sent.iter().flat_map(Frame::encode).collect();
         for size in 1..bytes.len() {

@@ -17,6 +17,7 @@ pub mod node;
 pub mod reference;
 pub mod resource;
 pub mod routing;
+pub mod run;
 pub mod settings;
 pub mod upgrade;
 

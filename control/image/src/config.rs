@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::error::Fault;
 use crate::manifest::Platform;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,7 +19,11 @@ pub struct Config {
     /// In the order given; a name may come twice.
     pub env: Vec<(String, String)>,
     pub exposed_ports: Vec<Port>,
+    /// As the image says it; none where it says nothing.
     pub stop_signal: Option<String>,
+    /// Folders for what is written, as the image says them. None in records of releases that did not read them.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -59,6 +64,12 @@ impl ConfigFile {
                 Platform::ours()
             )));
         }
+        if !matches!(&*raw.rootfs.kind, "" | "layers") {
+            let kind = raw.rootfs.kind;
+            return Err(Fault::unsupported(format_args!(
+                "the image consists of {kind:?}, not of layers"
+            )));
+        }
         let diff_ids = raw.rootfs.diff_ids.iter().map(|text| text.parse());
         Ok(Self {
             config: raw.config.into(),
@@ -80,6 +91,8 @@ struct RawFile {
 
 #[derive(Deserialize)]
 struct RawRoot {
+    #[serde(rename = "type", default, deserialize_with = "or_null")]
+    kind: String,
     #[serde(default, deserialize_with = "or_null")]
     diff_ids: Vec<String>,
 }
@@ -87,9 +100,9 @@ struct RawRoot {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct RawConfig {
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "words")]
     entrypoint: Vec<String>,
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "words")]
     cmd: Vec<String>,
     #[serde(deserialize_with = "or_null")]
     working_dir: String,
@@ -101,12 +114,31 @@ struct RawConfig {
     exposed_ports: BTreeMap<String, serde_json::Value>,
     stop_signal: Option<String>,
     #[serde(deserialize_with = "or_null")]
-    labels: BTreeMap<String, String>,
+    volumes: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "or_null")]
+    labels: BTreeMap<String, Option<String>>,
 }
 
 /// Builders write `null` for what is not set.
 fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A command, which images of the first docker have as one text that is its first word.
+fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        One(String),
+        Many(Vec<String>),
+    }
+    let words = match Option::deserialize(from)? {
+        None => Vec::new(),
+        Some(Words::One(word)) => vec![word],
+        Some(Words::Many(words)) => words,
+    };
+    // Docker's way to say that there is none.
+    Ok(if words == [""] { Vec::new() } else { words })
 }
 
 impl From<RawConfig> for Config {
@@ -124,7 +156,12 @@ impl From<RawConfig> for Config {
             // It is a hint for people: one that is no port is no reason not to run the image.
             exposed_ports: raw.exposed_ports.keys().filter_map(|text| port(text)).collect(),
             stop_signal: raw.stop_signal.filter(|signal| !signal.is_empty()),
-            labels: raw.labels,
+            volumes: raw.volumes.into_keys().collect(),
+            labels: raw
+                .labels
+                .into_iter()
+                .map(|(name, value)| (name, value.unwrap_or_default()))
+                .collect(),
         }
     }
 }
@@ -137,10 +174,8 @@ fn port(text: &str) -> Option<Port> {
         "sctp" => Protocol::Sctp,
         _ => return None,
     };
-    Some(Port {
-        number: number.parse().ok()?,
-        protocol,
-    })
+    let number = number.parse().ok().filter(|number| *number != 0)?;
+    Some(Port { number, protocol })
 }
 
 #[cfg(test)]
@@ -175,6 +210,58 @@ mod tests {
             .collect();
         assert_eq!(ports, [(53, Protocol::Udp), (80, Protocol::Tcp)]);
         assert_eq!(config.stop_signal.as_deref(), Some("SIGQUIT"));
+    }
+
+    #[test]
+    fn g1_a_command_is_words_one_text_or_nothing() {
+        let command = |entrypoint: serde_json::Value, cmd: serde_json::Value| {
+            let config = parse(json!({ "Entrypoint": entrypoint, "Cmd": cmd }));
+            let config = config.expect("a configuration").config;
+            (config.entrypoint, config.cmd)
+        };
+        let none = Vec::<String>::new;
+        for nothing in [json!(null), json!([]), json!(""), json!([""])] {
+            assert_eq!(command(nothing.clone(), nothing), (none(), none()));
+        }
+        let shell = ["/bin/sh", "-c", "serve --all"];
+        assert_eq!(command(json!(shell), json!(null)).0, shell);
+        assert_eq!(
+            command(json!([""]), json!("/serve it")),
+            (none(), vec!["/serve it".into()])
+        );
+        assert_eq!(command(json!(["/run"]), json!(["", "x"])).1, ["", "x"]);
+    }
+
+    #[test]
+    fn g1_volumes_and_ports_are_the_names_of_their_entries() {
+        let config = json!({
+            "Volumes": { "/data": {}, "/b": null }, "Labels": { "a": null, "b": "c" },
+            "ExposedPorts": { "80": {}, "81/TCP": {}, "0/tcp": {}, "90000/tcp": {}, "1-2/tcp": {}, "5/raw": {}, "6/sctp": null },
+        });
+        let config = parse(config).expect("a configuration").config;
+        assert_eq!(config.volumes, ["/b", "/data"]);
+        let numbers: Vec<u16> = config.exposed_ports.iter().map(|port| port.number).collect();
+        assert_eq!(numbers, [6, 80, 81]);
+        assert_eq!((&*config.labels["a"], &*config.labels["b"]), ("", "c"));
+    }
+
+    #[test]
+    fn g1_what_means_nothing_here_is_no_reason_not_to_run_an_image() {
+        let config = json!({
+            "Hostname": "x", "Domainname": "y", "Image": "sha256:0", "MacAddress": "02:42::", "NetworkDisabled": true, "Tty": true,
+            "OnBuild": ["RUN x"], "ArgsEscaped": true, "Shell": ["/bin/bash", "-c"], "StopTimeout": 3, "Memory": 1, "Cmd": ["/x"],
+            "Healthcheck": { "Test": ["CMD", "x"] }, "CpuShares": 2, "Unheard": [1],
+        });
+        let expected = Config {
+            cmd: vec!["/x".into()],
+            ..Config::default()
+        };
+        assert_eq!(parse(config).expect("a configuration").config, expected);
+        let ours = Platform::ours();
+        let root = json!({ "type": "layers+base", "diff_ids": [] });
+        let file = json!({ "os": ours.os, "architecture": ours.architecture, "rootfs": root });
+        let fault = ConfigFile::parse(file.to_string().as_bytes()).expect_err("refused");
+        assert!(fault.to_string().contains("layers+base"), "{fault}");
     }
 
     #[test]

@@ -141,8 +141,11 @@ impl Images {
             let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
             user::resolve(user, &passwd.unwrap_or_default(), &group.unwrap_or_default())
         };
-        let doing = format_args!("looking for user {user:?} in image {}", image.digest);
-        accounts().map_err(|fault| fault.during(doing))
+        accounts().map_err(|fault| {
+            // It may be as long as an image wants.
+            let shown: String = user.chars().take(100).collect();
+            fault.during(format_args!("looking for user {shown:?} in image {}", image.digest))
+        })
     }
 
     /// Bytes of all layers, about as they lie on disk.

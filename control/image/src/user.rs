@@ -3,13 +3,33 @@
 use crate::error::Fault;
 
 /// Who a process runs as.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
     /// Other groups the user is in, ascending.
     pub groups: Vec<u32>,
+    /// The user's folder; the root where the image names none.
+    pub home: String,
 }
+
+impl Default for User {
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            home: ROOT.to_owned(),
+        }
+    }
+}
+
+/// Where somebody is at home that the image does not know, as in docker.
+const ROOT: &str = "/";
+/// Longest text that names a user and a group: twice what a C library takes for a name, and the colon.
+const NAMES_MAX: usize = 2 * 256 + 1;
+/// Longest path that the kernel takes, its last zero not counted.
+const PATH_MAX: usize = 4095;
 
 /// Longest of the two files that is read.
 pub(crate) const ACCOUNTS_MAX: u64 = 1 << 20;
@@ -18,12 +38,20 @@ pub(crate) const ACCOUNTS_MAX: u64 = 1 << 20;
 ///
 /// A number need not be in the files. With a group given, the user's other groups do not count.
 pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Fault> {
+    if text.len() > NAMES_MAX {
+        return Err(Fault::unsupported(format_args!(
+            "a user that takes {} bytes to name",
+            text.len()
+        )));
+    }
     let (user, chosen) = text
         .split_once(':')
         .map_or((text, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };
-    let account = accounts(passwd).find(|account| account.name == user || account.id.to_string() == user);
-    let (name, uid, gid) = match (&account, number(user)) {
+    let named = number(user);
+    let account = accounts(passwd).find(|account| account.name == user || named == Some(account.id));
+    let home = account.as_ref().map_or(ROOT, |account| account.home).to_owned();
+    let (name, uid, gid) = match (&account, named) {
         (Some(account), _) => (Some(account.name), account.id, account.group),
         (None, Some(uid)) => (None, uid, 0),
         (None, None) => return Err(Fault::NotFound(format!("the image has no user {user:?}"))),
@@ -36,6 +64,7 @@ pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Fau
             uid,
             gid,
             groups: Vec::new(),
+            home,
         });
     }
     let is_member = |group: &Group<'_>| name.is_some_and(|name| group.members.split(',').any(|member| member == name));
@@ -47,6 +76,7 @@ pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, Fau
         uid,
         gid,
         groups: extra,
+        home,
     })
 }
 
@@ -59,6 +89,7 @@ struct Account<'a> {
     name: &'a str,
     id: u32,
     group: u32,
+    home: &'a str,
 }
 
 struct Group<'a> {
@@ -74,8 +105,13 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let name = fields.next().filter(|name| !name.is_empty())?;
         let id = number(fields.nth(1)?)?;
         let group = number(fields.next()?)?;
-        Some(Account { name, id, group })
+        let home = fields.nth(1).filter(|home| is_home(home)).unwrap_or(ROOT);
+        Some(Account { name, id, group, home })
     })
+}
+
+fn is_home(text: &str) -> bool {
+    text.starts_with('/') && text.len() <= PATH_MAX && !text.contains('\0')
 }
 
 fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
@@ -113,10 +149,40 @@ mod tests {
     }
 
     #[test]
+    fn g2_who_has_an_account_is_at_home_where_it_says_and_others_in_the_root() {
+        let home = |text: &str, passwd: &str| resolve(text, passwd, GROUP).expect(text).home;
+        for (text, expected) in [
+            ("", "/root"),
+            ("app", "/srv"),
+            ("1000:web", "/srv"),
+            ("1000:5", "/srv"),
+            ("70000", "/"),
+        ] {
+            assert_eq!(home(text, PASSWD), expected, "{text}");
+        }
+        let long = format!("x:x:1:1::/{}:", "x".repeat(PATH_MAX));
+        for line in [
+            "x:x:1:1",
+            "x:x:1:1:",
+            "x:x:1:1::",
+            "x:x:1:1:::",
+            "x:x:1:1::srv:",
+            "x:x:1:1::/a\0b:",
+            &long,
+        ] {
+            assert_eq!(home("x", line), "/", "{line}");
+        }
+        assert_eq!(home("0", ""), "/");
+        assert_eq!(home("+01000", PASSWD), "/srv", "as the number it is");
+    }
+
+    #[test]
     fn an_unknown_name_and_a_number_of_special_meaning_are_refused() {
         for text in ["nobody", "app:nobody", "4294967295", "-1", "0:4294967295"] {
             let fault = resolve(text, PASSWD, GROUP).expect_err(text);
             assert!(matches!(fault, Fault::NotFound(_)), "{fault}");
         }
+        let fault = resolve(&"x".repeat(NAMES_MAX + 1), PASSWD, GROUP).expect_err("too long");
+        assert_eq!(fault.to_string(), "a user that takes 514 bytes to name");
     }
 }

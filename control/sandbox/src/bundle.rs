@@ -4,17 +4,21 @@ mod capabilities;
 mod etc;
 mod exec;
 mod host;
+mod inside;
 mod layers;
 mod overlay;
+mod places;
 mod program;
 mod seccomp;
 mod spec;
 
 pub(crate) use etc::{Etc, resolvers};
-pub(crate) use exec::{ExecDir, Pipes, prepare_exec};
+pub(crate) use exec::{ExecDir, Pipes, give_to_user, prepare_exec, prepare_first, with_terminal};
 pub(crate) use host::prepare as prepare_host;
-pub(crate) use layers::{Upper, make_points, prepare as prepare_layers, prepare_scratch};
+pub(crate) use inside::Inside;
+pub(crate) use layers::{Upper, furnish, make_points, prepare as prepare_layers, prepare_scratch};
 pub(crate) use overlay::is_possible as overlay_is_possible;
+pub(crate) use places::{Asked, Open, Places, of_disk, shown};
 pub(crate) use program::Program;
 pub(crate) use seccomp::Masks;
 pub(crate) use spec::{Above, AppFiles, Limits, SpecInput, Writable, write as write_spec};
@@ -99,11 +103,6 @@ impl SandboxDir {
         self.0.join("rootfs")
     }
 
-    /// Files made for it that are shown below `/etc`.
-    pub(crate) fn etc(&self) -> PathBuf {
-        self.0.join("etc")
-    }
-
     /// Holds whatever it writes that is on no disk of its own; bounded.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.0.join("scratch")
@@ -133,6 +132,9 @@ pub(crate) struct Job {
     /// What the writer joins, so that it has limits of its own.
     #[serde(default)]
     pub(crate) groups: Vec<PathBuf>,
+    /// Somebody speaks with its first command, who gets what it writes in place of the log.
+    #[serde(default)]
+    pub(crate) is_attached: bool,
 }
 
 impl Job {

@@ -1,6 +1,7 @@
 //! Decides where the cgroups of a node are, what they say about a sandbox, and how everything in one is ended.
 
 use crate::process::Process;
+use crate::signal_number::SignalNumber;
 use miren_fault::Point;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -92,7 +93,7 @@ impl Cgroups {
                 return Ok(());
             }
             self.kill_whole(sandbox)?;
-            self.send(sandbox, &pids, Signal::SIGKILL)?;
+            self.send(sandbox, &pids, Signal::SIGKILL.into())?;
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!(
                     "processes {pids:?} do not end although killed"
@@ -103,7 +104,7 @@ impl Cgroups {
     }
 
     /// Sends a signal to everything in the group but one process; false if there is nothing else in it.
-    pub(crate) fn signal_others(&self, sandbox: &str, signal: Signal, but: u32) -> io::Result<bool> {
+    pub(crate) fn signal_others(&self, sandbox: &str, signal: SignalNumber, but: u32) -> io::Result<bool> {
         let mut pids = self.pids(sandbox)?;
         pids.remove(&but);
         self.send(sandbox, &pids, signal)?;
@@ -125,7 +126,7 @@ impl Cgroups {
 
     /// Sends a signal to processes that were in the group. A number may have become another process's meanwhile: each is held
     /// first, and only what is in the group then is sent anything.
-    fn send(&self, sandbox: &str, pids: &BTreeSet<u32>, signal: Signal) -> io::Result<()> {
+    fn send(&self, sandbox: &str, pids: &BTreeSet<u32>, signal: SignalNumber) -> io::Result<()> {
         let pids: Vec<u32> = pids.iter().copied().collect();
         for some in pids.chunks(HELD) {
             let held: io::Result<Vec<_>> = some.iter().map(|pid| Process::open_if_there(*pid)).collect();

@@ -15,8 +15,10 @@ use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, Executed, LaunchError, Launched, Runtime};
 use async_trait::async_trait;
-use client::{Client, Failed};
+use client::{Client, Failed, TaskIo};
 use exec::Joined;
+use futures_util::future::BoxFuture;
+use miren_api::exec::TerminalSize;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -63,9 +65,16 @@ impl Runtime for Containerd {
         files::write_json(&dir.job(), job)?;
         let spec = std::fs::read(dir.spec())?;
         self.client.create_container(&sandbox, spec).await?;
-        let log = log::uri(&self.helper, dir);
-        let pid = self.client.create_task(&sandbox, &log).await?;
+        let first = job.is_attached.then(|| ExecDir::of_first(dir)).flatten();
+        let stdio = match &first {
+            Some(first) => TaskIo::of(first),
+            None => TaskIo::to_log(&log::uri(&self.helper, dir)),
+        };
+        let pid = self.client.create_task(&sandbox, stdio).await?;
         let init = Process::open(pid)?;
+        if first.is_some() {
+            log::without(dir, &init)?;
+        }
         let helper: Option<ShimAndLog> = files::read_json(&dir.helper())?;
         let helper = helper
             .map(|helper| Process::find(helper.process))
@@ -88,6 +97,22 @@ impl Runtime for Containerd {
     async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError> {
         let sandbox = dir.path().file_name().and_then(OsStr::to_str).unwrap_or_default();
         Ok(Box::new(Joined::begin(&self.client, sandbox, exec).await?))
+    }
+
+    fn sends_terminals(&self) -> bool {
+        false
+    }
+
+    /// The shim holds the pipe open, so that a client may go and come again.
+    fn end_input(&self, dir: &SandboxDir) -> BoxFuture<'static, ()> {
+        let sandbox = dir.path().file_name().and_then(OsStr::to_str).unwrap_or_default();
+        exec::end_input(&self.client, sandbox, "")
+    }
+
+    async fn resize(&self, dir: &SandboxDir, exec: Option<&str>, size: TerminalSize) -> Result<(), String> {
+        let sandbox = dir.path().file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let resized = self.client.resize(sandbox, exec, size).await;
+        resized.map_err(|error| error.to_string())
     }
 
     /// Deleting the task closes the pipes of the log.

@@ -4,6 +4,7 @@ mod exec;
 mod executor;
 mod helper;
 mod launch;
+mod stdio;
 
 pub(crate) use exec::main_if_asked as exec_main_if_asked;
 pub(crate) use helper::main_if_asked;
@@ -13,9 +14,12 @@ use crate::exit::Ending;
 use crate::files;
 use crate::process::Process;
 use crate::runtime::{Created, Executed, LaunchError, Runtime};
+use crate::streams::no_end;
 use async_trait::async_trait;
 use exec::Joined;
+use futures_util::future::BoxFuture;
 use launch::Launch;
+use miren_api::exec::TerminalSize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -33,6 +37,18 @@ impl Runtime for Embedded {
 
     async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError> {
         Ok(Box::new(Joined::begin(&self.helper, dir, exec).await?))
+    }
+
+    fn sends_terminals(&self) -> bool {
+        true
+    }
+
+    fn end_input(&self, _: &SandboxDir) -> BoxFuture<'static, ()> {
+        no_end()
+    }
+
+    async fn resize(&self, _: &SandboxDir, _: Option<&str>, _: TerminalSize) -> Result<(), String> {
+        Err("its terminal is not here".to_owned())
     }
 
     /// The helper sees the exit after the last line is in the log.

@@ -1,17 +1,16 @@
 //! Decides how a further command runs in a sandbox: how many at a time, and that none outlives whoever asked for it.
 
-use crate::bundle::{self, ExecDir, Pipes};
+use crate::bundle::{self, ExecDir};
 use crate::exit::exit_code;
 use crate::node::Node;
+use crate::order::Attach;
 use crate::runtime::Executed;
-use futures_util::future::BoxFuture;
+use crate::streams::{self, Spoken, Streams};
 use miren_api::id::SandboxId;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -38,30 +37,8 @@ pub enum ExecError {
 
 /// A command that runs in a sandbox; dropping it kills the command.
 pub struct Exec {
-    /// What it reads, unless it was to have nothing.
-    pub stdin: Option<ExecInput>,
-    pub stdout: Receiver,
-    pub stderr: Receiver,
+    pub streams: Streams,
     pub end: ExecEnd,
-}
-
-/// The input of a command.
-pub struct ExecInput {
-    pipe: Sender,
-    end: BoxFuture<'static, ()>,
-}
-
-impl ExecInput {
-    /// Waits while the command does not read.
-    pub async fn write_all(&mut self, content: &[u8]) -> io::Result<()> {
-        self.pipe.write_all(content).await
-    }
-
-    /// There will be no more: the command reads the end.
-    pub async fn end(self) {
-        drop(self.pipe);
-        self.end.await;
-    }
 }
 
 /// Tells how a command ended, and brings it about when it is dropped.
@@ -110,7 +87,7 @@ pub(crate) async fn start(
     node: &Arc<Node>,
     id: &SandboxId,
     command: Vec<String>,
-    has_input: bool,
+    attach: Attach,
 ) -> Result<Exec, ExecError> {
     let turns = node.registry.execs(id).ok_or_else(|| ExecError::NotThere(id.clone()))?;
     let turn = turns.try_acquire_owned().map_err(|_| ExecError::TooMany(id.clone()))?;
@@ -119,7 +96,7 @@ pub(crate) async fn start(
         return Err(ExecError::Refused("a command is words without zero bytes".into()));
     }
     let name = format!("x{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let (exec, pipes) = bundle::prepare_exec(&dir, &name, &command, has_input)?;
+    let (exec, pipes) = bundle::prepare_exec(&dir, &name, &command, attach, node.runtime.sends_terminals())?;
     let started = match timeout(START, node.runtime.exec(&dir, &exec)).await {
         Ok(started) => started.map_err(|error| error.to_string()),
         Err(_) => Err(format!("it was not started within {START:?}")),
@@ -131,20 +108,19 @@ pub(crate) async fn start(
             return Err(ExecError::Refused(why));
         }
     };
-    let Pipes { stdin, stdout, stderr } = pipes;
-    let stdin = stdin.map(|pipe| ExecInput {
-        pipe,
-        end: process.end_input(),
-    });
+    let spoken = Spoken {
+        node,
+        dir,
+        exec: Some(name),
+        terminal: attach.terminal,
+        end_input: process.end_input(),
+    };
     let end = ExecEnd(Some(Running {
         process,
         dir: exec,
         turn,
     }));
-    Ok(Exec {
-        stdin,
-        stdout,
-        stderr,
-        end,
-    })
+    let streams = timeout(START, streams::open(pipes, spoken)).await;
+    let streams = streams.map_err(|_| ExecError::Refused(format!("it had no terminal within {START:?}")))??;
+    Ok(Exec { streams, end })
 }

@@ -2,6 +2,7 @@
 
 use crate::lifecycle::ACKNOWLEDGED_WITHIN;
 use miren_api::app_file::Service;
+use miren_api::exec::TerminalSize;
 use miren_api::id::{AppName, SandboxId, VersionId};
 use miren_api::resource::{NodeFault, SandboxState};
 use miren_image::Digest;
@@ -25,9 +26,34 @@ pub struct StartOrder<Files = PathBuf> {
     pub app_files: Option<Files>,
     /// The complete environment, `PORT` and `MIREN_*` included; `PATH` and `HOME` are set unless given.
     pub env: BTreeMap<String, String>,
+    /// It runs a command once, and serves nobody.
+    pub one_off: Option<OneOff>,
+}
+
+/// A command that runs once. It is RUNNING as soon as it runs, and its end is no failure of its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OneOff {
+    /// In place of the service's command, and of what its image runs before that; none: that command as it is.
+    pub words: Vec<String>,
+    /// Somebody speaks with it, who has asked by [`crate::Sandboxes::attach`]; else what it writes goes to its log.
+    pub attach: Option<Attach>,
+}
+
+/// What somebody speaks with a command through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attach {
+    /// Whether it reads what is sent to it; else it reads nothing. With a terminal it always does.
+    pub stdin: bool,
+    /// It has a terminal, which begins with this size.
+    pub terminal: Option<TerminalSize>,
 }
 
 impl<Files> StartOrder<Files> {
+    /// What somebody speaks with its first command through, if anybody does.
+    pub(crate) fn attach(&self) -> Option<Attach> {
+        self.one_off.as_ref()?.attach
+    }
+
     /// The same, its files said in other words.
     pub fn located<To>(self, find: impl FnOnce(Files) -> To) -> StartOrder<To> {
         StartOrder {
@@ -39,6 +65,7 @@ impl<Files> StartOrder<Files> {
             service: self.service,
             root: self.root,
             env: self.env,
+            one_off: self.one_off,
         }
     }
 }

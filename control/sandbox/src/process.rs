@@ -1,8 +1,8 @@
 //! Decides whether a pid still is the process it was, and how that process is signalled and waited for.
 
 use crate::readable::readable;
+use crate::signal_number::SignalNumber;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -66,14 +66,14 @@ impl Process {
     }
 
     /// Sends a signal; one to a process that has exited is no error.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: impl Into<SignalNumber>) -> io::Result<()> {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: integers, and a null pointer that the call accepts as "no siginfo".
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.pidfd.as_raw_fd(),
-                signal as i32,
+                signal.into().number(),
                 none,
                 0,
             )
@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// What a signal does to it now.
-    pub(crate) fn disposition(&self, signal: Signal) -> Disposition {
+    pub(crate) fn disposition(&self, signal: SignalNumber) -> Disposition {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         status.map_or(Disposition::Default, |status| disposition(&status, signal))
     }
@@ -100,6 +100,14 @@ impl Process {
     pub(crate) fn has_exited(&self) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The process that is told of its end; none once it has ended.
+    pub(crate) fn parent(&self) -> io::Result<Option<u32>> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // Read before the process is looked at: so it is about the one that was meant.
+        let parent = parse_parent(&stat).filter(|_| !self.has_exited());
+        Ok(parent)
     }
 
     /// Resolves when every thread of it has exited.
@@ -132,8 +140,8 @@ pub(crate) enum Disposition {
 }
 
 /// Looks into the three signal masks of the text of `/proc/PID/status`.
-fn disposition(status: &str, signal: Signal) -> Disposition {
-    let bit = 1_u64 << (signal as i32 - 1);
+fn disposition(status: &str, signal: SignalNumber) -> Disposition {
+    let bit = 1_u64 << (signal.number() - 1);
     let is_in = |name: &str| {
         let digits = status.lines().find_map(|line| line.strip_prefix(name));
         let mask = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
@@ -157,6 +165,11 @@ fn start_time(pid: u32) -> io::Result<u64> {
     parse_start_time(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as in proc(5)")))
 }
 
+/// Field 4, counted from 1.
+fn parse_parent(stat: &str) -> Option<u32> {
+    after_name(stat)?.split_ascii_whitespace().nth(4 - 3)?.parse().ok()
+}
+
 /// Field 22, counted from 1.
 fn parse_start_time(stat: &str) -> Option<u64> {
     after_name(stat)?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
@@ -170,6 +183,7 @@ fn after_name(stat: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::Signal;
 
     #[test]
     fn k5_another_process_with_the_same_pid_is_not_found() {
@@ -187,12 +201,15 @@ mod tests {
     fn caught_ignored_and_blocked_signals_are_told_apart() {
         let status =
             |caught: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t{caught}\n");
-        let of = |caught: &str, signal| disposition(&status(caught), signal);
+        let of = |caught: &str, signal: Signal| disposition(&status(caught), signal.into());
         assert_eq!(of("0000000000004000", Signal::SIGTERM), Disposition::Handled);
         assert_eq!(of("0000000000000000", Signal::SIGTERM), Disposition::Default);
         assert_eq!(of("0", Signal::SIGPIPE), Disposition::Handled);
         assert_eq!(of("0", Signal::SIGHUP), Disposition::Blocked);
         assert_eq!(of("1", Signal::SIGHUP), Disposition::Handled);
+        let last = SignalNumber::parse("RTMAX").expect("a signal");
+        assert_eq!(disposition(&status("8000000000000000"), last), Disposition::Handled);
+        assert_eq!(disposition(&status("0"), last), Disposition::Default);
     }
 
     #[test]
@@ -204,7 +221,7 @@ mod tests {
     #[test]
     fn the_start_time_is_found_behind_a_hostile_name() {
         let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
-        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!((parse_start_time(stat), parse_parent(stat)), (Some(4242), Some(1)));
         assert_eq!(parse_start_time("17 (cut"), None);
     }
 }

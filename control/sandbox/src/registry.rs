@@ -2,11 +2,12 @@
 
 use crate::exec::AT_A_TIME;
 use crate::lifecycle::Command;
+use crate::streams::Streams;
 use miren_api::id::SandboxId;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 /// A clean-up that has not succeeded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +20,17 @@ pub struct CleanUp {
 }
 
 /// Every sandbox from its order to the end of its clean-up.
-#[derive(Debug)]
 pub(crate) struct Registry {
     sandboxes: Mutex<HashMap<SandboxId, Entry>>,
     /// Whom to wake when the word of a slot has changed.
     slots: Mutex<HashMap<u32, Arc<Notify>>>,
+    /// Who is to speak with the first command of a sandbox that is being started, or will be.
+    clients: Mutex<HashMap<SandboxId, oneshot::Sender<Streams>>>,
     count: watch::Sender<usize>,
     /// Wakes clean-ups that wait for their next try.
     hurried: Notify,
 }
 
-#[derive(Debug)]
 struct Entry {
     commands: mpsc::UnboundedSender<Command>,
     clean_up: Option<CleanUp>,
@@ -42,6 +43,7 @@ impl Registry {
         Self {
             sandboxes: Mutex::default(),
             slots: Mutex::default(),
+            clients: Mutex::default(),
             count: watch::Sender::new(0),
             hurried: Notify::new(),
         }
@@ -70,6 +72,7 @@ impl Registry {
     pub(crate) fn remove(&self, id: &SandboxId) {
         let mut sandboxes = self.sandboxes.lock();
         sandboxes.remove(id);
+        self.clients.lock().remove(id);
         self.count.send_replace(sandboxes.len());
     }
 
@@ -92,6 +95,20 @@ impl Registry {
         // Refused once this has been done before.
         if execs.acquire_many(AT_A_TIME as u32).await.is_ok() {
             execs.close();
+        }
+    }
+
+    /// What the first command of a sandbox is spoken with through, once it is there.
+    pub(crate) fn expect_streams(&self, id: &SandboxId) -> oneshot::Receiver<Streams> {
+        let (client, streams) = oneshot::channel();
+        self.clients.lock().insert(id.clone(), client);
+        streams
+    }
+
+    /// A client that is gone leaves it without any.
+    pub(crate) fn hand_over(&self, id: &SandboxId, streams: Streams) {
+        if let Some(client) = self.clients.lock().remove(id) {
+            drop(client.send(streams));
         }
     }
 

@@ -5,6 +5,7 @@ use crate::exit::Ending;
 use crate::process::Process;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use miren_api::exec::TerminalSize;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -69,6 +70,15 @@ pub(crate) trait Runtime: Send + Sync {
     /// Runs a further command in a sandbox whose init runs.
     async fn exec(&self, dir: &SandboxDir, exec: &ExecDir) -> Result<Box<dyn Executed>, LaunchError>;
 
+    /// Whether it sends the terminals that it makes to a socket; else it moves what is written there itself.
+    fn sends_terminals(&self) -> bool;
+
+    /// Tells the first command of a sandbox, once our end of its input is closed, that there will be no more.
+    fn end_input(&self, dir: &SandboxDir) -> BoxFuture<'static, ()>;
+
+    /// Makes the terminal of a command of a sandbox this large; `exec`: which one, none the first. For a runtime that sends none.
+    async fn resize(&self, dir: &SandboxDir, exec: Option<&str>, size: TerminalSize) -> Result<(), String>;
+
     /// For a sandbox whose init is gone: waits until its last line is in the log. How it ended, if anyone saw it; `seen` is the raw
     /// wait status that the kernel's hook saw.
     async fn last_words(&self, dir: &SandboxDir, helper: Option<&Process>, seen: Option<i32>) -> Option<Ending>;
@@ -83,12 +93,12 @@ pub(crate) trait Runtime: Send + Sync {
     async fn forget_node(&self) -> Result<(), String>;
 }
 
-/// What a user is told about a command that is not there, whichever runtime found out.
+/// What a user is told about a command that is not there, whichever runtime found out. An image may name one as long as it wants.
 pub(crate) fn not_found(command: &str) -> String {
-    format!("command not found: {command}")
+    format!("command not found: {command:.200}")
 }
 
 /// As [`not_found`], for one that is there.
 pub(crate) fn not_executable(command: &str) -> String {
-    format!("command not executable: {command}; set its mode with chmod +x")
+    format!("command not executable: {command:.200}; set its mode with chmod +x")
 }

@@ -12,10 +12,11 @@ use crate::lifecycle::{Command, Sandbox};
 use crate::logs::Dropped;
 use crate::network::{Network, NetworkError, RulesStatus};
 use crate::node::{Node, Parts};
-use crate::order::{Budgets, Known, SandboxChange, StartOrder};
+use crate::order::{Attach, Budgets, Known, SandboxChange, StartOrder};
 use crate::outlet::{Outlet, Uses};
 use crate::registry::CleanUp;
 use crate::runtime::Runtime;
+use crate::streams::Streams;
 use crate::volumes::Volumes;
 use futures_util::future::BoxFuture;
 use miren_api::id::SandboxId;
@@ -24,7 +25,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The sandboxes of one node. Cheap to clone; when the last clone is dropped everything that watches sandboxes ends,
 /// and the sandboxes go on.
@@ -168,17 +169,23 @@ impl Sandboxes {
     }
 
     /// Runs a further command in a sandbox, as its own command runs: same namespaces, limits, rights, environment. It ends
-    /// with the answer. With `has_input` it reads what is written to it, else nothing.
-    pub async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
+    /// with the answer.
+    pub async fn exec(&self, id: &SandboxId, command: Vec<String>, attach: Attach) -> Result<Exec, ExecError> {
         let (node, id) = (Arc::clone(self.node()), id.clone());
         // A caller that is dropped meanwhile leaves nothing half made: what was started is killed when it is there.
-        let start = async move { exec::start(&node, &id, command, has_input).await };
+        let start = async move { exec::start(&node, &id, command, attach).await };
         let started = miren_log::spawn(
             "the start of a command",
             miren_log::caught("the start of a command", start),
         );
         let started = started.await.map_err(io::Error::other)?;
         started.map_err(|panicked| io::Error::other(panicked.to_string()))?
+    }
+
+    /// What the command of a sandbox will be spoken with through, for one whose order says so: asked for before it is started, and
+    /// there before the command runs. Whoever lets go of it has the command write to nobody.
+    pub fn attach(&self, id: &SandboxId) -> oneshot::Receiver<Streams> {
+        self.node().registry.expect_streams(id)
     }
 
     /// Clean-ups that failed and are being tried again.

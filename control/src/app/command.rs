@@ -6,7 +6,9 @@ use miren_api::deploy::{Deploy, DeployRequest};
 use miren_api::ephemeral::{Ephemeral, EphemeralDeployed};
 use miren_api::id::{DeployId, Label, SandboxId, VersionId};
 use miren_api::resource::{App, Sandbox};
+use miren_api::run::{Run, RunRequest};
 use miren_api::{ApiError, ErrorCode};
+use miren_sandbox::Streams;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -28,6 +30,13 @@ impl From<DeployRequest> for DeployOrder {
             restart: false,
         }
     }
+}
+
+/// A run that was accepted.
+pub struct Begun {
+    pub run: Run,
+    /// What its client will speak with it through, unless it is detached.
+    pub streams: Option<oneshot::Receiver<Streams>>,
 }
 
 /// What somebody wants of an app.
@@ -80,6 +89,13 @@ pub enum Command {
         id: SandboxId,
         reply: oneshot::Sender<Result<Sandbox, ApiError>>,
     },
+    /// Run a command once, in a sandbox of its own.
+    Run {
+        request: RunRequest,
+        reply: oneshot::Sender<Result<Begun, ApiError>>,
+    },
+    /// End a run, for the given reason.
+    EndRun { id: SandboxId, why: &'static str },
     Delete {
         keep_disks: bool,
         reply: oneshot::Sender<Result<App, ApiError>>,
@@ -112,7 +128,8 @@ impl Command {
             Self::Open { reply, .. } => reply.is_closed(),
             Self::StopSandbox { reply, .. } => reply.is_closed(),
             Self::Delete { reply, .. } => reply.is_closed(),
-            Self::Replan | Self::Collect | Self::Close => true,
+            Self::Run { reply, .. } => reply.is_closed(),
+            Self::EndRun { .. } | Self::Replan | Self::Collect | Self::Close => true,
         }
     }
 
@@ -132,7 +149,8 @@ impl Command {
             Self::Open { reply, .. } => drop(reply.send(Err(error))),
             Self::StopSandbox { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } => drop(reply.send(Err(error))),
-            Self::Replan | Self::Collect | Self::Close => {}
+            Self::Run { reply, .. } => drop(reply.send(Err(error))),
+            Self::EndRun { .. } | Self::Replan | Self::Collect | Self::Close => {}
         }
     }
 }

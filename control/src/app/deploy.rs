@@ -27,6 +27,7 @@ pub struct Seen {
     /// Longest `port_timeout` of its services.
     pub port_timeout: Duration,
     pub images: ImagesSeen,
+    pub release: ReleaseSeen,
     /// What sandboxes may take that have to end before those of the deploy can have their disks.
     pub handover: Duration,
 }
@@ -47,6 +48,20 @@ pub enum ImagesSeen {
         retry_at: Timestamp,
     },
     Unavailable(String),
+}
+
+/// What is seen of the command that has to succeed before anything of the version is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ReleaseSeen {
+    /// There is none.
+    #[default]
+    None,
+    Due,
+    /// Another deploy's runs: two of an app never do at once.
+    Waits,
+    Runs,
+    Succeeded,
+    Failed(String),
 }
 
 /// What is to be done about the images of a deploy or a preview.
@@ -98,6 +113,8 @@ pub enum Step {
     Wait(Option<Timestamp>),
     /// Get its images.
     Fetch,
+    /// Run its release command.
+    Release,
     /// Make the version and its pools.
     Stage,
     /// Let traffic go to it, if no newer one has it.
@@ -118,7 +135,7 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
     match record.deploy.status {
         DeployStatus::Accepted | DeployStatus::Staging => {
             match images(&seen.images, patience(seen.port_timeout), now) {
-                Images::Here => Step::Stage,
+                Images::Here => releasing(&seen.release),
                 Images::Fetch => Step::Fetch,
                 Images::Wait(until) => Step::Wait(until),
                 Images::Failed(why) => Step::Finish(DeployStatus::Failed, Some(why)),
@@ -133,6 +150,19 @@ pub fn next(record: &DeployRecord, seen: &Seen, now: Timestamp) -> Step {
         DeployStatus::DrainingOld => Step::Wait(None),
         DeployStatus::Succeeded | DeployStatus::Failed | DeployStatus::Superseded | DeployStatus::RolledBack => {
             Step::Wait(None)
+        }
+    }
+}
+
+fn releasing(seen: &ReleaseSeen) -> Step {
+    match seen {
+        ReleaseSeen::None | ReleaseSeen::Succeeded => Step::Stage,
+        ReleaseSeen::Due => Step::Release,
+        // Its own limit ends it.
+        ReleaseSeen::Waits | ReleaseSeen::Runs => Step::Wait(None),
+        ReleaseSeen::Failed(why) => {
+            let why = format!("the release command failed: {why}; nothing has changed for requests");
+            Step::Finish(DeployStatus::Failed, Some(why))
         }
     }
 }

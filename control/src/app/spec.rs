@@ -1,9 +1,10 @@
 //! Decides what a deployed folder runs: its services, their environment, and the hash that two equal specs share.
 
+use crate::app::state::AppState;
 use crate::artifact;
 use crate::executor::{ArtifactDigest, Order};
 use crate::images::Fetched;
-use crate::record::{Content, PoolRecord, SandboxRecord, Settings, Source, Variables};
+use crate::record::{Content, PoolRecord, RunRecord, SandboxRecord, Settings, Source, Variables};
 use miren_api::app_file::{
     self, APP_FILE, AppFile, Base, Concurrency, FILE_MAX, PROCFILE, Previews, Service, WEB, WEB_PORT,
 };
@@ -132,12 +133,14 @@ pub fn read(folder: Option<&Path>, image: Option<&str>) -> Result<Settings, ApiE
         services,
         previews,
         build,
+        release,
         ..
     } = settings(folder, image)?;
     Ok(Settings {
         services,
         previews,
         build,
+        release,
     })
 }
 
@@ -170,24 +173,67 @@ fn text(folder: &Path, file: &str) -> Result<Option<String>, ApiError> {
 
 /// The order that starts, or describes, one sandbox of a pool: nothing in it is a place on any machine.
 pub fn order(pool: &PoolRecord, sandbox: &SandboxRecord) -> Order {
-    let mut env = pool.spec.env.clone();
-    env.extend(pool.spec.port.map(|port| ("PORT".to_owned(), port.to_string())));
-    env.insert("MIREN_APP".into(), pool.app.to_string());
-    env.insert("MIREN_SERVICE".into(), pool.service.clone());
+    order_by(
+        sandbox,
+        &Spec {
+            service: pool.spec.clone(),
+            artifact: pool.artifact.clone(),
+            image: pool.image,
+        },
+    )
+}
+
+/// The same of one that runs a command once.
+pub fn order_of_run(run: &RunRecord, sandbox: &SandboxRecord) -> Order {
+    Order {
+        one_off: Some(run.one_off()),
+        ..order_by(sandbox, &run.spec)
+    }
+}
+
+/// The order that a sandbox of an app was started with; none when nothing says what it is.
+pub fn order_of(state: &AppState, sandbox: &SandboxRecord) -> Option<Order> {
+    match state.runs.get(&sandbox.id) {
+        Some(run) => Some(order_of_run(run, sandbox)),
+        None => Some(order(state.pools.get(&sandbox.pool)?, sandbox)),
+    }
+}
+
+fn order_by(sandbox: &SandboxRecord, spec: &Spec) -> Order {
+    let service = &spec.service;
+    let mut env = service.env.clone();
+    env.extend(service.port.map(|port| ("PORT".to_owned(), port.to_string())));
+    env.insert("MIREN_APP".into(), sandbox.app.to_string());
+    env.insert("MIREN_SERVICE".into(), sandbox.service.clone());
     env.insert("MIREN_VERSION".into(), sandbox.version.to_string());
     env.insert("MIREN_INSTANCE_NUM".into(), sandbox.number.to_string());
     Order {
         id: sandbox.id.clone(),
-        app: pool.app.clone(),
-        service_name: pool.service.clone(),
+        app: sandbox.app.clone(),
+        service_name: sandbox.service.clone(),
         version: sandbox.version.clone(),
-        service: pool.spec.clone(),
-        root: match (pool.image, &pool.spec.base) {
+        service: service.clone(),
+        root: match (spec.image, &service.base) {
             (Some(image), _) => Root::Image(image),
             (None, Base::Scratch) => Root::Scratch,
             (None, Base::Host | Base::Image(_)) => Root::Host,
         },
-        app_files: (!pool.artifact.is_empty()).then(|| ArtifactDigest(pool.artifact.clone())),
+        app_files: (!spec.artifact.is_empty()).then(|| ArtifactDigest(spec.artifact.clone())),
         env,
+        one_off: None,
     }
+}
+
+/// What a service's sandboxes are made from, for a command that serves nobody: without its port, its health and its disks, which are
+/// those of the sandboxes that serve.
+pub fn once(spec: Spec, command: String) -> Spec {
+    let service = Service {
+        command,
+        port: None,
+        health_path: None,
+        disks: Vec::new(),
+        concurrency: Concurrency::Fixed { count: 1 },
+        ..spec.service
+    };
+    Spec { service, ..spec }
 }

@@ -4,7 +4,7 @@ use super::state::AppState;
 use crate::app::crash::{CrashRecord, backoff};
 use crate::app::keys::Keys;
 use crate::clock::{later, shifted};
-use crate::record::{DeployRecord, PoolRecord, SandboxRecord};
+use crate::record::{DeployRecord, PoolRecord, RunRecord, SandboxRecord};
 use jiff::{SignedDuration, Timestamp};
 
 /// Something with times that more time is measured from.
@@ -38,6 +38,12 @@ impl AppState {
         for deploy in self.deploys.values_mut() {
             deploy.each(&mut |at| *at = (*at).min(now));
         }
+        for run in self.runs.values_mut() {
+            let given = run.until.duration_since(run.created_at);
+            run.each(&mut |at| *at = (*at).min(now));
+            // Lies ahead by its nature: it has no more time than it was given.
+            run.until = shifted(run.created_at, given);
+        }
     }
 }
 
@@ -46,6 +52,7 @@ impl Stamps for AppState {
         self.pools.values_mut().for_each(|pool| pool.each(change));
         self.sandboxes_mut().for_each(|sandbox| sandbox.each(change));
         self.deploys.values_mut().for_each(|deploy| deploy.each(change));
+        self.runs.values_mut().for_each(|run| run.each(change));
         self.keys.each(change);
     }
 }
@@ -80,6 +87,14 @@ impl Stamps for SandboxRecord {
         if let Some(deadlines) = &mut self.deadlines {
             deadlines.each(change);
         }
+    }
+}
+
+impl Stamps for RunRecord {
+    fn each(&mut self, change: &mut dyn FnMut(&mut Timestamp)) {
+        change(&mut self.created_at);
+        change(&mut self.until);
+        self.outcome.iter_mut().for_each(|outcome| change(&mut outcome.at));
     }
 }
 

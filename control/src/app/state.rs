@@ -2,7 +2,7 @@
 
 use crate::app::keys::Keys;
 use crate::app::view::ShownSandboxes;
-use crate::record::{AppRecord, DeployRecord, PoolRecord, SandboxRecord, VersionRecord};
+use crate::record::{AppRecord, DeployRecord, PoolRecord, RunRecord, SandboxRecord, VersionRecord};
 use miren_api::id::{Label, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +18,8 @@ pub struct AppState {
     /// Versions that were made to be reached under a label. They are here until nothing is left of them.
     pub previews: BTreeMap<VersionId, VersionRecord>,
     pub keys: Keys,
+    /// Commands that run once, those that have ended and are kept included.
+    pub runs: BTreeMap<SandboxId, RunRecord>,
     sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     by_pool: HashMap<PoolId, BTreeSet<SandboxId>>,
     shown: Arc<ShownSandboxes>,
@@ -33,6 +35,7 @@ impl AppState {
             deploys: BTreeMap::new(),
             previews: BTreeMap::new(),
             keys: Keys::default(),
+            runs: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             by_pool: HashMap::new(),
             shown: Arc::default(),
@@ -101,6 +104,11 @@ impl AppState {
         let running = |sandbox: &&SandboxRecord| sandbox.state == SandboxState::Running;
         let running = self.members(pool).filter(running);
         u32::try_from(running.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Runs that have not ended.
+    pub fn living_runs(&self) -> impl Iterator<Item = &RunRecord> {
+        self.runs.values().filter(|run| !run.is_over())
     }
 
     /// Whether a process of this app may still exist.

@@ -11,22 +11,20 @@ use book::Book;
 use deleting::{Deletion, Leaving, Next, Waiting};
 use deploying::Deploys;
 use jiff::Timestamp;
-use miren_api::deploy::DeployStatus;
 use miren_api::id::AppName;
-use miren_api::resource::App;
-use miren_api::{ApiError, ErrorCode};
 use pooling::{Pools, Runner};
 use previewing::{Making, Previews};
 use publishing::Publishing;
-use retaining::Retaining;
+use running::{Running, Runs};
 use std::sync::Arc;
 use std::time::Duration;
 use supply::Supply;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 mod book;
 mod deleting;
 mod deploying;
+mod ending;
 mod fetching;
 mod forgetting;
 mod held;
@@ -35,16 +33,17 @@ mod observing;
 mod pooling;
 mod previewing;
 mod publishing;
+mod released;
 mod retaining;
+mod running;
 mod supply;
 mod wanting;
 
 pub use previewing::PreviewOrder;
+pub use running::CLIENT_GONE;
 
 /// Commands waiting for a task; more make their senders wait.
 const QUEUE: usize = 64;
-/// Why something ends that was under way when the drain of the node was forced.
-const CALLED_OFF: &str = "the drain of the node was forced before this had switched traffic";
 /// How soon a failed write is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -55,6 +54,7 @@ pub struct Task {
     supply: Supply,
     publishing: Publishing,
     runner: Runner,
+    running: Running,
     making: Making,
     leaving: Leaving,
     previews: PreviewPolicy,
@@ -105,6 +105,7 @@ impl Task {
             supply: Supply::new(world, events.clone()),
             publishing: Publishing::new(world, events),
             runner: Runner::new(world),
+            running: Running::new(world),
             making: Making::default(),
             leaving: Leaving::default(),
             previews: world.policy.previews.clone(),
@@ -132,6 +133,7 @@ impl Task {
             publishing: &mut self.publishing,
             making: &self.making,
             desk: &self.runner.desk,
+            node: self.runner.node,
         }
     }
 
@@ -150,6 +152,15 @@ impl Task {
             book: &mut self.book,
             runner: &mut self.runner,
             making: &self.making,
+        }
+    }
+
+    fn runs(&mut self) -> Runs<'_> {
+        Runs {
+            book: &mut self.book,
+            runner: &mut self.runner,
+            running: &mut self.running,
+            publishing: &self.publishing,
         }
     }
 
@@ -177,6 +188,7 @@ impl Task {
                 self.pools().take_over(changes);
                 drop(waits);
                 self.pools().recover();
+                self.runs().recover();
                 self.deploys().recover();
                 self.previews().recover();
             }
@@ -234,12 +246,17 @@ impl Task {
         self.making.shift(by);
         if !by.is_zero() {
             self.pools().keep_deadlines();
+            self.runs().keep_deadlines();
         }
     }
 
     fn take_in(&mut self, event: Event) {
         match event {
-            Event::Sandbox(change) => self.pools().observe(change, true),
+            Event::Sandbox(change) => {
+                let id = change.id.clone();
+                self.pools().observe(change, true);
+                self.runs().note_end(&id);
+            }
             Event::Acknowledged(seq) => self.publishing.acknowledged(seq),
             Event::Unrouted(version) => self.previews().unrouted(version),
             Event::Fetched { seq, result } if self.book.state.deploys.contains_key(&seq) => {
@@ -251,6 +268,7 @@ impl Task {
             // It has ended meanwhile.
             Event::Fetched { .. } => {}
             Event::LastWords { seq, lines } => self.supply.last_words.set(seq, lines),
+            Event::Told(run) => self.supply.released.told(&run),
             Event::Withdrawn => self.leaving.withdrawn(),
             Event::Cleared => self.leaving.cleared(),
             Event::NodeDrains(at_most) => {
@@ -301,62 +319,17 @@ impl Task {
             } => {
                 let _ = reply.send(self.previews().open(&version, &service).await);
             }
+            Command::Run { request, reply } => {
+                let begun = self.runs().begin(request).await;
+                if let Err(Ok(unheard)) = reply.send(begun) {
+                    self.runs().forsake(&unheard);
+                }
+            }
+            Command::EndRun { id, why } => self.runs().end(&id, why),
             Command::Collect => self.collect().await,
             Command::Delete { keep_disks, reply } => self.delete(keep_disks, reply).await,
             Command::Replan | Command::Close => {}
         }
-    }
-
-    /// Removes versions, deploys and labels that are not kept.
-    async fn collect(&mut self) {
-        if !self.book.exists || self.book.state.app.deleting {
-            return;
-        }
-        self.previews().forget_labels().await;
-        let mut retaining = Retaining {
-            book: &mut self.book,
-            publishing: &self.publishing,
-            policy: &self.retention,
-        };
-        retaining.collect().await;
-    }
-
-    /// Begins to delete the app: nothing of it that is under way goes on.
-    async fn delete(&mut self, keep_disks: bool, reply: oneshot::Sender<Result<App, ApiError>>) {
-        if !self.book.exists {
-            let why = format!("there is no app {}", self.book.name());
-            return drop(reply.send(Err(ApiError::new(ErrorCode::NotFound, why))));
-        }
-        let app = &mut self.book.state.app;
-        app.deleting = true;
-        app.keep_disks |= keep_disks;
-        self.book.ledger.put(&self.book.state.app);
-        let in_flight: Vec<u64> = self.book.state.deploys.keys().copied().collect();
-        for seq in in_flight {
-            self.deploys()
-                .end(seq, DeployStatus::Failed, Some("the app was deleted".into()));
-        }
-        for seq in self.making.seqs() {
-            self.previews()
-                .fail(seq, ApiError::new(ErrorCode::Conflict, "the app was deleted"));
-        }
-        self.leaving.answer(reply);
-    }
-
-    /// Ends what has not switched traffic. What has switched goes on where it is once the node takes work again, or in the next
-    /// daemon: nothing is waited for any more.
-    fn call_off(&mut self) {
-        let deploys = self.book.state.deploys.values();
-        let early = deploys.filter(|record| record.generation.is_none());
-        for seq in early.map(|record| record.deploy.seq).collect::<Vec<_>>() {
-            self.deploys()
-                .end(seq, DeployStatus::Failed, Some(CALLED_OFF.to_owned()));
-        }
-        for seq in self.making.seqs() {
-            self.previews()
-                .fail(seq, ApiError::new(ErrorCode::Draining, CALLED_OFF));
-        }
-        self.book.held.call_off();
     }
 
     /// Plans and executes until nothing is left to do now; what comes next of the app.
@@ -373,6 +346,7 @@ impl Task {
                 Next::Gone => return Next::Gone,
             }
         }
+        self.deploys().pass_on();
         if self.book.stopping.is_none() {
             let seqs: Vec<u64> = self.book.state.deploys.keys().copied().collect();
             for seq in seqs {
@@ -381,6 +355,11 @@ impl Task {
             for seq in self.making.seqs() {
                 wake = earliest(wake, self.previews().advance(seq).await);
             }
+        }
+        let (overdue, until) = self.runs().settle().await;
+        wake = earliest(wake, until);
+        for (run, why) in overdue {
+            self.pools().drain(&run, &why);
         }
         let pools: Vec<_> = self.book.state.pools.keys().cloned().collect();
         for pool in pools {

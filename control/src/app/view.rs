@@ -5,7 +5,7 @@ use crate::app::state::AppState;
 use crate::clock::later;
 use crate::node_faults::NodeFaults;
 use crate::policy::Urls;
-use crate::record::{PoolRecord, VersionRecord};
+use crate::record::{PoolRecord, RunRecord, VersionRecord};
 use crate::routing::Table;
 use jiff::Timestamp;
 use miren_api::app_file::WEB;
@@ -13,6 +13,7 @@ use miren_api::ephemeral::Ephemeral;
 use miren_api::id::{AppName, Label, PoolId, VersionId};
 use miren_api::resource::{App, Health, Pool, PoolState, Route, Sandbox, SandboxState};
 use miren_api::routing::EphemeralRoute;
+use miren_api::run::Run;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub struct AppView {
     pub sandboxes: Arc<ShownSandboxes>,
     pub previews: BTreeMap<VersionId, PreviewView>,
     pub in_flight: Vec<miren_api::deploy::Deploy>,
+    pub runs: Vec<Run>,
 }
 
 /// A version of it that was made to be reached under a label.
@@ -72,6 +74,7 @@ impl AppView {
             sandboxes,
             previews: state.previews.values().filter_map(preview).collect(),
             in_flight: state.deploys.values().map(|record| record.deploy.clone()).collect(),
+            runs: state.runs.values().map(|run| run_view(state, run)).collect(),
         }
     }
 
@@ -137,6 +140,10 @@ impl AppView {
             urls,
         }
     }
+}
+
+fn run_view(state: &AppState, run: &RunRecord) -> Run {
+    run.shown(state.sandbox(&run.id).map(|sandbox| sandbox.state))
 }
 
 fn preview(record: &VersionRecord) -> Option<(VersionId, PreviewView)> {

@@ -25,6 +25,8 @@ pub enum Work {
     /// From its number to its end.
     Deploy,
     Preview,
+    /// Of a run, until it is saved.
+    Run,
     /// Of a folder or an image, for one of the two.
     Upload,
     /// A request that waits for a sandbox to be woken for it, until it is on its way there.
@@ -37,6 +39,7 @@ impl miren_gate::Class for Work {
     const ALL: &'static [Self] = &[
         Self::Deploy,
         Self::Preview,
+        Self::Run,
         Self::Upload,
         Self::Activation,
         Self::Change,
@@ -50,7 +53,7 @@ impl miren_gate::Class for Work {
 impl Work {
     /// Whether it leads to something that has no place on a node yet.
     fn is_placement(self) -> bool {
-        matches!(self, Self::Deploy | Self::Preview | Self::Upload)
+        matches!(self, Self::Deploy | Self::Preview | Self::Run | Self::Upload)
     }
 }
 
@@ -231,7 +234,8 @@ impl Admission {
 
     fn cordoned(&self) -> ApiError {
         let node = self.node.borrow().name.clone();
-        let message = format!("node {node} is cordoned: it takes no new deploys and previews; what it runs goes on");
+        let message =
+            format!("node {node} is cordoned: it takes no new deploys, previews and runs; what it runs goes on");
         let error = ApiError::new(ErrorCode::Cordoned, message).retry_after(ASK_AGAIN);
         error.remedy("miren node uncordon")
     }

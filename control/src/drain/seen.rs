@@ -170,6 +170,7 @@ impl Look {
         let counts = self.gates.admitted;
         let kinds = [
             (Work::Preview, "previews"),
+            (Work::Run, "runs"),
             (Work::Upload, "uploads"),
             (Work::Activation, "requests that wait for a sandbox"),
             (Work::Change, "changes"),

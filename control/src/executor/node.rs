@@ -13,10 +13,12 @@ use miren_api::resource::{FastPathProgram, FastPathStatus, LogLine, SlotUse, Tra
 use miren_image::Images;
 use miren_loader::{FastPath, FastPathConfig, State, Transition};
 use miren_sandbox::logs::{self, Dropped, LogQuery};
-use miren_sandbox::{Budgets, Exec, ExecError, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes};
+use miren_sandbox::{
+    Attach, Budgets, Exec, ExecError, Left, NodeConfig, Outlet, RulesStatus, SandboxChange, Sandboxes, Streams,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Why this machine cannot run sandboxes.
 #[derive(Debug, thiserror::Error)]
@@ -163,8 +165,12 @@ impl Executor for Node {
         }
     }
 
-    async fn exec(&self, id: &SandboxId, command: Vec<String>, has_input: bool) -> Result<Exec, ExecError> {
-        self.sandboxes.exec(id, command, has_input).await
+    async fn exec(&self, id: &SandboxId, command: Vec<String>, attach: Attach) -> Result<Exec, ExecError> {
+        self.sandboxes.exec(id, command, attach).await
+    }
+
+    fn attach(&self, id: &SandboxId) -> oneshot::Receiver<Streams> {
+        self.sandboxes.attach(id)
     }
 
     fn logs(&self, query: LogQuery) -> BoxStream<'static, std::io::Result<LogLine>> {

@@ -47,12 +47,13 @@ fn turn(write: &Write) -> (bool, i8) {
         Kind::Node => 1,
         Kind::App => 2,
         Kind::Version => 3,
-        Kind::Deploy => 4,
-        Kind::Pool => 5,
-        Kind::Sandbox => 6,
-        Kind::Route => 7,
-        Kind::Active => 8,
-        Kind::Label => 9,
+        Kind::Run => 4,
+        Kind::Deploy => 5,
+        Kind::Pool => 6,
+        Kind::Sandbox => 7,
+        Kind::Route => 8,
+        Kind::Active => 9,
+        Kind::Label => 10,
     };
     let goes = write.content.is_none();
     (goes, if goes { -depth } else { depth })

@@ -1,6 +1,6 @@
 //! Decides what is kept of what runs: the settings of a folder as they were read, and what the sandboxes of one service are made from.
 
-use miren_api::app_file::{Build, Previews, Service};
+use miren_api::app_file::{Build, Previews, Release, Service};
 use miren_image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,4 +22,7 @@ pub struct Settings {
     pub services: BTreeMap<String, Service>,
     pub previews: Previews,
     pub build: Build,
+    /// Absent where there is none, and in what an earlier release read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
 }

@@ -137,6 +137,7 @@ fn work_of(method: &Method, path: &str) -> Option<Work> {
         || path.ends_with("/rollback")
         || path.ends_with("/restart")
         || path.ends_with("/ephemeral")
+        || path.ends_with("/runs")
         || path.starts_with("/v1/node/");
     match path {
         _ if !changes_something(method) || ends || decides_itself || is_for_proxies(path) => None,
@@ -180,6 +181,7 @@ mod tests {
             (Method::POST, "/v1/disks/shop/data/grow", Some(Work::Change)),
             (Method::POST, "/v1/apps/shop/deploys", None),
             (Method::POST, "/v1/apps/shop/ephemeral", None),
+            (Method::POST, "/v1/apps/shop/runs", None),
             (Method::POST, "/v1/deploys/dep-1/cancel", None),
             (Method::POST, "/v1/sandboxes/sb-1/stop", None),
             (Method::DELETE, "/v1/apps/shop", None),

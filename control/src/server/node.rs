@@ -40,13 +40,13 @@ pub async fn events(State(server): State<Server>) -> Sse<impl Stream<Item = Resu
     Sse::new(told.map(Ok).take_until(ending)).keep_alive(KeepAlive::default())
 }
 
-/// Takes no new deploys and previews from now on; what runs goes on.
+/// Takes no new deploys, previews and runs from now on; what runs goes on.
 #[utoipa::path(post, path = "/v1/node/cordon", tag = "node", responses((status = 200, body = NodeStatus)))]
 pub async fn cordon(State(server): State<Server>) -> Result<Json<NodeStatus>, Refusal> {
     Ok(Json(server.control.node.cordon(true).await?))
 }
 
-/// Takes new deploys and previews again.
+/// Takes new deploys, previews and runs again.
 #[utoipa::path(post, path = "/v1/node/uncordon", tag = "node",
     responses((status = 200, body = NodeStatus), (status = 409, body = miren_api::error::ErrorBody)))]
 pub async fn uncordon(State(server): State<Server>) -> Result<Json<NodeStatus>, Refusal> {

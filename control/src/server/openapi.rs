@@ -2,7 +2,7 @@
 
 use super::{
     apps, artifacts, deploys, disks, exec, fastpath, following, health, logs, node, pools, previews, proxies, routes,
-    sandboxes, settings, variables,
+    runs, sandboxes, settings, variables,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -52,6 +52,8 @@ use utoipa::OpenApi;
         sandboxes::list,
         sandboxes::show,
         sandboxes::stop,
+        runs::create,
+        runs::list,
         disks::list,
         disks::show,
         disks::delete,

@@ -41,6 +41,9 @@ const MIGRATIONS: &[&str] = &[
     -- There was one node.
     UPDATE records SET body = json_set(body, '$.node', 'node-1') WHERE kind = 'sandbox';
 ",
+    "
+    -- There are runs, and sandboxes of theirs in no pool. An earlier release knows neither, and would leave them running.
+",
 ];
 
 /// The schema that this release makes of a store: the highest it knows.

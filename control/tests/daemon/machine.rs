@@ -13,13 +13,14 @@ use miren_control::clock::Clock;
 use miren_control::executor::{Disks, Executor, Known, Order};
 use miren_loader::Transition;
 use miren_sandbox::logs::LogQuery;
-use miren_sandbox::{Budgets, EndedBy, Exec, ExecError, Facts, Left, Outlet, SandboxChange};
+use miren_sandbox::{Attach, Budgets, Exec, ExecError, Facts, Left, Outlet, SandboxChange, Streams};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 mod control;
+mod ended;
 mod unclean;
 
 pub use control::{control_of_runtime, control_on, images};
@@ -117,14 +118,6 @@ impl Machine {
         {
             self.reach(&id, SandboxState::Running, None);
         }
-    }
-
-    /// A sandbox's init ends without being asked to: by this signal, or by itself.
-    pub fn crash(&self, id: &SandboxId, signal: Option<i32>) {
-        if let Some(running) = self.tables.lock().unwrap().running.get_mut(id) {
-            running.facts.ended_by = Some(signal.map_or(EndedBy::Exit, EndedBy::Signal));
-        }
-        self.reach(id, SandboxState::Dead, Some("it ended".to_owned()));
     }
 
     /// Ids of what runs, whatever its state.
@@ -349,7 +342,11 @@ impl Executor for Machine {
         }
     }
 
-    async fn exec(&self, id: &SandboxId, _: Vec<String>, _: bool) -> Result<Exec, ExecError> {
+    fn attach(&self, _: &SandboxId) -> oneshot::Receiver<Streams> {
+        oneshot::channel().1
+    }
+
+    async fn exec(&self, id: &SandboxId, _: Vec<String>, _: Attach) -> Result<Exec, ExecError> {
         Err(ExecError::NotThere(id.clone()))
     }
 

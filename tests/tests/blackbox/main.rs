@@ -40,6 +40,7 @@ mod proxies;
 mod proxy_upgrades;
 mod rapid;
 mod routes;
+mod runs;
 mod runtime_killed;
 mod scale;
 mod serving;

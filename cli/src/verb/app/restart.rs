@@ -1,8 +1,8 @@
 //! `miren app restart`: what serves runs in new sandboxes, followed as any deploy.
 
 use super::super::deploy::outcome::{self, Watch};
-use crate::asking::asked;
-use crate::failure::{Doing, Exit, Failure};
+use crate::asking::Change;
+use crate::failure::{Exit, Failure};
 use crate::options::AppOptions;
 use crate::{Context, app_folder};
 use clap::Args;
@@ -22,8 +22,12 @@ pub async fn run(options: RestartOptions, context: &mut Context<'_>) -> Result<E
     context.console.note(&format!("Restarting {app}"));
     let client = context.client()?;
     let key = outcome::idempotency_key();
-    let accepted = asked(|| client.restart(app.as_str(), &key), context.console)
-        .await
-        .doing(|| format!("restarting {app}"))?;
+    let change = Change {
+        doing: &format!("restarting {app}"),
+        look: &format!("miren app versions -a {app}"),
+    };
+    let accepted = change
+        .asked(|| client.restart(app.as_str(), &key), context.console)
+        .await?;
     outcome::of(accepted, watch, &client, context).await
 }

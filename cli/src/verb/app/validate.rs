@@ -27,6 +27,9 @@ struct Valid<'f> {
     dockerfile: Option<&'f str>,
     base: Base,
     include: &'f [String],
+    /// What is run before each switch to a new version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<&'f str>,
     services: Vec<Runs<'f>>,
 }
 
@@ -86,6 +89,7 @@ pub fn run(options: &ValidateOptions, console: &mut Console) -> Result<(), Failu
             dockerfile: file.build.dockerfile.as_deref(),
             base: file.base,
             include: &file.include,
+            release: file.release.as_ref().map(|release| release.command.as_str()),
             services: file
                 .services
                 .iter()
@@ -97,6 +101,10 @@ pub fn run(options: &ValidateOptions, console: &mut Console) -> Result<(), Failu
         Some(name) => format!("The settings of app {name} in {} are valid", root.display()),
         None => format!("The settings in {} are valid; they name no app", root.display()),
     });
+    if let Some(release) = &file.release {
+        let command = release.command.replace(char::is_control, " ");
+        console.note(&format!("Before each switch to a new version: {command}"));
+    }
     let services: Vec<_> = file.services.iter().collect();
     console.list(&services, "services", table(&services))
 }

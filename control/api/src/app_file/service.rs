@@ -10,7 +10,7 @@ use std::time::Duration;
 /// One process type of an app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// As the user wrote it; see [`command_line`]. Empty: what its image runs by itself.
+    /// As the user wrote it; see [`command_line`](super::command_line). Empty: what its image runs by itself.
     pub command: String,
     /// An image that it runs as it is, without the app's folder; see [`dockerfile_of`](super::dockerfile_of).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub struct Service {
     pub port: Option<u16>,
     /// How long it may take from its start until it listens.
     pub port_timeout: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM, or what its image names as STOPSIGNAL, to SIGKILL.
     pub shutdown_timeout: Duration,
     /// How long its requests may go on once it is being retired.
     pub drain_timeout: Duration,
@@ -93,18 +93,6 @@ pub struct Resources {
     /// Processes and threads.
     #[serde(default)]
     pub pids: Option<u32>,
-}
-
-/// Fewer lines of settings than this and a shell would only be in the way of signals.
-const SHELL_CHARACTERS: &str = "$&|;<>()`'\"*?~#\\=!{}[]\n";
-
-/// The argument vector of a command: split at blanks, or given to `/bin/sh -c` when it uses a shell's characters.
-pub fn command_line(command: &str) -> Vec<String> {
-    if command.contains(|c| SHELL_CHARACTERS.contains(c)) {
-        vec!["/bin/sh".into(), "-c".into(), command.to_owned()]
-    } else {
-        command.split_whitespace().map(str::to_owned).collect()
-    }
 }
 
 /// What all services of an app have unless they say otherwise.
@@ -256,7 +244,7 @@ fn command(table: &mut Table<'_, '_, '_>) -> Option<String> {
 
 /// What a retired sandbox gets, one after the other: for its requests, for its WebSockets, and from SIGTERM on.
 fn retirement(table: &mut Table<'_, '_, '_>) -> (Duration, Duration, Duration) {
-    let doc = "From SIGTERM to SIGKILL.";
+    let doc = "From SIGTERM, or the STOPSIGNAL of its image, to SIGKILL.";
     let shutdown = table.parsed("shutdown_timeout", "10s", doc, limits::bounded);
     let doc = "How long requests may go on while it is retired.";
     let drain = table.parsed("drain_timeout", "30s", doc, limits::bounded);

@@ -228,15 +228,6 @@ fn a_broken_procfile_line_is_refused_with_its_number() {
 }
 
 #[test]
-fn commands_go_through_a_shell_only_when_they_need_one() {
-    assert_eq!(command_line("node  server.js"), ["node", "server.js"]);
-    assert_eq!(
-        command_line("serve --port $PORT"),
-        ["/bin/sh", "-c", "serve --port $PORT"]
-    );
-}
-
-#[test]
 fn the_reference_has_every_level() {
     let paths: Vec<String> = reference().into_iter().map(|key| key.path).collect();
     for path in ["name", "build.base", "env[].key", "services.<service>.concurrency.mode"] {

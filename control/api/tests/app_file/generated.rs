@@ -52,6 +52,7 @@ pub fn app() -> impl Strategy<Value = (AppFile, Env)> {
             base,
             previews,
             include,
+            release: None,
             services,
         };
         (app, common)

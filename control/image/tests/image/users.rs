@@ -19,6 +19,7 @@ fn app() -> User {
         uid: 1000,
         gid: 1001,
         groups: vec![4],
+        home: "/".to_owned(),
     }
 }
 

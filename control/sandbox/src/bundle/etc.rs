@@ -1,6 +1,8 @@
 //! Decides which settings below `/etc` are made for each sandbox: its name, its hosts, its name servers.
 
-use super::{SandboxDir, Shown};
+use super::inside::Inside;
+use super::places::about;
+use crate::blame::Why;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -24,16 +26,13 @@ impl Etc<'_> {
         Ok(())
     }
 
-    /// Writes them beside the root, to be shown inside whatever the root has in their places.
-    pub(super) fn write_beside(&self, dir: &SandboxDir) -> io::Result<Vec<Shown>> {
-        let to = dir.etc();
-        fs::create_dir(&to)?;
-        self.write(&to)?;
-        let shown = |(name, _): (&str, String)| Shown {
-            host: to.join(name),
-            inside: Path::new("/etc").join(name),
-        };
-        Ok(self.files().map(shown).into())
+    /// Writes them in place of whatever a root has there: docker puts its own over links as well.
+    pub(super) fn write_inside(&self, inside: &Inside) -> Result<(), Why> {
+        for (name, text) in self.files() {
+            let written = inside.write(Path::new("/etc"), name, &text);
+            written.map_err(|error| about(&format!("its /etc/{name}"), &error))?;
+        }
+        Ok(())
     }
 
     fn files(&self) -> [(&'static str, String); 3] {

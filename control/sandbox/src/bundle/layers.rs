@@ -1,7 +1,8 @@
 //! Decides what is under a sandbox that has an image or nothing: read-only layers, and above them what it writes.
 
 use super::overlay::plain;
-use super::{Etc, SandboxDir, Shown};
+use super::{Etc, Inside, SandboxDir};
+use crate::blame::Why;
 use nix::mount::{MsFlags, mount};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
@@ -68,15 +69,23 @@ pub(crate) fn make_points<'p>(
     Ok(any.then_some(place))
 }
 
-/// Mounts the root of a sandbox: layers, topmost first, and an empty one where there are none. Says what is shown in it.
-pub(crate) fn prepare(dir: &SandboxDir, layers: &[PathBuf], made: Etc<'_>) -> io::Result<Vec<Shown>> {
+/// Mounts the root of a sandbox: layers, topmost first, and an empty one where there are none.
+pub(crate) fn prepare(dir: &SandboxDir, layers: &[PathBuf]) -> io::Result<Inside> {
     fs::create_dir(dir.rootfs())?;
     let upper = Upper::make(dir, "root")?;
     let empty = dir.scratch().join("empty");
     fs::create_dir(&empty)?;
     let none = [empty];
     mount_overlay(&dir.rootfs(), if layers.is_empty() { &none } else { layers }, &upper)?;
-    made.write_beside(dir)
+    Inside::open(&dir.rootfs())
+}
+
+/// Puts into it what every sandbox has; `own` are folders that something of ours is mounted on.
+pub(crate) fn furnish(inside: &Inside, made: Etc<'_>, own: &[&str]) -> Result<(), Why> {
+    let places = inside.keep_places_of_kernel();
+    let places = places.and_then(|()| own.iter().try_for_each(|name| inside.own_folder(name)));
+    places.map_err(|error| Why::of(&error))?;
+    made.write_inside(inside)
 }
 
 fn mount_overlay(at: &Path, layers: &[PathBuf], upper: &Upper) -> io::Result<()> {

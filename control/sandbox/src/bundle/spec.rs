@@ -1,12 +1,16 @@
 //! Decides everything about a sandbox that the runtime specification can say.
 
 use super::seccomp::Masks;
-use super::{Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp};
+use super::{Open, Program, SandboxDir, Shown, Upper, capabilities, overlay, seccomp, with_terminal};
+use crate::order::Attach;
 use crate::volumes::VolumeMount;
 use miren_api::app_file::Resources;
 use miren_api::settings::Bytes;
+use miren_image::User;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 /// Open files of one process: the usual hard limit of a server distribution, less if ours is lower.
@@ -56,9 +60,12 @@ impl Limits {
 pub(crate) struct SpecInput<'s> {
     pub(crate) sandbox: &'s str,
     pub(crate) program: &'s Program,
+    /// What somebody speaks with it through.
+    pub(crate) attach: Option<Attach>,
     pub(crate) app_files: Option<AppFiles<'s>>,
     pub(crate) shown: Vec<Shown>,
     pub(crate) writable: Writable,
+    pub(crate) open: Vec<Open>,
     pub(crate) volumes: Vec<VolumeMount>,
     pub(crate) namespace: &'s Path,
     pub(crate) cgroup: String,
@@ -100,7 +107,11 @@ pub(crate) fn write(dir: &SandboxDir, input: &SpecInput<'_>) -> io::Result<()> {
         capabilities: capabilities::grantable()?,
         open_files: open_files()?,
     };
-    crate::files::write_json(&dir.spec(), &spec(dir, input, &powers))
+    let mut spec = spec(dir, input, &powers);
+    if let (Some(attach), Some(process)) = (input.attach, spec["process"].as_object_mut()) {
+        with_terminal(process, attach);
+    }
+    crate::files::write_json(&dir.spec(), &spec)
 }
 
 /// What this process can give to another.
@@ -123,7 +134,7 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
         "root": { "path": dir.rootfs(), "readonly": input.writable != Writable::All },
         "process": {
             "terminal": false,
-            "user": { "uid": program.user.uid, "gid": program.user.gid, "additionalGids": program.user.groups },
+            "user": { "uid": program.user.uid, "gid": program.user.gid, "additionalGids": groups(&program.user) },
             "args": program.args,
             "env": program.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             "cwd": program.cwd,
@@ -141,6 +152,11 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
             "readonlyPaths": READ_ONLY,
         },
     })
+}
+
+/// With the user's first group among them: else it could be left, and with it what its members are refused.
+fn groups(user: &User) -> Vec<u32> {
+    iter::once(user.gid).chain(user.groups.iter().copied()).collect()
 }
 
 /// Who is not root in the sandbox has none of root's powers.
@@ -179,18 +195,30 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     if input.writable == Writable::TmpAndRun {
         mounts.push(fresh("/run", "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]));
     }
+    mounts.extend(input.open.iter().map(open));
     // Last: they may lie in any of these.
     mounts.extend(input.volumes.iter().map(volume));
     mounts
 }
 
-fn fresh(destination: &str, kind: &str, options: &[&str]) -> Value {
+fn fresh(destination: impl Serialize, kind: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": kind, "source": kind, "options": options })
 }
 
 /// Submounts of the host's folder are left out: what is mounted below `/usr` was not meant for sandboxes.
 fn bind(host: &Path, inside: &Path) -> Value {
     json!({ "destination": inside, "type": "bind", "source": host, "options": ["bind", "ro", "nosuid", "nodev"] })
+}
+
+/// The folder of the root itself, beside the mount that makes the root read-only.
+fn open(open: &Open) -> Value {
+    match &open.host {
+        None => fresh(&open.inside, "tmpfs", &["nosuid", "nodev", "mode=755", SMALL]),
+        Some(host) => {
+            let options = ["bind", "rw", "nosuid", "nodev"];
+            json!({ "destination": open.inside, "type": "bind", "source": host, "options": options })
+        }
+    }
 }
 
 fn volume(volume: &VolumeMount) -> Value {

@@ -84,7 +84,7 @@ fn f11_a_process_that_left_the_group_meanwhile_is_sent_nothing() {
         dir.path().join("miren-test/sb-1/cgroup.procs"),
         vec![listed, String::new()],
     );
-    let sent = groups.signal_others("sb-1", Signal::SIGKILL, 1);
+    let sent = groups.signal_others("sb-1", Signal::SIGKILL.into(), 1);
     assert!(sent.expect("a signal"), "there was one");
     assert!(!stranger.is_killed(), "it has the number of one that is gone");
 }
@@ -96,7 +96,7 @@ fn f11_a_process_that_is_in_the_group_is_sent_the_signal() {
     let mut member = Sleeper::start();
     let listed = format!("{}\n0\n4194304\n", member.0.id());
     fs::write(dir.path().join("miren-test/sb-1/cgroup.procs"), listed).expect("a list");
-    let sent = groups.signal_others("sb-1", Signal::SIGKILL, 1);
+    let sent = groups.signal_others("sb-1", Signal::SIGKILL.into(), 1);
     assert!(sent.expect("numbers without a process are no error"));
     assert!(member.is_killed());
 }

@@ -2,6 +2,8 @@
 
 mod execs;
 
+pub(super) use execs::TaskIo;
+
 use crate::exit::Ending;
 use crate::runtime::{LaunchError, not_executable, not_found};
 use containerd_client::services::v1::container::Runtime;
@@ -143,12 +145,14 @@ impl Client {
         created.map(drop).map_err(|status| self.failed(&status))
     }
 
-    /// Makes the processes of a container, and returns init, which waits. `log` is the URI of what writes its log.
-    pub(super) async fn create_task(&self, id: &str, log: &str) -> Result<u32, Failed> {
+    /// Makes the processes of a container, and returns init, which waits.
+    pub(super) async fn create_task(&self, id: &str, stdio: TaskIo) -> Result<u32, Failed> {
         let request = self.request(CreateTaskRequest {
             container_id: id.to_owned(),
-            stdout: log.to_owned(),
-            stderr: log.to_owned(),
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: stdio.terminal,
             ..CreateTaskRequest::default()
         });
         let created = self.tasks().create(request).await;

@@ -46,15 +46,8 @@ impl Joined {
 
 #[async_trait]
 impl Executed for Joined {
-    /// The shim holds the pipe open, so that a client may go and come again.
     fn end_input(&self) -> BoxFuture<'static, ()> {
-        let (client, sandbox, name) = (self.client.clone(), self.sandbox.clone(), self.name.clone());
-        let told = async move {
-            if let Err(error) = client.end_exec_input(&sandbox, &name).await {
-                tracing::warn!(sandbox, %error, "containerd does not end the input of a command");
-            }
-        };
-        told.boxed()
+        end_input(&self.client, &self.sandbox, &self.name)
     }
 
     async fn wait(&mut self) -> Result<i32, String> {
@@ -68,6 +61,17 @@ impl Executed for Joined {
         end(&self.client, &self.sandbox, &self.name).await;
         self.ended.abort();
     }
+}
+
+/// The shim holds the pipe open, so that a client may go and come again. `name`: empty for the first command.
+pub(super) fn end_input(client: &Client, sandbox: &str, name: &str) -> BoxFuture<'static, ()> {
+    let (client, sandbox, name) = (client.clone(), sandbox.to_owned(), name.to_owned());
+    let told = async move {
+        if let Err(error) = client.end_exec_input(&sandbox, &name).await {
+            tracing::warn!(sandbox, %error, "containerd does not end the input of a command");
+        }
+    };
+    told.boxed()
 }
 
 async fn end(client: &Client, sandbox: &str, name: &str) {

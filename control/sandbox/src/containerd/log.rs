@@ -9,6 +9,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -85,6 +86,13 @@ fn inherited(fd: RawFd) -> OwnedFd {
 
 fn job(dir: &SandboxDir) -> Result<Job, Box<dyn Error>> {
     Ok(files::read_json(&dir.job())?.ok_or("there is no job.json")?)
+}
+
+/// Notes the shim where no helper writes a log: it is what holds the container.
+pub(super) fn without(dir: &SandboxDir, init: &Process) -> io::Result<()> {
+    let parent = init.parent()?.ok_or_else(|| io::Error::other("its shim is gone"))?;
+    let shim = Process::open(parent)?.reference();
+    files::write_json(&dir.helper(), &ShimAndLog { process: shim, shim })
 }
 
 /// The last line of a log whose helper has ended.

@@ -3,6 +3,7 @@
 use super::executor::{Command, Filtered};
 use super::helper::{Report, chain, reap, report, take_channel, told};
 use super::launch::Channel;
+use super::stdio;
 use crate::bundle::{ExecDir, SandboxDir};
 use crate::process::Process;
 use crate::runtime::{Executed, LaunchError};
@@ -16,7 +17,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, setsid};
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -115,20 +115,13 @@ fn join(dir: &SandboxDir, exec: &ExecDir) -> Result<Process, Box<dyn Error>> {
     let spec = Spec::load(dir.spec())?;
     let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let filter = filter.ok_or("its specification has no system-call filter")?;
-    let stdin = match exec.has_input {
-        true => File::open(exec.stdin())?,
-        false => File::open("/dev/null")?,
-    };
-    let written = |path| File::options().write(true).open(path);
-    let pid = ContainerBuilder::new(sandbox, SyscallType::Linux)
+    let builder = ContainerBuilder::new(sandbox, SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Filtered {
             command: Command,
             filter,
-        })
-        .with_stdin(stdin)
-        .with_stdout(written(exec.stdout())?)
-        .with_stderr(written(exec.stderr())?)
+        });
+    let pid = stdio::give(builder, exec)?
         .validate_id()?
         .as_tenant()
         .with_process(Some(exec.process()))

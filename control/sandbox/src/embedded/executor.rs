@@ -5,10 +5,14 @@ use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
+use nix::libc;
+use nix::pty::Winsize;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{AccessFlags, access, execvp};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+
+nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
 
 /// Stands in front of what is for the user in an error text; what the runtime wraps around it is cut off.
 pub(super) const USER_ERROR: &str = "miren: ";
@@ -27,6 +31,7 @@ impl Executor for Command {
         // Our own runtime ignores it, and ignored signals stay so across exec: a pipeline would never end.
         // SAFETY: no handler of ours is installed, and no other thread exists.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(failed)?;
+        set_size(spec);
         let Err(error) = execvp(command, &strings);
         miren_log::complain(&format!("cannot execute {}: {}", arguments[0], error.desc()));
         Err(failed(error))
@@ -39,6 +44,21 @@ impl Executor for Command {
         find(command, path_of(spec))
             .map(drop)
             .map_err(|why| ExecutorValidationError::ArgValidationError(format!("{USER_ERROR}{why}")))
+    }
+}
+
+/// Its terminal, if it has one, is as large as it should be before it looks. Whoever speaks with it says so again.
+fn set_size(spec: &Spec) {
+    let size = spec.process().as_ref().and_then(|process| process.console_size());
+    if let Some(size) = size {
+        let size = Winsize {
+            ws_row: u16::try_from(size.height()).unwrap_or(u16::MAX),
+            ws_col: u16::try_from(size.width()).unwrap_or(u16::MAX),
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: `size` lives as long as the call, which reads it.
+        let _ = unsafe { set_window_size(libc::STDIN_FILENO, &raw const size) };
     }
 }
 

@@ -4,7 +4,8 @@
 //! sandbox gets a process of its own that never has more than one, and that outlives the daemon.
 
 use super::executor::{Command, USER_ERROR};
-use crate::bundle::{Exit, Job, Processes, SandboxDir};
+use super::stdio;
+use crate::bundle::{ExecDir, Exit, Job, Processes, SandboxDir, give_to_user};
 use crate::exit::{Ending, describe};
 use crate::files;
 use crate::process::{Process, ProcessRef};
@@ -71,7 +72,15 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let mut log = job.open_log()?;
     let (stdout, stdout_end) = output()?;
     let (stderr, stderr_end) = output()?;
-    let made = create(dir, job.sandbox.as_str(), stdout_end, stderr_end);
+    let first = job.is_attached.then(|| ExecDir::of_first(dir)).flatten();
+    let made = create(dir, job.sandbox.as_str(), |builder| match &first {
+        Some(first) => stdio::give(builder, first),
+        None => {
+            give_to_user(dir, &stdout_end)?;
+            give_to_user(dir, &stderr_end)?;
+            Ok(builder.with_stdout(stdout_end).with_stderr(stderr_end))
+        }
+    });
     let (mut container, init) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -134,15 +143,13 @@ pub(super) fn take_channel() -> io::Result<UnixStream> {
 fn create(
     dir: &SandboxDir,
     sandbox: &str,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    give: impl FnOnce(ContainerBuilder) -> io::Result<ContainerBuilder>,
 ) -> Result<(Container, Process), Box<dyn Error>> {
     std::fs::create_dir_all(dir.state())?;
-    let container = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
+    let builder = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
-        .with_executor(Command)
-        .with_stdout(stdout)
-        .with_stderr(stderr)
+        .with_executor(Command);
+    let container = give(builder)?
         .validate_id()?
         .as_init(dir.path())
         .with_systemd(false)

@@ -4,9 +4,12 @@ use super::boot_error::{BootError, Budget, InStep};
 use super::prepare::{Prepared, prepare};
 use super::{Life, Sandbox, Stage};
 use crate::blame::Why;
+use crate::bundle::Pipes;
 use crate::order::StartOrder;
 use crate::process::Process;
-use miren_api::app_file::command_line;
+use crate::runtime::not_found;
+use crate::streams::{self, Spoken};
+use miren_api::app_file::{command_line, shell_syntax};
 use miren_api::resource::{NodeFault, SandboxState};
 use miren_fault::Point;
 use miren_loader::SlotError;
@@ -91,7 +94,7 @@ impl Sandbox {
         let network = &node.network;
         let namespace = network.create_namespace(self.id());
         budget.within(BootError::Network, namespace).await?;
-        let Prepared { job, image } = self.prepare(budget, address).await?;
+        let Prepared { job, image, pipes } = self.prepare(budget, address).await?;
         self.image = image;
         let dir = self.dir();
         // The namespace is connected while the runtime makes the sandbox in it.
@@ -100,13 +103,31 @@ impl Sandbox {
             budget.within(BootError::Create, self.node.runtime.create(&dir, &job))
         );
         attached?;
-        let created = created?;
+        let created = created.map_err(|error| without_shell(&self.order.service.command, error))?;
         self.register(created.init())?;
-        let launched = budget.within(BootError::Start, created.go()).await?;
+        if let Some(pipes) = pipes {
+            budget.within(BootError::Start, self.open_streams(pipes)).await?;
+        }
+        let launched = budget.within(BootError::Start, created.go()).await;
+        let launched = launched.map_err(|error| without_shell(&self.order.service.command, error))?;
         if let Some(life) = &mut self.life {
             life.init = Some(launched.init);
             life.helper = Some(launched.helper);
         }
+        Ok(())
+    }
+
+    /// Before the command runs: nothing of what it writes can be missed.
+    async fn open_streams(&self, pipes: Pipes) -> std::io::Result<()> {
+        let spoken = Spoken {
+            node: &self.node,
+            dir: self.dir(),
+            exec: None,
+            terminal: self.order.attach().and_then(|attach| attach.terminal),
+            end_input: self.node.runtime.end_input(&self.dir()),
+        };
+        let streams = streams::open(pipes, spoken).await?;
+        self.node.registry.hand_over(&self.order.id, streams);
         Ok(())
     }
 
@@ -136,6 +157,19 @@ impl Sandbox {
     }
 }
 
+/// Says of a shell that is not there what it is needed for: the user did not name it.
+fn without_shell(command: &str, mut error: BootError) -> BootError {
+    if let BootError::Create(why) | BootError::Start(why) = &mut error
+        && let Some(syntax) = shell_syntax(command)
+        && command_line(command)
+            .first()
+            .is_some_and(|shell| why.text == not_found(shell))
+    {
+        why.text += &format!(", which it needs for {syntax}; where there is no shell, a command is plain words");
+    }
+    error
+}
+
 /// What no runtime could carry out, whatever the machine is like.
 fn check(order: &StartOrder) -> Result<(), BootError> {
     miren_fault::blocking(Point::CreateConfig).step(BootError::Config)?;
@@ -154,5 +188,27 @@ fn check(order: &StartOrder) -> Result<(), BootError> {
             Err(BootError::Config(why.into()))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g5_a_shell_that_is_not_there_is_said_to_be_needed_and_what_for() {
+        let told = |command: &str, why: &str| without_shell(command, BootError::Create(why.into())).to_string();
+        let missing = "command not found: /bin/sh";
+        assert_eq!(
+            told("serve --port $PORT", missing),
+            "create: command not found: /bin/sh, which it needs for `$`; where there is no shell, a command is plain words"
+        );
+        assert_eq!(
+            told("/bin/sh start.sh", missing),
+            format!("create: {missing}"),
+            "it was named"
+        );
+        assert_eq!(told("", missing), format!("create: {missing}"), "the image names it");
+        assert_eq!(told("a && b", "no memory"), "create: no memory");
     }
 }

@@ -30,7 +30,7 @@ impl Sandbox {
             .life
             .as_ref()
             .is_some_and(|life| life.state(&self.node.fast_path) == State::Stopped);
-        let booting = self.state == SandboxState::Pending;
+        let booting = self.is_booting();
         let mut reason = match &self.why {
             Some(why) => why.clone(),
             None if stopped => "retired before the system restarted".to_owned(),
@@ -50,6 +50,12 @@ impl Sandbox {
         };
         tracing::info!(sandbox = %self.order.id, app = %self.order.app, state = self.state.as_str(), reason, "sandbox");
         self.change(self.state, Some(reason))
+    }
+
+    /// Whether its end is a failure of its start. What runs once and has begun to may be over in no time.
+    fn is_booting(&self) -> bool {
+        let has_begun = self.order.one_off.is_some() && self.facts.pid.is_some();
+        self.state == SandboxState::Pending && !has_begun
     }
 
     /// How init ended, after the last line is in the log.
@@ -73,7 +79,7 @@ impl Sandbox {
 
     /// The reason of an exit that nobody asked for.
     fn unexpected(&self, ending: Option<Ending>, out_of_memory_kills: u64) -> String {
-        let booting = self.state == SandboxState::Pending;
+        let booting = self.is_booting();
         if booting && self.facts.pid.is_none() {
             return BootError::Start("the system restarted before its command was started".into()).to_string();
         }

@@ -4,6 +4,7 @@ use super::leaving::{Act, Event, Leaving};
 use super::{Command, Sandbox, Stage};
 use crate::order::Budgets;
 use crate::process::{Disposition, Process};
+use crate::signal_number::SignalNumber;
 use futures_util::future::BoxFuture;
 use miren_api::resource::SandboxState;
 use miren_fault::Point;
@@ -94,7 +95,7 @@ impl Sandbox {
         }
     }
 
-    /// STOPPING: SIGTERM, the grace there is, SIGKILL; that at once where there is none.
+    /// STOPPING: SIGTERM, or what its image wants, the grace there is, SIGKILL; that at once where there is none.
     pub(super) async fn stop(&mut self, grace: Option<Duration>) -> Stage {
         if self.state != SandboxState::Stopping
             && let Err(ended) = self.advance(State::Stopping, SandboxState::Stopping)
@@ -124,27 +125,38 @@ impl Sandbox {
         Stage::Ended
     }
 
-    /// Sends SIGTERM; false if nobody would take it.
+    /// What asks it to end: the STOPSIGNAL of its image.
+    fn stop_signal(&self) -> SignalNumber {
+        let told = self
+            .image
+            .as_ref()
+            .and_then(|image| image.config.stop_signal.as_deref());
+        // A name that means nothing kept it from starting.
+        told.and_then(SignalNumber::parse).unwrap_or(Signal::SIGTERM.into())
+    }
+
+    /// Sends its stop signal; false if nobody would take it.
     ///
-    /// Init does not get the default action of a signal: one that does nothing about SIGTERM, as a shell that waits for a
+    /// Init does not get the default action of a signal: one that does nothing about it, as a shell that waits for a
     /// server, would sit out its grace. So what it started is told instead, and if there is nothing, the default action is
     /// that it ends.
-    async fn ask_to_end(&self, init: &Process) -> io::Result<bool> {
+    async fn ask_to_end(&self, init: &Process, signal: SignalNumber) -> io::Result<bool> {
         miren_fault::blocking(Point::StopTerm)?;
-        if takes(init, Signal::SIGTERM).await {
-            return init.signal(Signal::SIGTERM).map(|()| true);
+        if takes(init, signal).await {
+            return init.signal(signal).map(|()| true);
         }
-        self.node.cgroups.signal_others(self.id(), Signal::SIGTERM, init.pid())
+        self.node.cgroups.signal_others(self.id(), signal, init.pid())
     }
 
     /// True if it ended by itself within its grace.
     async fn terminate(&mut self, grace: Duration) -> bool {
         let Some(life) = &self.life else { return true };
         let Some(init) = &life.init else { return false };
-        match self.ask_to_end(init).await {
+        let signal = self.stop_signal();
+        match self.ask_to_end(init, signal).await {
             Ok(true) => {}
             Ok(false) => return false,
-            Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "SIGTERM could not be sent"),
+            Err(error) => tracing::warn!(sandbox = %self.order.id, %error, "{signal} could not be sent"),
         }
         miren_fault::pass(Point::StopWait);
         let asked = Instant::now();
@@ -161,9 +173,11 @@ impl Sandbox {
             };
             if leaving.on(event, Instant::now()) == Act::Kill {
                 let grace = next.map_or(grace, |next| next - asked);
-                tracing::warn!(sandbox = %self.order.id, ?grace, "ignored SIGTERM; killing it");
+                tracing::warn!(sandbox = %self.order.id, ?grace, "ignored {signal}; killing it");
                 if let Some(why) = &mut self.why {
-                    why.push_str(&format!("; it did not exit within {grace:?} of SIGTERM and was killed"));
+                    why.push_str(&format!(
+                        "; it did not exit within {grace:?} of {signal} and was killed"
+                    ));
                 }
                 return false;
             }
@@ -195,7 +209,7 @@ async fn until(next: Option<Instant>) {
 
 /// Whether a process does something about a signal. One that blocks it may wait for it; or it starts a thread at this moment,
 /// during which the C library blocks every signal. Only the first goes on blocking it.
-async fn takes(process: &Process, signal: Signal) -> bool {
+async fn takes(process: &Process, signal: SignalNumber) -> bool {
     for _ in 0..LOOKS {
         match process.disposition(signal) {
             Disposition::Handled => return true,

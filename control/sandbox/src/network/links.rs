@@ -243,6 +243,7 @@ fn errno(error: &Error) -> i32 {
 /// Runs inside the namespace, on a thread of its own with a runtime of its own: its socket belongs to that namespace.
 fn configure(address: Ipv4Addr, subnet: Subnet) -> io::Result<()> {
     sysctl::only_loopback_has_ipv6()?;
+    sysctl::ports_are_free()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let (connection, handle, _) = rtnetlink::new_connection()?;

@@ -1,9 +1,10 @@
-//! Decides which switches of the kernel's network are set: forwarding on this machine, IPv6 off where sandboxes are.
+//! Decides which switches of the kernel's network are set: forwarding on this machine, IPv6 off and ports free where sandboxes are.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const FIRST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// Switches IPv4 forwarding on, if it is off.
@@ -26,6 +27,11 @@ pub(super) fn without_ipv6(interface: &str) -> io::Result<()> {
 pub(super) fn only_loopback_has_ipv6() -> io::Result<()> {
     switch_off(&["all", "default"])?;
     write(&conf("lo"), "0")
+}
+
+/// Lets anybody in the calling thread's namespace listen on ports below 1024: they are no privilege where all ports are its own.
+pub(super) fn ports_are_free() -> io::Result<()> {
+    write(Path::new(FIRST_PORT), "0")
 }
 
 fn switch_off(names: &[&str]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tar::{Builder, Header};
+use tar::{Builder, EntryType, Header};
 
 /// An image with the test's app as `/bin/app`, and what that needs.
 pub struct Archive {
@@ -41,6 +41,13 @@ impl Archive {
     pub fn add(&mut self, path: &str, content: &str) {
         let mut layer = Layer::default();
         layer.file(path, content.as_bytes(), 0o644);
+        self.layers.push(layer.end());
+    }
+
+    /// One more layer with links, each with where it leads.
+    pub fn link(&mut self, links: &[(&str, &str)]) {
+        let mut layer = Layer::default();
+        links.iter().for_each(|(path, to)| layer.link(path, to));
         self.layers.push(layer.end());
     }
 
@@ -97,6 +104,18 @@ impl Layer {
         header.set_size(content.len() as u64);
         let builder = self.0.get_or_insert_with(|| Builder::new(Vec::new()));
         builder.append_data(&mut header, path, content).expect("an entry");
+    }
+
+    fn link(&mut self, path: &str, to: &str) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(0);
+        let builder = self.0.get_or_insert_with(|| Builder::new(Vec::new()));
+        builder.append_link(&mut header, path, to).expect("an entry");
     }
 
     fn end(self) -> Vec<u8> {

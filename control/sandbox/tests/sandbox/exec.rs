@@ -2,28 +2,32 @@
 
 use crate::node::{TestNode, eventually, status_field, with_node};
 use miren_api::resource::SandboxState::Stopped;
-use miren_sandbox::{Exec, ExecError, StartOrder};
+use miren_sandbox::{Attach, Exec, ExecError, StartOrder};
 use std::collections::BTreeSet;
 use std::fs;
 use tokio::io::AsyncReadExt;
 
 /// What a command wrote to both outputs, and its status.
-struct Said {
-    out: String,
-    err: String,
-    status: Result<i32, String>,
+pub struct Said {
+    pub out: String,
+    pub err: String,
+    pub status: Result<i32, String>,
 }
 
-async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: bool) -> Result<Exec, ExecError> {
+pub async fn start(node: &TestNode, order: &StartOrder, words: &[&str], has_input: bool) -> Result<Exec, ExecError> {
     let command = words.iter().map(|word| (*word).to_owned()).collect();
-    node.sandboxes().exec(&order.id, command, has_input).await
+    let attach = Attach {
+        stdin: has_input,
+        terminal: None,
+    };
+    node.sandboxes().exec(&order.id, command, attach).await
 }
 
-async fn heard(mut exec: Exec) -> Said {
+pub async fn heard(mut exec: Exec) -> Said {
     let (mut out, mut err) = (String::new(), String::new());
     let (read, wrote) = tokio::join!(
-        exec.stdout.read_to_string(&mut out),
-        exec.stderr.read_to_string(&mut err)
+        exec.streams.stdout.read_to_string(&mut out),
+        exec.streams.stderr.read_to_string(&mut err)
     );
     read.and(wrote).expect("both outputs");
     let status = exec.end.wait().await;
@@ -61,7 +65,7 @@ fn it_speaks_through_three_pipes_and_its_status() {
         let mut exec = start(node, &order, &["sh", "-c", script], true)
             .await
             .expect("a command");
-        let mut stdin = exec.stdin.take().expect("a pipe");
+        let mut stdin = exec.streams.stdin.take().expect("a pipe");
         stdin.write_all(b"hello").await.expect("it reads");
         stdin.end().await;
         let said = heard(exec).await;

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
 
-async fn stop(node: &mut TestNode, order: &StartOrder) {
+pub async fn stop(node: &mut TestNode, order: &StartOrder) {
     node.sandboxes().kill(&order.id, "test over");
     node.until(&order.id, Stopped).await;
 }
@@ -37,10 +37,10 @@ fn an_image_runs_its_own_command_as_its_user_where_and_with_what_it_says() {
         let status = ask(&running, "read/proc/self/status");
         assert_eq!(status_field(&status, "Uid"), "1000\t1000\t1000\t1000");
         assert_eq!(status_field(&status, "Gid"), "1001\t1001\t1001\t1001");
-        assert_eq!(status_field(&status, "Groups").trim(), "4");
+        assert_eq!(status_field(&status, "Groups").trim(), "4 1001");
         assert_eq!(status_field(&status, "CapEff"), "0000000000000000");
         let env = ask(&running, "env");
-        for expected in ["MODE=image", "PORT=3000", "HOME=/"] {
+        for expected in ["MODE=image", "PORT=3000", "HOME=/srv"] {
             assert!(env.lines().any(|line| line == expected), "{expected}: {env}");
         }
         let root = ask(&running, "list/");

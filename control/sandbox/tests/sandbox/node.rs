@@ -154,6 +154,7 @@ impl TestNode {
             root: Root::Host,
             app_files: Some(self.app.clone()),
             env: BTreeMap::from([("PORT".to_owned(), "3000".to_owned())]),
+            one_off: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,19 @@ fn main() {
             unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
             serve(address);
         }
+        // Deaf to SIGTERM, and exits with 3 at another signal.
+        ["stops", signal, address] => {
+            // SAFETY: no handler is installed yet, and this one only calls what a handler may call.
+            unsafe {
+                libc::signal(libc::SIGTERM, libc::SIG_IGN);
+                libc::signal(
+                    signal.parse().expect("a number"),
+                    exit_with_3 as *const () as libc::sighandler_t,
+                );
+            }
+            serve(address);
+        }
+        ["do", verb, argument] => print!("{}", run(verb, argument)),
         ["crowded", then] => crowd(then == "work"),
         ["exit", code] => {
             println!("about to exit with {code}");
@@ -52,6 +66,11 @@ fn main() {
 extern "C" fn exit_now(_: libc::c_int) {
     // SAFETY: _exit may be called in a signal handler.
     unsafe { libc::_exit(0) };
+}
+
+extern "C" fn exit_with_3(_: libc::c_int) {
+    // SAFETY: _exit may be called in a signal handler.
+    unsafe { libc::_exit(3) };
 }
 
 fn on_term_exit() {
@@ -124,6 +143,7 @@ fn run(verb: &str, argument: &str) -> String {
         "env" => std::env::vars()
             .map(|(key, value)| format!("{key}={value}\n"))
             .collect(),
+        "owner" => owner(&format!("/{argument}")),
         "cwd" => std::env::current_dir()
             .map(|dir| dir.display().to_string())
             .unwrap_or_default(),
@@ -150,6 +170,14 @@ fn run(verb: &str, argument: &str) -> String {
 
 fn said(result: std::io::Result<()>) -> String {
     result.map_or_else(|error| format!("error: {error}"), |()| "ok".to_owned())
+}
+
+/// Who owns it, and its mode.
+fn owner(path: &str) -> String {
+    match std::fs::metadata(path) {
+        Ok(found) => format!("{}:{} {:o}", found.uid(), found.gid(), found.mode() & 0o7777),
+        Err(error) => format!("error: {error}"),
+    }
 }
 
 /// Until there is no room.

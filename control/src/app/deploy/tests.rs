@@ -253,3 +253,43 @@ fn f9_an_image_that_the_node_cannot_get_is_tried_for_as_long_as_sandboxes_are() 
     let patient = faulty(Duration::from_secs(600));
     assert_eq!(next(&staging, &patient, at(160)), Step::Fetch);
 }
+
+#[test]
+fn g5_a_release_command_comes_before_anything_of_the_version_is_started() {
+    let step = |status, release| {
+        let facts = Seen {
+            release,
+            ..seen(1, &[])
+        };
+        next(&deploy(status), &facts, at(1))
+    };
+    for status in [DeployStatus::Accepted, DeployStatus::Staging] {
+        assert_eq!(step(status, ReleaseSeen::Due), Step::Release);
+        assert_eq!(step(status, ReleaseSeen::Waits), Step::Wait(None), "another one's runs");
+        assert_eq!(step(status, ReleaseSeen::Runs), Step::Wait(None));
+        assert_eq!(step(status, ReleaseSeen::Succeeded), Step::Stage);
+        let failed = step(status, ReleaseSeen::Failed("exited with status 3".into()));
+        let Step::Finish(DeployStatus::Failed, Some(why)) = failed else {
+            panic!("{failed:?}");
+        };
+        assert!(why.contains("exited with status 3"), "{why}");
+    }
+    let overtaken = Seen {
+        release: ReleaseSeen::Runs,
+        ..seen(3, &[])
+    };
+    let superseded = next(&deploy(DeployStatus::Staging), &overtaken, at(1));
+    assert!(
+        matches!(superseded, Step::Finish(DeployStatus::Superseded, _)),
+        "{superseded:?}"
+    );
+    let without_images = Seen {
+        images: ImagesSeen::OnTheWay,
+        release: ReleaseSeen::Due,
+        ..seen(1, &[])
+    };
+    assert_eq!(
+        next(&deploy(DeployStatus::Staging), &without_images, at(1)),
+        Step::Wait(None)
+    );
+}

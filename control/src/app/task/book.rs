@@ -7,16 +7,17 @@ use crate::app::stamps::Stamps;
 use crate::app::state::AppState;
 use crate::app::view::AppView;
 use crate::clock::Clock;
-use crate::drain::Admission;
+use crate::drain::{Admission, Start};
 use crate::fatal::Fatal;
 use crate::ledger::{Ledger, somebody_else_wrote};
 use crate::metrics::Metrics;
 use crate::node_faults::NodeFaults;
-use crate::record::{PoolRecord, Reference, SandboxRecord};
+use crate::record::{PoolRecord, Reference, RunRecord, SandboxRecord};
 use crate::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
-use miren_api::id::{AppName, Label, PoolId, VersionId};
+use miren_api::id::{AppName, Label, NodeId, PoolId, SandboxId, VersionId};
 use miren_api::resource::SandboxState;
+use miren_gate::Permit;
 use miren_sandbox::Budgets;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub(super) struct Book {
     /// What the node lets in, and what of it this app holds.
     pub admission: Admission,
     pub held: Held,
+    /// Runs that are to be started once they are saved.
+    pub begun: Vec<SandboxId>,
     pub metrics: Metrics,
     pub clock: Clock,
     /// How far it believes the wall clock to be ahead: what all times in its records are told by.
@@ -63,6 +66,7 @@ impl Book {
             faults: Arc::clone(&world.node_faults),
             admission: world.admission.clone(),
             held,
+            begun: Vec::new(),
             metrics: world.metrics.clone(),
             clock: world.clock.clone(),
             offset,
@@ -170,6 +174,27 @@ impl Book {
         let id = pool.id.clone();
         self.state.pools.insert(id.clone(), pool);
         id
+    }
+
+    /// Notes a run and its sandbox, which is started once both are saved.
+    pub fn begin_run(&mut self, run: RunRecord, node: NodeId, permit: Permit<Start>) {
+        let sandbox = SandboxRecord::of_run(&run, node);
+        let id = run.id.clone();
+        self.ledger.put(&run);
+        self.ledger.put(&sandbox);
+        self.state.runs.insert(id.clone(), run);
+        self.state.insert(sandbox);
+        self.held.starts(id.clone(), permit);
+        self.begun.push(id);
+    }
+
+    /// Notes that a run is to end. The first reason stays.
+    pub fn end_run(&mut self, id: &SandboxId, why: &str) {
+        let run = self.state.runs.get_mut(id);
+        if let Some(run) = run.filter(|run| !run.is_over() && run.unwanted.is_none()) {
+            run.unwanted = Some(why.to_owned());
+            self.ledger.put(&*run);
+        }
     }
 
     /// Takes away the claims of every version that `drop` picks by its id and number; how many pools that changes.

@@ -243,8 +243,12 @@ impl Deletion<'_> {
                 return false;
             }
         };
+        let runs = self.book.state.runs.values().map(Stored::key);
         let keys = versions.iter().map(Stored::key).chain(deploys.iter().map(Stored::key));
-        keys.for_each(|key| self.book.ledger.delete(key));
+        keys.chain(runs)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|key| self.book.ledger.delete(key));
         let Book {
             state, ledger, faults, ..
         } = &mut *self.book;

@@ -14,13 +14,14 @@ use crate::ledger;
 use crate::record::{Asked, DeployRecord, PoolRecord, Stored, size};
 use jiff::Timestamp;
 use miren_api::deploy::{Deploy, DeployStatus, DeployStep};
-use miren_api::id::{DeployId, SandboxId};
+use miren_api::id::{DeployId, NodeId, SandboxId};
 use miren_api::resource::SandboxState;
 use miren_api::{ApiError, ErrorCode};
 use miren_fault::Point;
 
 mod cancel;
 mod points;
+mod releasing;
 mod restarting;
 mod source;
 mod staging;
@@ -35,6 +36,8 @@ pub(super) struct Deploys<'t> {
     pub publishing: &'t mut Publishing,
     pub making: &'t Making,
     pub desk: &'t Desk,
+    /// Where what it starts runs.
+    pub node: NodeId,
 }
 
 impl Deploys<'_> {
@@ -135,14 +138,16 @@ impl Deploys<'_> {
     pub async fn advance(&mut self, seq: u64) -> Option<Timestamp> {
         while let Some(record) = self.book.state.deploys.get(&seq) {
             let now = self.book.now();
-            let step = deploy::next(record, &self.seen(record), now);
-            let points = points::of(&step, record.deploy.status);
+            let (status, step) = (record.deploy.status, deploy::next(record, &self.seen(record), now));
+            let points = points::of(&step, status);
             points.before();
             match step {
                 Step::Wait(until) => return until,
                 Step::Fetch => self.fetch(seq),
+                Step::Release if self.release(seq).await => {}
+                Step::Release => return None,
                 Step::Stage => self.stage(seq).await,
-                Step::Switch if record.deploy.status == DeployStatus::Starting => {
+                Step::Switch if status == DeployStatus::Starting => {
                     self.note(seq, DeployStatus::Switching, "every sandbox is RUNNING".into());
                 }
                 Step::Switch => self.switch(seq).await,
@@ -181,6 +186,7 @@ impl Deploys<'_> {
             acknowledged: self.publishing.is_acknowledged(seq),
             old_serving: self.book.state.unwanted(),
             images: self.supply.images_seen(self.book, seq, record.names_images()),
+            release: self.release_seen(record),
         }
     }
 
@@ -240,6 +246,8 @@ impl Deploys<'_> {
     /// Ends a deploy, and returns it as it ended. One that failed or was overtaken takes its claims back; what serves is not
     /// touched.
     pub fn end(&mut self, seq: u64, status: DeployStatus, error: Option<String>) -> Option<Deploy> {
+        let why = error.as_deref().unwrap_or("its deploy ended");
+        self.end_release(seq, why);
         let installed = self.publishing.installed(self.book.name());
         if status != DeployStatus::Succeeded && seq != installed {
             self.book.drop_references(|_, of| of == seq);
@@ -260,6 +268,9 @@ impl Deploys<'_> {
 
     /// The sandbox that tells why a deploy's time was not enough. One that ended says so in its own reason, log included.
     fn culprit(&self, record: &DeployRecord) -> Option<SandboxId> {
+        if let Some(release) = record.release.as_ref().filter(|_| record.starting_at.is_none()) {
+            return Some(release.run.clone());
+        }
         let mut pools = self.book.state.pools.values();
         if pools.any(|pool| self.book.boot_failure(record.starting_at, pool).is_some()) {
             return None;

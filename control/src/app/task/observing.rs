@@ -5,7 +5,7 @@ use crate::app::Hint;
 use crate::app::crash::Death;
 use crate::clock::since;
 use crate::lease::Leased;
-use crate::record::{SandboxRecord, Stored};
+use crate::record::{SandboxRecord, Stored, no_pool};
 use miren_api::resource::{NodeFault, SandboxState};
 use miren_sandbox::{Budgets, EndedBy, SandboxChange};
 
@@ -110,7 +110,8 @@ impl Pools<'_> {
 
     /// Tells the lease desk which sandbox a slot's generation is.
     fn introduce(&self, sandbox: &SandboxRecord) {
-        if let Some(key) = sandbox.lease_key().filter(|_| !sandbox.state.is_terminal()) {
+        let is_leased = !sandbox.state.is_terminal() && sandbox.pool != no_pool();
+        if let Some(key) = sandbox.lease_key().filter(|_| is_leased) {
             self.runner.desk.introduce(
                 key,
                 Leased {

@@ -178,7 +178,16 @@ impl Pools<'_> {
     /// What the service of a sandbox gives it when it has to go, or the node where that is less.
     pub fn budgets(&self, sandbox: &SandboxRecord) -> Budgets {
         let pool = self.book.state.pools.get(&sandbox.pool);
-        let own = pool.map_or(Budgets::NONE, |pool| Budgets::of(&pool.spec));
+        let run = self.book.state.runs.get(&sandbox.id);
+        let own = match (pool, run) {
+            (Some(pool), _) => Budgets::of(&pool.spec),
+            // Nothing was ever sent to it.
+            (None, Some(run)) => Budgets {
+                grace: run.spec.service.shutdown_timeout,
+                ..Budgets::NONE
+            },
+            (None, None) => Budgets::NONE,
+        };
         self.book.stopping.map_or(own, |most| own.at_most(most))
     }
 

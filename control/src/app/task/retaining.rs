@@ -66,6 +66,8 @@ impl Retaining<'_> {
         let under_way = self.book.state.deploys.values();
         let installed = under_way.flat_map(|record| [record.deploy.version.clone(), record.source().version]);
         let claimed = claims.map(|claim| claim.version.clone());
-        active.into_iter().chain(claimed).chain(installed.flatten()).collect()
+        let run = self.book.state.living_runs().map(|run| run.version.clone());
+        let used = active.into_iter().chain(claimed).chain(run);
+        used.chain(installed.flatten()).collect()
     }
 }

@@ -3,6 +3,7 @@
 use super::book::Book;
 use super::fetching::Fetches;
 use super::last_words::LastWords;
+use super::released::Released;
 use crate::app::spec::{self, Run};
 use crate::app::{Event, World};
 use crate::executor::Executor;
@@ -29,6 +30,7 @@ pub(super) struct Supply {
     pub events: mpsc::UnboundedSender<Event>,
     pub fetches: Fetches,
     pub last_words: LastWords,
+    pub released: Released,
 }
 
 impl Supply {
@@ -42,6 +44,7 @@ impl Supply {
             events,
             fetches: Fetches::default(),
             last_words: LastWords::default(),
+            released: Released::default(),
         }
     }
 
@@ -64,8 +67,11 @@ impl Supply {
             let gone = || ApiError::new(ErrorCode::NotFound, format!("version {id} was removed meanwhile"));
             return Ok(book.ledger.adopt(&record.ok_or_else(gone)?)?);
         }
+        let deploy = book.state.deploys.get(&seq);
+        // What its release command ran in is what is made now.
+        let released = deploy.and_then(|record| Some(record.release.as_ref()?.version.clone()));
         Ok(VersionRecord {
-            id: VersionId::generate(book.name()),
+            id: released.unwrap_or_else(|| VersionId::generate(book.name())),
             app: book.name().clone(),
             seq,
             created_at: book.now(),

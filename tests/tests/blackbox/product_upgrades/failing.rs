@@ -174,7 +174,7 @@ fn a_build_that_cannot_go_on_here_is_refused_before_anything_is_touched() {
     schema(99);
     let refused = failing("an older build", Build::marked("older"), &["has schema 99"]);
     fails(&product, vec![refused]);
-    schema(3);
+    schema(4);
     product.is_whole("nothing was touched");
     product.stop();
 }

@@ -2,7 +2,6 @@
 
 use super::*;
 use libcontainer::oci_spec::runtime::Spec;
-use miren_image::User;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -28,6 +27,7 @@ fn app_files(above: Above) -> AppFiles<'static> {
 
 fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, limits: Limits) -> Value {
     let input = SpecInput {
+        attach: None,
         sandbox: "sb-1",
         program,
         app_files,
@@ -36,6 +36,7 @@ fn of(program: &Program, app_files: Option<AppFiles<'_>>, writable: Writable, li
             host: PathBuf::from("/usr"),
             inside: PathBuf::from("/usr"),
         }],
+        open: Vec::new(),
         volumes: Vec::new(),
         namespace: Path::new("/run/miren/netns/sb-1"),
         cgroup: "/miren-one/sb-1".into(),
@@ -99,6 +100,7 @@ fn another_user_of_an_image_has_no_power_of_root_and_a_root_of_its_own() {
             uid: 1000,
             gid: 1001,
             groups: vec![4, 8],
+            home: "/srv".into(),
         },
         ..Program::default()
     };
@@ -106,7 +108,7 @@ fn another_user_of_an_image_has_no_power_of_root_and_a_root_of_its_own() {
     let process = &spec["process"];
     assert_eq!(
         process["user"],
-        json!({ "uid": 1000, "gid": 1001, "additionalGids": [4, 8] })
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [1001, 4, 8] })
     );
     assert_eq!(process["capabilities"]["effective"], json!([]));
     assert_eq!(process["capabilities"]["permitted"], json!([]));

@@ -10,7 +10,7 @@ pub(super) struct Points(Option<[Point; 3]>);
 /// None where it only waits, or may do so again and again.
 pub(super) fn of(step: &Step, status: DeployStatus) -> Points {
     Points(match step {
-        Step::Wait(_) | Step::Fetch => None,
+        Step::Wait(_) | Step::Fetch | Step::Release => None,
         Step::Stage => Some([Point::DeployStage, Point::DeployStageSave, Point::DeployStageSaved]),
         Step::Switch if status == DeployStatus::Starting => Some([
             Point::DeploySwitching,
