@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::binaries::sample_app;
+use crate::cli::Output;
 
 /// A temporary copy of a sample app, to be changed at will and deployed.
 pub struct AppFolder {
@@ -34,6 +36,22 @@ impl AppFolder {
     /// Keeps numbers on a disk at `/data`, each before it answers.
     pub fn ledger(name: &str) -> Self {
         Self::of_source(name, "ledger", "ledger.py").command("python3 ledger.py")
+    }
+
+    /// A copy of the whole folder of a sample app, which names itself as its folder is called.
+    #[track_caller]
+    pub fn sample(name: &str) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("miren-app-")
+            .tempdir()
+            .expect("making a folder");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("apps").join(name).join(".");
+        let copied = Output::of(Command::new("cp").arg("-a").arg(from).arg(folder.path()));
+        assert_eq!(copied.code, 0, "{copied}");
+        Self {
+            name: name.to_owned(),
+            folder,
+        }
     }
 
     /// A folder with no file but the `app.toml` that [`Self::app_toml`] writes.
@@ -82,6 +100,14 @@ impl AppFolder {
         writeln!(text, "{lines}").expect("a string takes everything");
         fs::write(file, text).expect("writing app.toml");
         self
+    }
+
+    /// Replaces some words of `app.toml`.
+    #[track_caller]
+    pub fn with(self, old: &str, new: &str) -> Self {
+        let text = fs::read_to_string(self.path().join(".miren/app.toml")).expect("reading app.toml");
+        assert!(text.contains(old), "{old:?} is not in {text}");
+        self.app_toml(&text.replace(old, new))
     }
 
     /// Always `count` sandboxes.

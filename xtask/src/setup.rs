@@ -2,6 +2,8 @@
 
 use crate::command::{self, execute, output, succeeds};
 use anyhow::{Context, Result, bail};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -85,6 +87,46 @@ const PACKAGES: &[Package] = &[
         reason: "a sample app of the tests",
     },
     Package {
+        name: "npm",
+        reason: "an app of the tests that npm installs and starts",
+    },
+    Package {
+        name: "python3-venv",
+        reason: "apps of the tests that pip installs",
+    },
+    Package {
+        name: "nginx-light",
+        reason: "an app of the tests",
+    },
+    Package {
+        name: "golang-go",
+        reason: "builds an app of the tests",
+    },
+    Package {
+        name: "default-jdk-headless",
+        reason: "an app of the tests",
+    },
+    Package {
+        name: "postgresql",
+        reason: "an app of the tests, and its client",
+    },
+    Package {
+        name: "curl",
+        reason: "a client in the tests",
+    },
+    Package {
+        name: "wrk",
+        reason: "a client in the tests",
+    },
+    Package {
+        name: "nghttp2-client",
+        reason: "h2load, a client in the tests",
+    },
+    Package {
+        name: "hey",
+        reason: "a client in the tests",
+    },
+    Package {
         name: "rustc-web",
         reason: "eBPF: a compiler whose core library comes with its source",
     },
@@ -141,6 +183,9 @@ fn is_there(package: &Package) -> bool {
     let program = match package.name {
         "python3" => Some("/usr/bin/python3"),
         "nodejs" => Some("/usr/bin/node"),
+        "npm" => Some("/usr/bin/npm"),
+        "golang-go" => Some("/usr/bin/go"),
+        "default-jdk-headless" => Some("/usr/bin/javac"),
         _ => None,
     };
     if program.is_some_and(|path| Path::new(path).exists()) {
@@ -162,11 +207,45 @@ fn install(missing: &[&Package]) -> Result<()> {
         bail!("installing packages needs root; run: sudo {by_hand}");
     }
     execute(Command::new("apt-get").args(["update", "-q"])).context("the package lists cannot be fetched")?;
+    let _none = NoServices::while_we_install()?;
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-y", "-q", "--no-install-recommends"])
         .args(&names)
         .env("DEBIAN_FRONTEND", "noninteractive");
     execute(&mut apt).with_context(|| format!("on another distribution, install what these names stand for: {by_hand}"))
+}
+
+/// Where Debian asks whether a service may be started.
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// No service that is installed is started: the tests start what they need, on ports of their own. A policy of the machine's stays.
+struct NoServices {
+    written: bool,
+}
+
+impl NoServices {
+    fn while_we_install() -> Result<Self> {
+        let written = !Path::new(SERVICE_POLICY).exists();
+        if written {
+            // Without us it forbids nothing: whoever interrupts this leaves a file that does no harm.
+            let text = format!(
+                "#!/bin/sh\nif kill -0 {} 2>/dev/null; then exit 101; fi\n",
+                std::process::id()
+            );
+            fs::write(SERVICE_POLICY, text).with_context(|| format!("writing {SERVICE_POLICY}"))?;
+            fs::set_permissions(SERVICE_POLICY, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(Self { written })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.written {
+            // An error has nowhere to go, and what stays forbids nothing.
+            let _ = fs::remove_file(SERVICE_POLICY);
+        }
+    }
 }
 
 /// Whether we may change the system.

@@ -1,6 +1,7 @@
 //! Decides who may ask what, and when: by the peer's user, and by the phase of the daemon.
 
 use super::refusal::Refusal;
+use super::upload::{REST_OF_BODY, discard};
 use super::{Door, Server};
 use crate::config::ProxyUser;
 use crate::control::{Asked, Phase};
@@ -11,14 +12,9 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::serve::IncomingStream;
-use futures_util::StreamExt;
 use miren_api::{ApiError, ErrorCode};
 use miren_gate::Permit;
 use nix::unistd::{Uid, User};
-use std::time::Duration;
-
-/// How long the rest of a body that is not taken may be in coming before its sender is cut off.
-const REST_OF_BODY: Duration = Duration::from_secs(30);
 
 /// The user at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +95,7 @@ pub async fn admit(
         Ok(_entered) => Ok(next.run(request).await),
         Err(refusal) => {
             // Whoever is cut off in the middle of a body cannot read why.
-            let _ = tokio::time::timeout(REST_OF_BODY, discard(request)).await;
+            let _ = tokio::time::timeout(REST_OF_BODY, discard(request.into_body().into_data_stream())).await;
             Err(refusal)
         }
     }
@@ -119,12 +115,6 @@ fn enter(server: &Server, method: &Method, path: &str) -> Result<Entered, Refusa
         .map_err(|_| not_now(ErrorCode::Draining, "control is stopping"))?;
     let work = work_of(method, path).map(|work| server.admission.admit(work));
     Ok((asked, work.transpose()?))
-}
-
-/// Reads a body to its end, or to where it breaks off, and keeps nothing of it.
-async fn discard(request: Request) {
-    let mut body = request.into_body().into_data_stream();
-    while let Some(Ok(_)) = body.next().await {}
 }
 
 fn changes_something(method: &Method) -> bool {

@@ -1,10 +1,13 @@
 //! Decides how an upload gets from a connection to a thread that reads it: streamed, never held in memory.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use futures_util::StreamExt;
 use std::io::{self, Read};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// How long the rest of a body that is not taken may be in coming before its sender is cut off.
+pub(super) const REST_OF_BODY: Duration = Duration::from_secs(30);
 /// Chunks between the socket and the disk.
 const CHUNKS: usize = 16;
 
@@ -29,11 +32,20 @@ async fn feed(body: Body, sender: mpsc::Sender<io::Result<Bytes>>) {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| io::Error::new(io::ErrorKind::UnexpectedEof, error));
         let broke_off = chunk.is_err();
-        // A refusal ends the reader early; whoever reads knows its reason.
-        if sender.send(chunk).await.is_err() || broke_off {
+        if sender.send(chunk).await.is_err() {
+            // A refusal ends the reader early; whoever is cut off in the middle of a body cannot read why.
+            let _ = tokio::time::timeout(REST_OF_BODY, discard(chunks)).await;
+            break;
+        }
+        if broke_off {
             break;
         }
     }
+}
+
+/// Reads a body to its end, or to where it breaks off, and keeps nothing of it.
+pub(super) async fn discard(mut body: BodyDataStream) {
+    while let Some(Ok(_)) = body.next().await {}
 }
 
 impl Read for Chunks {

@@ -7,6 +7,7 @@ use miren_api::deploy::Deploy;
 use miren_api::resource::{App, FastPathStatus, LogLine, Pool, Route, RouteRequest, ServerVersion};
 use miren_api::routing::RoutingSnapshot;
 use serde_json::{Value, json};
+use std::io::Read as _;
 use std::pin::pin;
 
 #[tokio::test]
@@ -64,6 +65,29 @@ async fn bodies_are_bounded() {
     tar.append_data(&mut header, "bomb", &*bomb).unwrap();
     let error = refusal(node.client.upload(tar.into_inner().unwrap().into()).await);
     assert_eq!(error.code, ErrorCode::TooLarge);
+}
+
+/// It is refused long before its end: at its first entry, or when it is larger than may be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whose_folder_is_refused_is_told_why_however_much_is_still_to_come() {
+    let node = Node::start().await;
+    let mut large = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(64 << 20);
+    header.set_mode(0o644);
+    large
+        .append_data(&mut header, "large", std::io::repeat(7).take(64 << 20))
+        .unwrap();
+    let large = large.into_inner().unwrap();
+    let nonsense = vec![7_u8; 64 << 20];
+    for round in 0..5 {
+        let refused = refusal(node.client.upload(large.clone().into()).await);
+        assert_eq!(refused.code, ErrorCode::TooLarge, "round {round}: {refused:?}");
+        let refused = refusal(node.client.upload(nonsense.clone().into()).await);
+        assert_eq!(refused.code, ErrorCode::InvalidRequest, "round {round}: {refused:?}");
+        let refused = refusal(node.client.upload_image(nonsense.clone().into()).await);
+        assert_eq!(refused.code, ErrorCode::InvalidRequest, "round {round}: {refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ mod previews_faults;
 mod previews_load;
 mod privileges;
 mod product_upgrades;
+mod programs;
 mod proxies;
 mod proxy_upgrades;
 mod rapid;

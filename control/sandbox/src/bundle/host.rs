@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::Path;
 
 use super::{Etc, SandboxDir, Shown};
@@ -28,6 +28,8 @@ const SHOWN: [&str; 6] = [
     "pki/tls/certs",
     "pki/ca-trust/extracted",
 ];
+/// How the folders of `/etc` begin to which a JDK's own folder in `/usr/lib` leads; it does not start without them.
+const OF_JAVA: &str = "java";
 /// Mount points, which have to exist before the root becomes read-only.
 const MOUNT_POINTS: [&str; 6] = ["app", "dev", "proc", "run", "tmp", "etc"];
 
@@ -45,20 +47,85 @@ pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>>
     for name in PROGRAMS {
         match fs::read_link(host.join(name)) {
             Ok(link) => symlink(link, root.join(name))?,
-            Err(_) if host.join(name).is_dir() => shown.push(show(host, name, &root)?),
+            Err(_) if host.join(name).is_dir() => shown.push(show(host, Path::new(name), &root)?),
             Err(_) => {}
         }
     }
     for name in SHOWN.iter().map(|name| format!("etc/{name}")) {
         if host.join(&name).is_dir() {
-            shown.push(show(host, &name, &root)?);
+            shown.push(show(host, Path::new(&name), &root)?);
         }
     }
+    show_java(host, &root, &mut shown)?;
     make_etc(&root, made)?;
     Ok(shown)
 }
 
-fn show(host: &Path, name: &str, root: &Path) -> io::Result<Shown> {
+fn show_java(host: &Path, root: &Path, shown: &mut Vec<Shown>) -> io::Result<()> {
+    let entries = match fs::read_dir(host.join("etc")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type()?.is_dir() && name.to_string_lossy().starts_with(OF_JAVA) {
+            show_readable(host, &Path::new("etc").join(name), root, shown)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows a folder of the host: all of it, unless there is something in it that not everybody may read. Then its files are copied, as root
+/// in a sandbox reads what the host's root does.
+fn show_readable(host: &Path, name: &Path, root: &Path, shown: &mut Vec<Shown>) -> io::Result<()> {
+    let from = host.join(name);
+    if everybody_may_read(&from)? {
+        shown.push(show(host, name, root)?);
+        return Ok(());
+    }
+    fs::create_dir_all(root.join(name))?;
+    for entry in fs::read_dir(&from)? {
+        let entry = entry?;
+        let (kind, name) = (entry.file_type()?, name.join(entry.file_name()));
+        if kind.is_symlink() {
+            symlink(fs::read_link(entry.path())?, root.join(name))?;
+        } else if kind.is_dir() && is_readable(&entry.path())? {
+            show_readable(host, &name, root, shown)?;
+        } else if kind.is_file() && is_readable(&entry.path())? {
+            fs::copy(entry.path(), root.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder, and everything below it.
+fn everybody_may_read(folder: &Path) -> io::Result<bool> {
+    if !is_readable(folder)? {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let readable = match () {
+            () if kind.is_symlink() => true,
+            () if kind.is_dir() => everybody_may_read(&entry.path())?,
+            () => is_readable(&entry.path())?,
+        };
+        if !readable {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_readable(path: &Path) -> io::Result<bool> {
+    let seen = fs::symlink_metadata(path)?;
+    let needed = if seen.is_dir() { 0o005 } else { 0o004 };
+    Ok(seen.mode() & needed == needed)
+}
+
+fn show(host: &Path, name: &Path, root: &Path) -> io::Result<Shown> {
     fs::create_dir_all(root.join(name))?;
     Ok(Shown {
         host: host.join(name),
@@ -88,6 +155,7 @@ fn make_etc(root: &Path, made: Etc<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::net::IpAddr;
+    use std::os::unix::fs::PermissionsExt;
 
     fn host() -> tempfile::TempDir {
         let host = tempfile::tempdir().expect("a folder");
@@ -108,6 +176,56 @@ mod tests {
         )
         .expect("file");
         host
+    }
+
+    #[test]
+    fn what_a_jdk_has_in_etc_is_shown_but_for_what_not_everybody_may_read() {
+        let (host, run) = (host(), tempfile::tempdir().expect("a folder"));
+        let jdk = host.path().join("etc/java-17");
+        for folder in ["security", "management", "hidden"] {
+            fs::create_dir_all(jdk.join(folder)).expect("a folder");
+        }
+        for (name, mode) in [
+            ("security/java.security", 0o644),
+            ("management/management.properties", 0o644),
+            ("management/jmxremote.password", 0o600),
+            ("hidden/key", 0o644),
+            ("logging.properties", 0o644),
+            ("security", 0o755),
+            ("management", 0o755),
+            ("hidden", 0o700),
+        ] {
+            let path = jdk.join(name);
+            if !path.exists() {
+                fs::write(&path, name).expect("a file");
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+        symlink("../java-17/logging.properties", jdk.join("link")).expect("a link");
+        let dir = SandboxDir::new(run.path(), "sb-1");
+        let made = Etc {
+            host: host.path(),
+            sandbox: "sb-1",
+            address: IpAddr::from([10, 0, 0, 2]),
+        };
+        let shown = prepare(&dir, made).expect("a root");
+        let inside: Vec<_> = shown.iter().map(|shown| shown.inside.display().to_string()).collect();
+        assert!(inside.contains(&"/etc/java-17/security".to_owned()), "{inside:?}");
+        let of_java = inside.iter().filter(|path| path.starts_with("/etc/java"));
+        assert_eq!(of_java.count(), 1, "{inside:?}");
+        let root = dir.rootfs().join("etc/java-17");
+        for copied in ["management/management.properties", "logging.properties", "link"] {
+            assert!(fs::symlink_metadata(root.join(copied)).is_ok(), "{copied}");
+        }
+        for hidden in ["management/jmxremote.password", "hidden"] {
+            assert!(!root.join(hidden).exists(), "{hidden}");
+        }
+        fs::remove_file(jdk.join("management/jmxremote.password")).expect("a file");
+        fs::remove_dir_all(jdk.join("hidden")).expect("a folder");
+        let dir = SandboxDir::new(run.path(), "sb-2");
+        let shown = prepare(&dir, made).expect("a root");
+        let whole = shown.iter().any(|shown| shown.inside == Path::new("/etc/java-17"));
+        assert!(whole, "{shown:?}");
     }
 
     #[test]
