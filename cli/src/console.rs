@@ -6,6 +6,7 @@ use crate::shown;
 use crate::table::Table;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Sink = Box<dyn Write + Send>;
@@ -46,11 +47,18 @@ pub struct Console {
     notes: Notes,
     pub format: Format,
     color: bool,
+    /// Columns of the terminal that results go to, if they go to one.
+    width: Option<usize>,
     verbose: u8,
     /// Its notes go to stderr itself.
     is_standard: bool,
     /// Whether progress may be drawn on stderr.
     pub progress: bool,
+}
+
+/// Columns of the terminal; none where it is no terminal, or one that does not say.
+fn width_of(output: impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(output).map(|(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
 impl Console {
@@ -71,6 +79,7 @@ impl Console {
             },
             format: global.format,
             color: color(io::stdout().is_terminal()),
+            width: width_of(io::stdout()),
             verbose: global.verbose,
             is_standard: true,
             progress: err_terminal,
@@ -88,6 +97,7 @@ impl Console {
             notes,
             format,
             color: false,
+            width: None,
             verbose: 0,
             is_standard: false,
             progress: false,
@@ -159,8 +169,18 @@ impl Console {
             self.note(&format!("No {things} found"));
             return Ok(());
         }
-        let text = table.render(self.color);
-        self.verbatim(&text)
+        self.table("", &table)
+    }
+
+    /// Draws a table after `before`, and says what of it there is no room for.
+    fn table(&mut self, before: &str, table: &Table) -> Result<(), Failure> {
+        let drawn = table.draw(self.color, self.width);
+        self.verbatim(&format!("{before}{}", drawn.text))?;
+        if !drawn.left_out.is_empty() {
+            let left_out = drawn.left_out.join(", ");
+            self.note(&format!("No room for {left_out}; --format json has all of it"));
+        }
+        Ok(())
     }
 
     /// One thing: as JSON, or its fields one a line.
@@ -182,8 +202,7 @@ impl Console {
         if self.is_json() || table.is_empty() {
             return Ok(());
         }
-        let text = table.render(self.color);
-        self.verbatim(&format!("\n{heading}\n{text}"))
+        self.table(&format!("\n{heading}\n"), &table)
     }
 
     /// The result of something that was done: a JSON document, or a sentence.

@@ -16,6 +16,10 @@ mod preview;
 mod routes;
 #[path = "deploy/server.rs"]
 mod server;
+#[path = "deploy/tables.rs"]
+mod tables;
+#[path = "deploy/terminal.rs"]
+mod terminal;
 #[path = "deploy/validate.rs"]
 mod validate;
 

@@ -136,7 +136,9 @@ fn destination(route: &Route) -> String {
 }
 
 fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(&["host", "app", "service", "default", "wildcard", "timeout", "state"]);
+    let mut table = Table::new(&["host", "app", "service", "default", "wildcard", "timeout", "state"])
+        .cut(&["state"])
+        .leave(&["wildcard", "default", "timeout", "service", "app"]);
     let mark = |yes: bool| if yes { "✓" } else { "" };
     for route in routes {
         let tone = if route.maintenance.is_some() {
