@@ -8,6 +8,8 @@ mod earlier;
 mod env;
 #[path = "deploy/ephemeral.rs"]
 mod ephemeral;
+#[path = "deploy/moving.rs"]
+mod moving;
 #[path = "deploy/node.rs"]
 mod node;
 #[path = "deploy/preview.rs"]
