@@ -2,6 +2,8 @@
 
 #[path = "deploy/answers.rs"]
 mod answers;
+#[path = "deploy/doctor.rs"]
+mod doctor;
 #[path = "deploy/earlier.rs"]
 mod earlier;
 #[path = "deploy/env.rs"]
@@ -14,6 +16,8 @@ mod moving;
 mod node;
 #[path = "deploy/preview.rs"]
 mod preview;
+#[path = "deploy/required.rs"]
+mod required;
 #[path = "deploy/routes.rs"]
 mod routes;
 #[path = "deploy/server.rs"]

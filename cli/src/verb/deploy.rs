@@ -23,6 +23,7 @@ pub mod history;
 pub mod outcome;
 mod output;
 mod preview;
+mod required;
 mod summary;
 mod words;
 
@@ -181,6 +182,7 @@ async fn uploaded(
     let folder = AppFolder::open_for(image.as_deref(), &options.app.dir)?;
     let app = app_folder::resolve_in(&options.app, &folder)?;
     context.console.record(&About { app: &app });
+    required::check(&app, &folder.file.services, &options.env, client).await?;
     let listing = folder
         .listing()
         .map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;

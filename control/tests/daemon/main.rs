@@ -33,6 +33,7 @@ mod previews_api;
 mod previews_killed;
 mod previews_replaced;
 mod previews_routing;
+mod required;
 mod reserve;
 mod scale;
 mod scrapes;
