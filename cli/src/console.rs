@@ -1,11 +1,14 @@
 //! Where output goes: results to stdout in the chosen format, everything else to stderr, colour only where it is seen.
 
 use crate::failure::{Exit, Failure};
+use crate::moving::Moving;
 use crate::options::{ColorChoice, Format, Global};
 use crate::shown;
 use crate::table::Table;
 use serde::Serialize;
+use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Sink = Box<dyn Write + Send>;
@@ -15,6 +18,7 @@ type Sink = Box<dyn Write + Send>;
 pub struct Notes {
     sink: Arc<Mutex<Sink>>,
     color: bool,
+    moving: Moving,
 }
 
 impl Notes {
@@ -24,10 +28,17 @@ impl Notes {
     }
 
     fn write(&self, text: &str) {
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // In one piece: what is dropped is dropped whole.
-        let _ = sink.write_all(format!("{text}\n").as_bytes());
-        let _ = sink.flush();
+        self.moving.aside(|| {
+            let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+            // In one piece: what is dropped is dropped whole.
+            let _ = sink.write_all(format!("{text}\n").as_bytes());
+            let _ = sink.flush();
+        });
+    }
+
+    /// How far the step is that the moving line tells; false where there is none.
+    pub fn detail(&self, detail: &str) -> bool {
+        self.moving.detail(detail)
     }
 
     fn failure(&self, failure: &Failure) {
@@ -46,11 +57,20 @@ pub struct Console {
     notes: Notes,
     pub format: Format,
     color: bool,
+    /// Columns of the terminal that results go to, if they go to one.
+    width: Option<usize>,
     verbose: u8,
     /// Its notes go to stderr itself.
     is_standard: bool,
     /// Whether progress may be drawn on stderr.
     pub progress: bool,
+    /// What was told of what was done, or would have been in JSON.
+    recorded: Option<Value>,
+}
+
+/// Columns of the terminal; none where it is no terminal, or one that does not say.
+fn width_of(output: impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(output).map(|(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
 impl Console {
@@ -62,18 +82,22 @@ impl Console {
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
         let err_terminal = io::stderr().is_terminal();
+        let draws = std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb");
         let sink: Sink = Box::new(io::stderr());
         Self {
             out: Box::new(io::stdout()),
             notes: Notes {
                 sink: Arc::new(Mutex::new(sink)),
                 color: color(err_terminal),
+                moving: Moving::default(),
             },
             format: global.format,
             color: color(io::stdout().is_terminal()),
+            width: width_of(io::stdout()),
             verbose: global.verbose,
             is_standard: true,
-            progress: err_terminal,
+            progress: err_terminal && draws,
+            recorded: None,
         }
     }
 
@@ -82,15 +106,18 @@ impl Console {
         let notes = Notes {
             sink: Arc::new(Mutex::new(err)),
             color: false,
+            moving: Moving::default(),
         };
         Self {
             out,
             notes,
             format,
             color: false,
+            width: None,
             verbose: 0,
             is_standard: false,
             progress: false,
+            recorded: None,
         }
     }
 
@@ -114,6 +141,46 @@ impl Console {
             *self.notes.sink.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(patient);
         }
         Ok(())
+    }
+
+    /// Begins something that takes long: one line that moves, unless lines are wanted, or nobody would see it.
+    pub fn begin(&self, step: &str) {
+        if self.progress && self.verbose == 0 {
+            self.notes.moving.begin(step);
+        }
+    }
+
+    /// What is being done now, in `words` where one line moves; `line` is said elsewhere.
+    pub fn step(&self, words: &str, line: &str) {
+        if !self.notes.moving.step(words) {
+            self.note(line);
+        }
+    }
+
+    /// The same where nothing is said elsewhere.
+    pub fn step_if_moving(&self, words: &str) {
+        self.notes.moving.step(words);
+    }
+
+    /// How far that is; `line` is said where no line moves.
+    pub fn step_detail(&self, detail: &str, line: &str) {
+        if !self.notes.moving.detail(detail) {
+            self.note(line);
+        }
+    }
+
+    /// Whether one line moves now.
+    pub fn is_moving(&self) -> bool {
+        self.notes.moving.is_there()
+    }
+
+    /// Keeps what is told of what was done, whatever form it is printed in.
+    pub fn record(&mut self, told: &impl Serialize) {
+        self.recorded = serde_json::to_value(told).ok();
+    }
+
+    pub fn recorded(&self) -> Option<&Value> {
+        self.recorded.as_ref()
     }
 
     /// Something worth knowing that is not the result.
@@ -159,8 +226,18 @@ impl Console {
             self.note(&format!("No {things} found"));
             return Ok(());
         }
-        let text = table.render(self.color);
-        self.verbatim(&text)
+        self.table("", &table)
+    }
+
+    /// Draws a table after `before`, and says what of it there is no room for.
+    fn table(&mut self, before: &str, table: &Table) -> Result<(), Failure> {
+        let drawn = table.draw(self.color, self.width);
+        self.verbatim(&format!("{before}{}", drawn.text))?;
+        if !drawn.left_out.is_empty() {
+            let left_out = drawn.left_out.join(", ");
+            self.note(&format!("No room for {left_out}; --format json has all of it"));
+        }
+        Ok(())
     }
 
     /// One thing: as JSON, or its fields one a line.
@@ -182,8 +259,7 @@ impl Console {
         if self.is_json() || table.is_empty() {
             return Ok(());
         }
-        let text = table.render(self.color);
-        self.verbatim(&format!("\n{heading}\n{text}"))
+        self.table(&format!("\n{heading}\n"), &table)
     }
 
     /// The result of something that was done: a JSON document, or a sentence.
@@ -196,6 +272,7 @@ impl Console {
     }
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        self.notes.moving.end();
         match self.out.write_fmt(text).and_then(|()| self.out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::output_closed()),
             other => Ok(other?),
@@ -204,6 +281,7 @@ impl Console {
 
     /// Reports a failure, if there is one, and says how the process shall end.
     pub fn conclude(&mut self, outcome: Result<Exit, Failure>) -> Exit {
+        self.notes.moving.end();
         let failure = match outcome {
             Ok(exit) => return exit,
             Err(failure) => failure,

@@ -131,6 +131,12 @@ impl Failure {
         self
     }
 
+    #[must_use]
+    pub fn field(mut self, field: &str) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
     /// The same failure, with what is wrong in a file.
     #[must_use]
     pub fn problems(mut self, problems: Vec<Problem>) -> Self {

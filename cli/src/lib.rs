@@ -10,6 +10,7 @@ pub mod asking;
 pub mod console;
 pub mod dev;
 pub mod failure;
+pub mod moving;
 pub mod options;
 pub mod paths;
 pub mod preview;

@@ -4,6 +4,7 @@
 //! here but what the verb was asked for as it is: the output of `miren sandbox exec`, the value of `miren env get`.
 
 use std::borrow::Cow;
+use unicode_width::UnicodeWidthChar;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,43 @@ pub fn json(document: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// Columns of a terminal that a line takes: two for a wide letter, none for a mark on another.
+pub fn width(line: &str) -> usize {
+    line.chars().map(columns).sum()
+}
+
+/// A line that takes at most `width` columns; `…` stands for what is cut off.
+pub fn cut(line: &str, width: usize) -> Cow<'_, str> {
+    let mut taken = 0;
+    // Where the sign still fits.
+    let mut end = 0;
+    for (at, character) in line.char_indices() {
+        taken += columns(character);
+        if taken > width {
+            let sign = if width > 0 { "…" } else { "" };
+            return Cow::Owned(format!("{}{sign}", line[..end].trim_end()));
+        }
+        if taken < width {
+            end = at + character.len_utf8();
+        }
+    }
+    Cow::Borrowed(line)
+}
+
+/// As [`cut`], for things with `, ` between them: none is cut in two.
+pub fn cut_list(line: &str, width: usize) -> Cow<'_, str> {
+    if self::width(line) <= width {
+        return Cow::Borrowed(line);
+    }
+    let ends = line.match_indices(", ").map(|(at, between)| at + between.len());
+    let fits = ends.take_while(|end| self::width(&line[..*end]) < width).last();
+    Cow::Owned(format!("{}…", &line[..fits.unwrap_or_default()]))
+}
+
+fn columns(character: char) -> usize {
+    character.width().unwrap_or_default()
 }
 
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {

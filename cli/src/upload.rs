@@ -1,11 +1,11 @@
 //! Sends a folder as a stream while it is being packed: nothing is kept whole, neither in memory nor on disk.
 
 use crate::archive::{ArchiveError, Listing};
-use crate::console::Console;
+use crate::console::{Console, Notes};
 use crate::failure::Failure;
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use miren_api::deploy::{Artifact, SentImage};
 use miren_api::{Client, ClientError};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ const AHEAD: usize = 8;
 
 /// Packs and uploads what `listing` names, showing progress on a terminal.
 pub async fn send(client: &Client, listing: Listing, console: &Console) -> Result<Artifact, Failure> {
-    let progress = bar(console, listing.bytes());
+    let progress = Sending::of(console, listing.bytes());
     let (pieces, incoming) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
     let shown = progress.clone();
     let packing = tokio::task::spawn_blocking(move || pack(&listing, pieces, shown));
@@ -28,7 +28,7 @@ pub async fn send(client: &Client, listing: Listing, console: &Console) -> Resul
         Some((incoming.recv().await?, incoming))
     });
     let sent = client.upload(reqwest::Body::wrap_stream(body)).await;
-    progress.finish_and_clear();
+    progress.end();
     let packed = packing
         .await
         .map_err(|error| Failure::failed(format!("packing: {error}")))?;
@@ -39,11 +39,11 @@ pub async fn send(client: &Client, listing: Listing, console: &Console) -> Resul
 pub async fn send_image(client: &Client, file: &Path, console: &Console) -> Result<SentImage, Failure> {
     let unreadable = |error: io::Error| Failure::failed(format!("reading {}: {error}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(unreadable)?;
-    let progress = bar(console, opened.metadata().await.map_err(unreadable)?.len());
+    let progress = Sending::of(console, opened.metadata().await.map_err(unreadable)?.len());
     let shown = progress.clone();
-    let pieces = ReaderStream::with_capacity(opened, PIECE).inspect_ok(move |piece| shown.inc(piece.len() as u64));
+    let pieces = ReaderStream::with_capacity(opened, PIECE).inspect_ok(move |piece| shown.add(piece.len() as u64));
     let sent = client.upload_image(reqwest::Body::wrap_stream(pieces)).await;
-    progress.finish_and_clear();
+    progress.end();
     Ok(sent?)
 }
 
@@ -56,7 +56,7 @@ fn outcome(sent: Result<Artifact, ClientError>, packed: Result<(), ArchiveError>
     }
 }
 
-fn pack(listing: &Listing, pieces: mpsc::Sender<io::Result<Bytes>>, progress: ProgressBar) -> Result<(), ArchiveError> {
+fn pack(listing: &Listing, pieces: mpsc::Sender<io::Result<Bytes>>, progress: Sending) -> Result<(), ArchiveError> {
     let mut output = Pieces {
         buffer: Vec::with_capacity(PIECE),
         pieces,
@@ -76,7 +76,7 @@ fn pack(listing: &Listing, pieces: mpsc::Sender<io::Result<Bytes>>, progress: Pr
 struct Pieces {
     buffer: Vec<u8>,
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    progress: ProgressBar,
+    progress: Sending,
 }
 
 impl Write for Pieces {
@@ -93,21 +93,49 @@ impl Write for Pieces {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        self.progress.inc(piece.len() as u64);
+        self.progress.add(piece.len() as u64);
         self.pieces
             .blocking_send(Ok(piece.into()))
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-fn bar(console: &Console, bytes: u64) -> ProgressBar {
-    if !console.progress {
-        return ProgressBar::hidden();
+/// How much has been sent, shown where it can be: on the line that moves, or as a bar of its own.
+#[derive(Clone)]
+struct Sending {
+    bar: ProgressBar,
+    notes: Option<Notes>,
+}
+
+impl Sending {
+    fn of(console: &Console, bytes: u64) -> Self {
+        if console.is_moving() || !console.progress {
+            let bar = ProgressBar::hidden();
+            bar.set_length(bytes);
+            let notes = console.is_moving().then(|| console.notes());
+            return Self { bar, notes };
+        }
+        let template = "uploading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+        let bar = ProgressBar::new(bytes);
+        let bar = match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => ProgressBar::hidden(),
+        };
+        Self { bar, notes: None }
     }
-    let style =
-        ProgressStyle::with_template("uploading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}");
-    let bar = ProgressBar::new(bytes);
-    style.map_or_else(|_| ProgressBar::hidden(), |style| bar.with_style(style))
+
+    fn add(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        if let Some(notes) = &self.notes {
+            let all = self.bar.length().unwrap_or_default();
+            let sent = self.bar.position().min(all);
+            notes.detail(&format!("{} of {}", BinaryBytes(sent), BinaryBytes(all)));
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::io::Write;
 pub mod app;
 pub mod deploy;
 pub mod disk;
+pub mod doctor;
 pub mod env;
 pub mod ephemeral;
 pub mod fastpath;
@@ -19,6 +20,7 @@ pub mod pool;
 pub mod rollback;
 pub mod route;
 pub mod sandbox;
+pub mod schema;
 pub mod upgrade;
 pub mod version;
 
@@ -64,8 +66,12 @@ pub enum Verb {
     /// The kernel side: status, and changes as they happen
     #[command(subcommand, name = "fastpath")]
     FastPath(fastpath::FastPathVerb),
+    /// What a settings file may say, as a JSON Schema for editors
+    Schema(schema::SchemaOptions),
     /// Versions of this program and of the server
     Version,
+    /// Whether this machine and what runs on it are well: one verdict, each check with its remedy
+    Doctor(doctor::DoctorOptions),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -78,7 +84,7 @@ impl Verb {
     /// Whether it asks the server that `--server` names for anything.
     pub fn asks(&self) -> bool {
         match self {
-            Self::Dev(_) | Self::Init(_) | Self::Completions { .. } => false,
+            Self::Dev(_) | Self::Init(_) | Self::Schema(_) | Self::Completions { .. } => false,
             Self::App(verb) => verb.asks(),
             _ => true,
         }
@@ -94,6 +100,7 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Node(verb) => return node::run(verb, context).await,
         Verb::Upgrade(options) => return upgrade::run(options, context).await,
         Verb::App(verb) => return app::run(verb, context).await,
+        Verb::Doctor(options) => return doctor::run(options, context).await,
         Verb::Env(verb) => return env::run(verb, context).await,
         Verb::Dev(options) => return crate::dev::run(options, context).await,
         Verb::Init(options) => init::run(&options, context.console)?,
@@ -103,6 +110,7 @@ pub async fn run(verb: Verb, grammar: fn() -> clap::Command, context: &mut Conte
         Verb::Disk(verb) => disk::run(verb, context).await?,
         Verb::Logs(options) => logs::run(options, context).await?,
         Verb::FastPath(verb) => fastpath::run(verb, context).await?,
+        Verb::Schema(options) => schema::run(&options, context.console)?,
         Verb::Version => version::run(context).await?,
         Verb::Completions { shell } => completions(shell, grammar(), context)?,
     }

@@ -2,20 +2,30 @@
 
 #[path = "deploy/answers.rs"]
 mod answers;
+#[path = "deploy/doctor.rs"]
+mod doctor;
 #[path = "deploy/earlier.rs"]
 mod earlier;
 #[path = "deploy/env.rs"]
 mod env;
 #[path = "deploy/ephemeral.rs"]
 mod ephemeral;
+#[path = "deploy/moving.rs"]
+mod moving;
 #[path = "deploy/node.rs"]
 mod node;
 #[path = "deploy/preview.rs"]
 mod preview;
+#[path = "deploy/required.rs"]
+mod required;
 #[path = "deploy/routes.rs"]
 mod routes;
 #[path = "deploy/server.rs"]
 mod server;
+#[path = "deploy/tables.rs"]
+mod tables;
+#[path = "deploy/terminal.rs"]
+mod terminal;
 #[path = "deploy/validate.rs"]
 mod validate;
 

@@ -165,6 +165,11 @@ pub fn reference() -> Vec<KeyDoc> {
     settings::describe(declare)
 }
 
+/// The same as a JSON Schema.
+pub fn schema() -> serde_json::Value {
+    settings::schema("control.toml", declare)
+}
+
 fn declare(root: &mut Table<'_, '_, '_>) -> Config {
     let on_stop = root.choice(
         "on_stop",

@@ -31,7 +31,7 @@ pub mod server;
 mod shutdown;
 pub mod store;
 
-pub use config::{Config, reference};
+pub use config::{Config, reference, schema};
 pub use daemon::run;
 pub use facts::facts;
 pub use metrics::reference as metrics_reference;

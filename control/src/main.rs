@@ -43,6 +43,8 @@ enum ConfigCommand {
     Check,
     /// Prints every setting (docs/config.md).
     Reference,
+    /// Prints what the configuration file may say, as a JSON Schema (docs/schema).
+    Schema,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         }
         Some(Command::Config { command }) => match command {
             ConfigCommand::Reference => miren_log::say(&miren_api::reference::settings(&miren_control::reference()))?,
+            ConfigCommand::Schema => miren_log::say(&format!("{:#}\n", miren_control::schema()))?,
             ConfigCommand::Check => {
                 Config::read(&arguments.config)?;
                 miren_log::say(&format!("{} is fine\n", arguments.config.display()))?;

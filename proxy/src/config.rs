@@ -117,6 +117,11 @@ pub fn reference() -> Vec<KeyDoc> {
     settings::describe(declare)
 }
 
+/// The same as a JSON Schema.
+pub fn schema() -> serde_json::Value {
+    settings::schema("proxy.toml", declare)
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> Problems {
     let message = format!("cannot be read: {error}; create it, or name another with --config");
     Problems(vec![Problem::of_file(path, message)])

@@ -16,7 +16,7 @@ mod request;
 mod routing;
 mod slots;
 
-pub use config::{Config, reference};
+pub use config::{Config, reference, schema};
 pub use error::StartError;
 pub use life::{Addresses, Ended, Prepared, Stop, facts, memory, privileges, replace};
 pub use metrics::reference as metrics_reference;

@@ -67,6 +67,8 @@ enum ConfigCommand {
     Check,
     /// Prints every key as a table of Markdown.
     Reference,
+    /// Prints what the settings file may say, as a JSON Schema.
+    Schema,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +109,11 @@ fn run(arguments: Arguments, log: &Log) -> anyhow::Result<ExitCode> {
             command: ConfigCommand::Reference,
         }) => {
             miren_log::say(&reference::settings(&miren_proxy::reference()))?;
+        }
+        Some(Command::Config {
+            command: ConfigCommand::Schema,
+        }) => {
+            miren_log::say(&format!("{:#}\n", miren_proxy::schema()))?;
         }
         Some(Command::Config {
             command: ConfigCommand::Check,

@@ -229,7 +229,7 @@ impl Node {
 
     #[track_caller]
     pub fn sandboxes(&self, app: &str) -> Vec<Sandbox> {
-        self.cli.json(&["sandbox", "list", "-a", app])
+        self.cli.json(&["sandbox", "list", "--all", "-a", app])
     }
 
     #[track_caller]
@@ -289,8 +289,8 @@ impl Node {
             let tail = lines[lines.len().saturating_sub(40)..].join("\n");
             text.push_str(&format!("--- end of {name}\n{tail}\n"));
         }
-        for call in [["sandbox", "list"], ["pool", "list"]] {
-            text.push_str(&format!("--- {}\n", self.cli.call(&call)));
+        for call in [&["sandbox", "list", "--all"][..], &["pool", "list"]] {
+            text.push_str(&format!("--- {}\n", self.cli.call(call)));
         }
         text
     }

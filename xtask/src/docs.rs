@@ -58,6 +58,33 @@ const DOCUMENTS: &[Document] = &[
         ],
     },
     Document {
+        path: "docs/schema/control.json",
+        opening: "",
+        parts: &[Part {
+            heading: "",
+            program: "miren-control",
+            arguments: &["config", "schema"],
+        }],
+    },
+    Document {
+        path: "docs/schema/proxy.json",
+        opening: "",
+        parts: &[Part {
+            heading: "",
+            program: "miren-proxy",
+            arguments: &["config", "schema"],
+        }],
+    },
+    Document {
+        path: "docs/schema/app.json",
+        opening: "",
+        parts: &[Part {
+            heading: "",
+            program: "miren",
+            arguments: &["schema", "app"],
+        }],
+    },
+    Document {
         path: "docs/openapi.json",
         opening: "",
         parts: &[Part {

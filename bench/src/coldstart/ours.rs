@@ -59,7 +59,7 @@ impl Ours {
     fn wait_until_idle(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + IDLE;
         loop {
-            let listed = self.node.json(&["sandbox", "list", "-a", APP])?;
+            let listed = self.node.json(&["sandbox", "list", "--all", "-a", APP])?;
             let ended = |sandbox: &Value| matches!(sandbox["state"].as_str(), Some("STOPPED" | "DEAD"));
             if listed.as_array().is_some_and(|all| all.iter().all(ended)) {
                 return Ok(());

@@ -75,7 +75,7 @@ impl App {
 
     /// All that control knows, ended ones included.
     pub fn sandboxes(&self) -> anyhow::Result<Vec<Sandbox>> {
-        let listed = self.node.json(&["sandbox", "list", "-a", NAME])?;
+        let listed = self.node.json(&["sandbox", "list", "--all", "-a", NAME])?;
         let sandbox = |listed: &Value| {
             let text = |key: &str| listed[key].as_str().map(str::to_owned);
             text("id").zip(text("state")).map(|(id, state)| Sandbox { id, state })

@@ -144,7 +144,10 @@ async fn confirmed(name: &AppName, keep_disks: bool) -> Result<bool, Failure> {
 }
 
 fn table(apps: &[App]) -> Table {
-    let mut table = Table::new(&["name", "version", "status", "route"]);
+    let mut table = Table::new(&["name", "version", "status", "route"])
+        .cut(&["route"])
+        .lists(&["route"])
+        .leave(&["version", "route"]);
     for app in apps {
         table.row(vec![
             app.name.as_str().into(),
@@ -169,7 +172,8 @@ fn health(app: &App) -> Cell {
 }
 
 fn versions_table(versions: &[Version]) -> Table {
-    let mut table = Table::new(&["version", "status", "label", "created", "expires", "pool"]);
+    let mut table = Table::new(&["version", "status", "label", "created", "expires", "pool"])
+        .leave(&["pool", "created", "expires", "label", "status"]);
     for version in versions {
         let status = match version.status {
             VersionStatus::Active => Cell::toned("active", Tone::Good),

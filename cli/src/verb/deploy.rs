@@ -13,14 +13,19 @@ use miren_api::settings::Bytes;
 use miren_api::{AppName, Client, VersionId};
 use outcome::Watch;
 use preview::Preview;
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use summary::SummaryFile;
 
 mod follow;
 pub mod history;
 pub mod outcome;
 mod output;
 mod preview;
+mod required;
+mod summary;
+mod words;
 
 /// `miren deploy` alone, or with a verb of its own.
 #[derive(Debug, Args)]
@@ -73,24 +78,45 @@ pub struct DeployOptions {
     /// Return once the deploy is accepted
     #[arg(long)]
     detach: bool,
+    /// Write how it ended to this file, as one JSON document, whatever the outcome
+    #[arg(long, value_name = "FILE")]
+    summary_json: Option<PathBuf>,
 }
 
 pub async fn run(command: DeployCommand, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match command.verb {
         Some(verb) => history::run(verb, context).await.map(|()| Exit::Done),
-        None => deploy(command.options, context).await,
+        None => summarised(command.options, context).await,
     }
+}
+
+/// Deploys, and leaves a summary where one is asked for. One that cannot be left is told, unless there is worse to tell.
+async fn summarised(options: DeployOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let Some(path) = &options.summary_json else {
+        return deploy(options, context).await;
+    };
+    let file = SummaryFile::at(path)?;
+    let outcome = tokio::select! {
+        // In this order, so that what is said of an interrupted deploy is in it.
+        biased;
+        outcome = deploy(options, context) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+    };
+    let written = file.write(context.console.recorded(), &outcome);
+    let exit = outcome?;
+    written.map(|()| exit)
 }
 
 async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let watch = Watch::from_now(options.detach);
     let preview = Preview::of(&options, context)?;
     let client = context.client()?;
+    context.console.begin("looking through the folder");
     let (app, mut request) = match &options.version {
         Some(version) => existing(&options.app, version, context)?,
         None => {
             let image = image(&options, &client, context).await?;
-            uploaded(&options.app, image, &client, context).await?
+            uploaded(&options, image, &client, context).await?
         }
     };
     request.env = options
@@ -112,6 +138,12 @@ async fn deploy(options: DeployOptions, context: &mut Context<'_>) -> Result<Exi
     outcome::of(accepted, watch, &client, context).await
 }
 
+/// What is known of a deploy before it is one.
+#[derive(Serialize)]
+struct About<'d> {
+    app: &'d AppName,
+}
+
 /// Nothing is read from the folder but the app's name, where that is not given.
 fn existing(
     options: &AppOptions,
@@ -119,7 +151,9 @@ fn existing(
     context: &mut Context<'_>,
 ) -> Result<(AppName, DeployRequest), Failure> {
     let app = app_folder::resolve(options)?;
-    context.console.note(&format!("Deploying {app} from version {version}"));
+    let line = format!("Deploying {app} from version {version}");
+    context.console.step("asking for the deploy", &line);
+    context.console.record(&About { app: &app });
     let request = DeployRequest {
         version: Some(VersionId::from_text(version)),
         ..DeployRequest::default()
@@ -132,23 +166,27 @@ async fn image(options: &DeployOptions, client: &Client, context: &mut Context<'
     let Some(file) = &options.image_archive else {
         return Ok(options.image.clone());
     };
-    context.console.note(&format!("Sending {}", file.display()));
+    let line = format!("Sending {}", file.display());
+    context.console.step(&format!("sending {}", file.display()), &line);
     let sent = upload::send_image(client, file, context.console)
         .await
         .doing(|| format!("sending {}", file.display()))?;
     let name = sent.reference.as_deref().unwrap_or("an image without a name");
-    context.console.note(&format!("Sent {name}: {}", sent.digest));
+    let line = format!("Sent {name}: {}", sent.digest);
+    context.console.step("asking for the deploy", &line);
     Ok(Some(sent.digest))
 }
 
 async fn uploaded(
-    options: &AppOptions,
+    options: &DeployOptions,
     image: Option<String>,
     client: &Client,
     context: &mut Context<'_>,
 ) -> Result<(AppName, DeployRequest), Failure> {
-    let folder = AppFolder::open_for(image.as_deref(), &options.dir)?;
-    let app = app_folder::resolve_in(options, &folder)?;
+    let folder = AppFolder::open_for(image.as_deref(), &options.app.dir)?;
+    let app = app_folder::resolve_in(&options.app, &folder)?;
+    context.console.record(&About { app: &app });
+    required::check(&app, &folder.file.services, &options.env, client).await?;
     let listing = folder
         .listing()
         .map_err(|error| Failure::failed(format!("packing {}: {error}", folder.root.display())))?;
@@ -156,7 +194,8 @@ async fn uploaded(
         true => images(&folder),
         false => format!("{}: {}{}", folder.root.display(), size(&listing), built(&folder)),
     };
-    context.console.note(&format!("Deploying {app} from {what}"));
+    let line = format!("Deploying {app} from {what}");
+    context.console.step(&format!("sending {what}"), &line);
     let mut request = DeployRequest {
         image,
         ..DeployRequest::default()

@@ -126,7 +126,10 @@ async fn confirmed(name: &str, app: &AppName) -> Result<bool, Failure> {
 }
 
 fn table(disks: &[Disk]) -> Table {
-    let mut table = Table::new(&["name", "app", "size", "used", "filesystem", "state", "leased by"]);
+    let mut table = Table::new(&["name", "app", "size", "used", "filesystem", "state", "leased by"])
+        .cut(&["leased by"])
+        .lists(&["leased by"])
+        .leave(&["filesystem", "used", "leased by", "size", "app"]);
     for disk in disks {
         table.row(vec![
             disk.name.as_str().into(),

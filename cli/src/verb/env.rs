@@ -203,7 +203,9 @@ fn names<'n>(names: impl Iterator<Item = &'n String>) -> String {
 }
 
 fn table(variables: &[Variable], unmask: bool) -> Table {
-    let mut table = Table::new(&["name", "value", "service", "source"]);
+    let mut table = Table::new(&["name", "value", "service", "source"])
+        .cut(&["value"])
+        .leave(&["source", "service"]);
     for variable in variables {
         let source = match variable.source {
             VariableSource::Config => "config",

@@ -104,7 +104,10 @@ async fn confirmed(app: &AppName, label: &Label) -> Result<bool, Failure> {
 
 /// The previews of an app, also as a part of what is told of the app.
 pub fn table(previews: &[Ephemeral]) -> Table {
-    let mut table = Table::new(&["label", "version", "status", "expires", "created", "url"]);
+    let mut table = Table::new(&["label", "version", "status", "expires", "created", "url"])
+        .cut(&["url"])
+        .lists(&["url"])
+        .leave(&["created", "url", "version"]);
     for preview in previews {
         let tone = if preview.ready > 0 { Tone::Good } else { Tone::Plain };
         table.row(vec![

@@ -161,7 +161,9 @@ fn fields(status: &NodeStatus) -> Vec<(&'static str, String)> {
 
 /// What a drain waits for.
 fn blockers(status: &NodeStatus) -> Table {
-    let mut table = Table::new(&["id", "state", "since", "why"]);
+    let mut table = Table::new(&["id", "state", "since", "why"])
+        .cut(&["why"])
+        .leave(&["since", "why"]);
     for blocker in &status.blockers {
         table.row(vec![
             blocker.id.as_str().into(),

@@ -36,7 +36,10 @@ pub async fn run(verb: PoolVerb, context: &mut Context<'_>) -> Result<(), Failur
 pub fn table(pools: &[Pool]) -> Table {
     let mut table = Table::new(&[
         "id", "app", "service", "versions", "desired", "current", "ready", "state",
-    ]);
+    ])
+    .cut(&["versions"])
+    .lists(&["versions"])
+    .leave(&["versions", "current", "desired", "service", "app"]);
     for pool in pools {
         table.row(vec![
             pool.id.as_str().into(),

@@ -25,7 +25,9 @@ pub async fn run(options: RollbackOptions, context: &mut Context<'_>) -> Result<
     let watch = Watch::from_now(options.detach);
     let app = app_folder::resolve(&options.app)?;
     let target = options.to.as_deref().unwrap_or("the version before");
-    context.console.note(&format!("Rolling {app} back to {target}"));
+    let line = format!("Rolling {app} back to {target}");
+    context.console.begin(&line);
+    context.console.step(&line, &line);
     let client = context.client()?;
     let request = RollbackRequest {
         to: options.to.map(VersionId::from_text),

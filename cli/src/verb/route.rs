@@ -136,9 +136,12 @@ fn destination(route: &Route) -> String {
 }
 
 fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(&[
+    let columns = [
         "host", "app", "service", "default", "wildcard", "by name", "timeout", "state",
-    ]);
+    ];
+    let mut table = Table::new(&columns)
+        .cut(&["state"])
+        .leave(&["by name", "wildcard", "default", "timeout", "service", "app"]);
     let mark = |yes: bool| if yes { "✓" } else { "" };
     for route in routes {
         let tone = if route.maintenance.is_some() {

@@ -10,9 +10,12 @@ use miren_api::resource::{Sandbox, SandboxState};
 
 #[derive(Debug, Subcommand)]
 pub enum SandboxVerb {
-    /// All sandboxes, ended ones included
+    /// The sandboxes that have not ended
     List {
-        /// Only those in this state
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+        /// Only those in this state, which may be that of ended ones
         #[arg(long, value_enum, ignore_case = true)]
         state: Option<StateWord>,
         /// Only those of this app
@@ -60,7 +63,10 @@ impl From<StateWord> for SandboxState {
 pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<Exit, Failure> {
     match verb {
         SandboxVerb::Exec(options) => return exec::run(options, context).await,
-        SandboxVerb::List { state, app } => list(state.map(Into::into), app, context).await?,
+        SandboxVerb::List { all, state, app } => {
+            let ended = all || state.is_some();
+            list(state.map(Into::into), app, ended, context).await?;
+        }
         SandboxVerb::Show { id } => {
             let path = paths::of(paths::SANDBOXES, &id);
             let sandbox: Sandbox = context
@@ -86,25 +92,42 @@ pub async fn run(verb: SandboxVerb, context: &mut Context<'_>) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
-async fn list(state: Option<SandboxState>, app: Option<String>, context: &mut Context<'_>) -> Result<(), Failure> {
+/// `ended`: those that have ended are meant as well.
+async fn list(
+    state: Option<SandboxState>,
+    app: Option<String>,
+    ended: bool,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
     let app = app.map(|name| app_folder::parse_name(&name)).transpose()?;
     let query = [
         ("app", app.map(|name| name.to_string())),
         ("state", state.map(|state| state.as_str().to_owned())),
     ];
     let path = paths::with_query(paths::SANDBOXES, &query);
-    let sandboxes: Vec<Sandbox> = context
+    let mut sandboxes: Vec<Sandbox> = context
         .client()?
         .list(&path)
         .await
         .doing(|| "listing sandboxes".into())?;
-    context.console.list(&sandboxes, "sandboxes", table(&sandboxes))
+    let known = sandboxes.len();
+    sandboxes.retain(|sandbox| ended || !sandbox.state.is_terminal());
+    context.console.list(&sandboxes, "sandboxes", table(&sandboxes))?;
+    let hidden = known - sandboxes.len();
+    if hidden > 0 && !context.console.is_json() {
+        context
+            .console
+            .note(&format!("{hidden} more have ended; --all shows them"));
+    }
+    Ok(())
 }
 
 fn table(sandboxes: &[Sandbox]) -> Table {
     let mut table = Table::new(&[
         "id", "app", "service", "version", "pool", "address", "state", "created", "reason",
-    ]);
+    ])
+    .cut(&["reason"])
+    .leave(&["pool", "address", "created", "service", "version", "app", "reason"]);
     for sandbox in sandboxes {
         table.row(vec![
             sandbox.id.as_str().into(),

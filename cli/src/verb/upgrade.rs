@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use walk::{How, Step, Walk};
 
-mod check;
+pub(super) mod check;
 mod control;
 mod files;
 mod keeper;
-mod process;
-mod program;
+pub(super) mod process;
+pub(super) mod program;
 mod proxy;
 mod record;
 mod room;

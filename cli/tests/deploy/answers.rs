@@ -40,7 +40,7 @@ impl Answers {
         Self { dir, asked }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("control.sock")
     }
 

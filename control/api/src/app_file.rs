@@ -3,7 +3,7 @@
 use crate::id::AppName;
 use crate::settings::{self, Bytes, Problem, Problems, Table};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 mod build;
@@ -13,6 +13,7 @@ mod ephemeral;
 mod limits;
 mod procfile;
 mod release;
+mod required;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use limits::{
     check_variable,
 };
 pub use release::{RELEASE, Release};
+pub use required::{Missing, missing};
 pub use service::{Concurrency, FIXED_CAPACITY, Resources, Service};
 pub(crate) use service::{hedged, is_hedged};
 
@@ -135,6 +137,18 @@ struct Around<'t> {
     has: &'t dyn Fn(&str) -> bool,
 }
 
+impl Around<'_> {
+    /// As for keys that are only listed.
+    fn nothing() -> Self {
+        Self {
+            processes: BTreeMap::new(),
+            complete: true,
+            image: None,
+            has: &|_| false,
+        }
+    }
+}
+
 /// The text of a file, none being empty, unless it is too large to be looked at.
 fn source_of<'t>(file: &str, text: Option<&'t str>) -> Result<&'t str, Problem> {
     let text = text.unwrap_or_default();
@@ -151,13 +165,12 @@ pub fn too_large(size: u64) -> String {
 
 /// Every key of `app.toml`, for the generated reference.
 pub fn reference() -> Vec<settings::KeyDoc> {
-    let around = Around {
-        processes: BTreeMap::new(),
-        complete: true,
-        image: None,
-        has: &|_| false,
-    };
-    settings::describe(|root| declare(root, &around))
+    settings::describe(|root| declare(root, &Around::nothing()))
+}
+
+/// What `app.toml` may say, for editors.
+pub fn schema() -> serde_json::Value {
+    settings::schema("app.toml", |root| declare(root, &Around::nothing()))
 }
 
 fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
@@ -182,7 +195,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
     let previews = root.table("ephemeral", ephemeral::declare);
     let release = release::declare(root, processes.get(RELEASE).map(String::as_str));
     let common = service::Common {
-        env: environment(root),
+        variables: environment(root),
         image: image.clone().or(build.dockerfile.as_deref().map(build::image_of)),
         base: base.clone(),
     };
@@ -240,21 +253,37 @@ fn below(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> (Option<String>, 
     (image, declared)
 }
 
-/// Reads `[[env]]` tables of `key` and `value`. Keys that the system sets, and a key set twice, are refused.
-fn environment(table: &mut Table<'_, '_, '_>) -> BTreeMap<String, String> {
-    let mut set = BTreeMap::new();
+/// What the `[[env]]` tables of a table say.
+#[derive(Clone, Default)]
+struct Environment {
+    set: BTreeMap<String, String>,
+    /// What has to have a value in the end, whoever sets it.
+    required: BTreeSet<String>,
+}
+
+/// Reads `[[env]]` tables. Keys that the system sets, and a key set twice, are refused. One that is required and has no value here
+/// is not set here.
+fn environment(table: &mut Table<'_, '_, '_>) -> Environment {
+    let mut read = Environment::default();
+    let mut seen = BTreeSet::new();
     table.tables("env", VARIABLES_MAX, |entry| {
         let key = entry.optional("key", "Name of the variable.", check_variable);
         let value = entry.parsed("value", "", "Its value, at most 64 KiB.", check_value);
-        if !entry.has("key") && entry.is_present() {
-            entry.refuse("key", "is missing");
+        let doc = "Nothing is deployed unless it has a value that is not empty: here, from `miren env set` or `miren deploy -e`.";
+        let required = entry.boolean("required", false, doc);
+        entry.require("key");
+        let Some(key) = key else { return };
+        if !seen.insert(key.clone()) {
+            return entry.refuse("key", format!("{key} is set a second time"));
         }
-        match key {
-            Some(key) if set.contains_key(&key) => entry.refuse("key", format!("{key} is set a second time")),
-            key => set.extend(key.map(|key| (key, value))),
+        if required {
+            read.required.insert(key.clone());
+        }
+        if !required || !value.is_empty() {
+            read.set.insert(key, value);
         }
     });
-    set
+    read
 }
 
 /// A size as serde keeps it in records: bytes.

@@ -41,6 +41,7 @@ mod tests {
     #[test]
     fn rows_keep_their_columns_whatever_the_text_says() {
         let key = KeyDoc {
+            shape: crate::settings::Shape::Text,
             path: "a.b".into(),
             kind: "string",
             default: "\"x|y\"".into(),

@@ -1,9 +1,11 @@
 //! Strict TOML: one declaration per key gives the parser, every error with its place, and the generated reference.
 
+use source::Declared;
 use std::path::Path;
 use toml::de::DeTable;
 
 mod report;
+mod schema;
 mod source;
 mod table;
 #[cfg(test)]
@@ -12,6 +14,7 @@ mod value;
 
 pub(crate) use report::quoted;
 pub use report::{KeyDoc, PROBLEMS_MAX, Problem, Problems};
+pub use schema::Shape;
 pub(crate) use source::Source;
 pub use table::Table;
 pub use value::{Bytes, parse_bytes, parse_duration, show_duration};
@@ -45,9 +48,18 @@ pub fn read<T>(file: &Path, text: &str, declare: impl FnOnce(&mut Table<'_, '_, 
 
 /// The keys that `declare` asks for, with their defaults: what the generated reference is made from.
 pub fn describe<T>(declare: impl FnOnce(&mut Table<'_, '_, '_>) -> T) -> Vec<KeyDoc> {
+    declared(declare).keys
+}
+
+/// The same as a JSON Schema, for editors: what the reader takes, the schema takes, and keys that nobody asks for it refuses too.
+pub fn schema<T>(file: &str, declare: impl FnOnce(&mut Table<'_, '_, '_>) -> T) -> serde_json::Value {
+    schema::of(file, &declared(declare))
+}
+
+fn declared<T>(declare: impl FnOnce(&mut Table<'_, '_, '_>) -> T) -> Declared {
     let mut source = Source::new(Path::new(""), "");
     let mut root = Table::new(&mut source, None, String::new(), None);
     declare(&mut root);
     drop(root);
-    source.into_keys()
+    source.into_declared()
 }

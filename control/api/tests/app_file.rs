@@ -4,6 +4,8 @@
 mod generated;
 #[path = "app_file/hold.rs"]
 mod hold;
+#[path = "app_file/schema.rs"]
+mod schema;
 
 use generated::{app, expected, form, print, table};
 use hold::hold;

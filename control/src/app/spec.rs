@@ -14,7 +14,7 @@ use miren_image::{Digest, Image, Protocol};
 use miren_sandbox::Root;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use crate::record::Spec;
@@ -61,6 +61,7 @@ impl Spec {
             spec: Service {
                 concurrency: Concurrency::Fixed { count: 1 },
                 image: None,
+                required: BTreeSet::new(),
                 base: match &self.service.base {
                     Base::Image(_) => Base::Host,
                     base => base.clone(),

@@ -1,8 +1,8 @@
 //! Decides which environment variables people set, and how they lie over those of an app's own settings.
 
-use miren_api::app_file::{Service, check_value, check_variable};
+use miren_api::app_file::{self, Service, check_value, check_variable};
 use miren_api::deploy::{DeployRequest, Variable, VariableSource};
-use miren_api::{ApiError, ErrorCode};
+use miren_api::{ApiError, AppName, ErrorCode};
 use std::collections::BTreeMap;
 
 pub use crate::record::Variables;
@@ -54,6 +54,15 @@ impl Variables {
         let of_service = self.services.get(service).is_some_and(|env| env.contains_key(name));
         of_service || self.all.contains_key(name)
     }
+}
+
+/// Refuses what would run without a variable that its settings require. `services` have all that is set.
+pub fn check_required(app: &AppName, services: &BTreeMap<String, Service>) -> Result<(), ApiError> {
+    let Some(missing) = app_file::missing(services) else {
+        return Ok(());
+    };
+    let error = ApiError::new(ErrorCode::InvalidValue, missing.to_string()).field("env");
+    Err(error.remedy(missing.remedy(app)))
 }
 
 /// Refuses names that cannot be set, and services that the app does not have.

@@ -35,6 +35,7 @@ mod previews_killed;
 mod previews_replaced;
 mod previews_routing;
 mod releases;
+mod required;
 mod reserve;
 mod restarting;
 mod runs;

@@ -58,7 +58,7 @@ fn traces(node: &Node) -> Vec<String> {
 fn nothing_was_made(node: &Node) {
     assert_eq!(node.cli.json::<Vec<App>>(&["app", "list"]), []);
     assert_eq!(node.cli.json::<Vec<Pool>>(&["pool", "list"]), []);
-    assert_eq!(node.cli.json::<Vec<Sandbox>>(&["sandbox", "list"]), []);
+    assert_eq!(node.cli.json::<Vec<Sandbox>>(&["sandbox", "list", "--all"]), []);
     assert_eq!((disks(node), traces(node)), (Vec::new(), Vec::new()));
 }
 

@@ -144,7 +144,7 @@ impl Bed {
             return Err(format!("a deploy goes on: {unfinished}"));
         }
         let pools: Vec<Pool> = parsed(&["pool", "list"])?.parsed();
-        let sandboxes: Vec<Sandbox> = parsed(&["sandbox", "list"])?.parsed();
+        let sandboxes: Vec<Sandbox> = parsed(&["sandbox", "list", "--all"])?.parsed();
         for app in [APP, OTHER] {
             each_is_there_once(app, &pools, &sandboxes)?;
         }

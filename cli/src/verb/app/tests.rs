@@ -21,7 +21,8 @@ fn e12_versions_tell_what_they_are_for_and_how_long_they_have() {
         version("shop-v2", VersionStatus::Active, None),
         version("shop-v1", VersionStatus::Replaced, None),
     ])
-    .render(false);
+    .draw(false, None)
+    .text;
     let rows: Vec<Vec<&str>> = text
         .lines()
         .map(|line| {

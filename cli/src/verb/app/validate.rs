@@ -165,7 +165,9 @@ fn table(services: &[(&String, &Service)]) -> Table {
         "resources",
         "variables",
         "disks",
-    ]);
+    ])
+    .cut(&["command", "health", "resources", "instances"])
+    .leave(&["disks", "variables", "resources", "health", "instances", "port"]);
     for (name, service) in services {
         table.row(vec![
             name.into(),

@@ -1,6 +1,7 @@
 //! Follows a deploy to its end, over broken connections and restarts of the server.
 
 use super::output::Output;
+use super::words;
 use crate::console::Console;
 use crate::failure::{Doing, Failure};
 use crate::paths;
@@ -92,5 +93,6 @@ impl Steps {
 fn print(step: &DeployStep, console: &Console) {
     // A message of several lines stays under its step.
     let message = step.message.replace('\n', &format!("\n  {:<12} ", ""));
-    console.note(format!("  {:<12} {message}", step.status.as_str()).trim_end());
+    let line = format!("  {:<12} {message}", step.status.as_str());
+    console.step(&words::of(step), line.trim_end());
 }

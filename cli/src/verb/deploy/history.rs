@@ -49,7 +49,9 @@ fn too_late(failure: Failure, id: &str) -> Failure {
 }
 
 fn table(deploys: &[Deploy]) -> Table {
-    let mut table = Table::new(&["id", "seq", "version", "status", "started", "took", "error"]);
+    let mut table = Table::new(&["id", "seq", "version", "status", "started", "took", "error"])
+        .cut(&["error"])
+        .leave(&["took", "seq", "started", "error", "version"]);
     for deploy in deploys {
         table.row(vec![
             deploy.id.as_str().into(),
@@ -66,7 +68,9 @@ fn table(deploys: &[Deploy]) -> Table {
 
 /// The same in short, as a part of what is told of an app.
 pub fn recent(deploys: &[Deploy]) -> Table {
-    let mut table = Table::new(&["seq", "status", "version", "when", "error"]);
+    let mut table = Table::new(&["seq", "status", "version", "when", "error"])
+        .cut(&["error"])
+        .leave(&["when", "error", "version"]);
     for deploy in deploys {
         table.row(vec![
             deploy.seq.into(),

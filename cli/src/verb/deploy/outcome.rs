@@ -55,6 +55,7 @@ pub async fn of(accepted: Deploy, watch: Watch, client: &Client, context: &mut C
         return conclude(&accepted, watch.began.elapsed(), context);
     }
     let (id, app) = (accepted.id.clone(), accepted.app.clone());
+    context.console.record(&summary(&accepted, watch.began.elapsed()));
     let ended = tokio::select! {
         // Heard from before anything is shown.
         biased;
@@ -69,8 +70,10 @@ pub async fn of(accepted: Deploy, watch: Watch, client: &Client, context: &mut C
 
 /// Prints the outcome. A deploy that did not succeed is one document in JSON too, and an exit code.
 fn conclude(deploy: &Deploy, took: Duration, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let summary = summary(deploy, took);
+    context.console.record(&summary);
     if context.console.is_json() {
-        context.console.document(&summary(deploy, took))?;
+        context.console.document(&summary)?;
     } else if let Some(failure) = failure(deploy) {
         return Err(failure);
     } else {

@@ -28,7 +28,8 @@ impl Output {
             return;
         }
         self.line = number;
-        console.note(&format!("  {:<12} {}", "", shown::line(&text)));
+        let line = format!("  {:<12} {}", "", shown::line(&text));
+        console.step_detail(&text, &line);
     }
 }
 

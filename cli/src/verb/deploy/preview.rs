@@ -55,6 +55,9 @@ impl Preview {
             service_env: content.service_env,
         };
         let key = outcome::idempotency_key();
+        context
+            .console
+            .step_if_moving(&format!("making the preview {}", self.label));
         let look = format!("miren ephemeral list -a {app}");
         let answer = tokio::select! {
             answer = watched(client, app, &request, &key, context) => answer,
@@ -137,8 +140,10 @@ fn summary(made: &EphemeralDeployed, took: Duration) -> Summary<'_> {
 }
 
 fn conclude(made: &EphemeralDeployed, took: Duration, context: &mut Context<'_>) -> Result<Exit, Failure> {
+    let summary = summary(made, took);
+    context.console.record(&summary);
     if context.console.is_json() {
-        context.console.document(&summary(made, took))?;
+        context.console.document(&summary)?;
     } else {
         context.console.line(&sentence(made, took, Timestamp::now()))?;
         for url in &made.ephemeral.urls {

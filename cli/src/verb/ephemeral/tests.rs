@@ -26,7 +26,7 @@ fn preview(label: &str, ready: u32) -> Ephemeral {
 fn e12_the_table_tells_how_long_each_has_and_whether_it_runs() {
     let mut unreachable = preview("pr2", 0);
     unreachable.urls.clear();
-    let text = table(&[preview("pr1", 1), unreachable]).render(false);
+    let text = table(&[preview("pr1", 1), unreachable]).draw(false, None).text;
     let rows: Vec<Vec<&str>> = text
         .lines()
         .map(|line| {

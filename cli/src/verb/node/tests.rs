@@ -118,7 +118,7 @@ fn d4_states_without_a_sandbox_are_not_told_and_more_blockers_are_told_as_a_numb
     assert_eq!(sandboxes.1, "2 RUNNING");
     draining.blockers = vec![blocker("sb-1", "shop/web has 1 requests in flight")];
     draining.more_blockers = 12;
-    let table = blockers(&draining).render(false);
+    let table = blockers(&draining).draw(false, None).text;
     assert!(table.contains("sb-1") && table.contains("and 12 more"), "{table}");
 }
 

@@ -95,7 +95,7 @@ fn lists_tell_what_requests_may_expect() {
     let mut slow = route("*.example.com");
     slow.timeout_ms = Some(2_500);
     slow.maintenance = Some(Maintenance { retry_after: 120 });
-    let text = table(&[route("(default)"), slow.clone()]).render(false);
+    let text = table(&[route("(default)"), slow.clone()]).draw(false, None).text;
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
         rows[0],

@@ -19,12 +19,12 @@ mod kept;
 pub use kept::keeper_again;
 
 const CONTROL: &str = "miren-control";
-const PROXY: &str = "miren-proxy";
+pub const PROXY: &str = "miren-proxy";
 const PROGRAMS: [&str; 3] = ["miren", CONTROL, PROXY];
 /// Where control reads its settings unless told otherwise.
 pub const CONTROL_CONFIG: &str = "/etc/miren/control.toml";
 /// The same of the proxy; only its name counts where control's are elsewhere.
-const PROXY_CONFIG: &str = "/etc/miren/proxy.toml";
+pub const PROXY_CONFIG: &str = "/etc/miren/proxy.toml";
 /// For a control that is just being started again.
 const LISTENS: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

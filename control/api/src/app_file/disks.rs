@@ -114,9 +114,7 @@ fn declare_one(entry: &mut Table<'_, '_, '_>) -> Option<DiskMount> {
     let doc = "How long a sandbox waits for the one that still has the disk.";
     let lease_timeout = entry.parsed("lease_timeout", "5m", doc, limits::bounded);
     for key in ["name", "mount_path"] {
-        if entry.is_present() && !entry.has(key) {
-            entry.refuse(key, "is missing");
-        }
+        entry.require(key);
     }
     for key in ["size_gb", "filesystem"] {
         if is_folder && entry.has(key) {

@@ -1,10 +1,10 @@
 //! One service of an app: its command and everything that decides how its sandboxes run.
 
-use super::{Base, DiskMount, WEB, WEB_PORT, bytes_serde, disks, environment, limits};
+use super::{Base, DiskMount, Environment, WEB, WEB_PORT, bytes_serde, disks, environment, limits};
 use crate::id::check_label;
 use crate::settings::{Bytes, Table, parse_bytes};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One process type of an app.
@@ -46,6 +46,9 @@ pub struct Service {
     pub concurrency: Concurrency,
     pub resources: Resources,
     pub env: BTreeMap<String, String>,
+    /// Variables without which nothing is deployed. Left out where there are none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub required: BTreeSet<String>,
     /// Absent in records of releases without disks, and left out where there are none: their spec hash stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskMount>,
@@ -109,7 +112,7 @@ pub struct Resources {
 
 /// What all services of an app have unless they say otherwise.
 pub(super) struct Common {
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) variables: Environment,
     pub(super) image: Option<String>,
     pub(super) base: Base,
 }
@@ -147,9 +150,19 @@ impl Service {
             hedge: hedged(),
             concurrency: default_concurrency(name),
             resources: Resources::default(),
-            env: common.env.clone(),
+            env: common.variables.set.clone(),
+            required: common.variables.required.clone(),
             disks: Vec::new(),
         }
+    }
+
+    /// Variables that are required and have no value.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let is_set = |name: &&String| self.env.get(*name).is_some_and(|value| !value.is_empty());
+        self.required
+            .iter()
+            .filter(move |name| !is_set(name))
+            .map(String::as_str)
     }
 
     /// Names of the disks its sandboxes write: such a service has one sandbox at a time.
@@ -202,8 +215,10 @@ pub(super) fn declare(
         .optional("image", doc, limits::image)
         .or_else(|| common.image.clone());
     let port = port(table).or(default_port(name, command.is_some()));
-    let mut env = common.env.clone();
-    env.extend(environment(table));
+    let own = environment(table);
+    let mut variables = common.variables.clone();
+    variables.set.extend(own.set);
+    variables.required.extend(own.required);
     let port_timeout = table.parsed(
         "port_timeout",
         "15s",
@@ -247,7 +262,8 @@ pub(super) fn declare(
         hedge,
         concurrency,
         resources,
-        env,
+        env: variables.set,
+        required: variables.required,
         disks,
     })
 }

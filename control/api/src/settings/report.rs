@@ -1,5 +1,6 @@
 //! How mistakes in settings files are told, and how the keys are listed in the reference.
 
+use super::schema::Shape;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -64,10 +65,11 @@ impl fmt::Display for Problems {
 }
 
 /// One documented key, as the generated reference lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeyDoc {
     pub path: String,
     pub kind: &'static str,
+    pub shape: Shape,
     pub default: String,
     pub doc: &'static str,
 }

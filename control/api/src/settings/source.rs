@@ -1,6 +1,7 @@
 //! Everything found out about one file while reading it, and where in the file that is.
 
 use super::report::{KeyDoc, PROBLEMS_MAX, Problem, Problems, clipped, unknown_key};
+use super::schema::Shape;
 use std::path::{Path, PathBuf};
 
 /// One file being read.
@@ -10,9 +11,18 @@ pub(crate) struct Source<'s> {
     found: Vec<Found>,
     /// Problems that were counted and not kept.
     more: usize,
-    keys: Vec<KeyDoc>,
+    declared: Declared,
     /// Dotted paths of all keys and tables that were asked for.
     paths: Vec<String>,
+}
+
+/// Everything that was asked for, by dotted paths.
+#[derive(Default)]
+pub(super) struct Declared {
+    pub(super) keys: Vec<KeyDoc>,
+    pub(super) tables: Vec<(String, Shape)>,
+    /// Keys without which their table is refused.
+    pub(super) required: Vec<String>,
 }
 
 struct Found {
@@ -38,7 +48,7 @@ impl<'s> Source<'s> {
             text,
             found: Vec::new(),
             more: 0,
-            keys: Vec::new(),
+            declared: Declared::default(),
             paths: Vec::new(),
         }
     }
@@ -67,11 +77,16 @@ impl<'s> Source<'s> {
 
     pub(super) fn declare(&mut self, key: KeyDoc) {
         self.paths.push(key.path.clone());
-        self.keys.push(key);
+        self.declared.keys.push(key);
     }
 
-    pub(super) fn declare_table(&mut self, path: &str) {
+    pub(super) fn declare_table(&mut self, path: &str, shape: Shape) {
         self.paths.push(path.to_owned());
+        self.declared.tables.push((path.to_owned(), shape));
+    }
+
+    pub(super) fn declare_required(&mut self, path: String) {
+        self.declared.required.push(path);
     }
 
     /// How much was reported so far.
@@ -83,8 +98,8 @@ impl<'s> Source<'s> {
         self.count() == 0
     }
 
-    pub(super) fn into_keys(self) -> Vec<KeyDoc> {
-        self.keys
+    pub(super) fn into_declared(self) -> Declared {
+        self.declared
     }
 
     /// The first [`PROBLEMS_MAX`] problems in the order of the file, and how many there are beyond them.

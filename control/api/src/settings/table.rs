@@ -1,6 +1,7 @@
 //! Tables of a settings file: asking one for a key declares the key, and keys nobody asked for are reported.
 
 use super::report::{KeyDoc, quoted};
+use super::schema::Shape;
 use super::source::Source;
 use super::value;
 use toml::Spanned;
@@ -102,21 +103,30 @@ impl<'a, 's, 't> Table<'a, 's, 't> {
         self.source.report(self.begins, self.path.clone(), message);
     }
 
-    fn declare(&mut self, key: &str, kind: &'static str, default: String, doc: &'static str) {
+    /// Refuses a table of the file that lacks `key`.
+    pub fn require(&mut self, key: &str) {
+        self.source.declare_required(self.full(key));
+        if self.is_present() && !self.has(key) {
+            self.refuse(key, "is missing");
+        }
+    }
+
+    fn declare(&mut self, key: &str, shape: Shape, default: String, doc: &'static str) {
         self.known.push(key.to_owned());
         let path = self.full(key);
         self.source.declare(KeyDoc {
             path,
-            kind,
+            kind: shape.kind(),
+            shape,
             default,
             doc,
         });
     }
 
-    fn declare_table(&mut self, key: &str) -> String {
+    fn declare_table(&mut self, key: &str, shape: Shape) -> String {
         self.known.push(key.to_owned());
         let path = self.full(key);
-        self.source.declare_table(&path);
+        self.source.declare_table(&path, shape);
         path
     }
 
@@ -134,7 +144,7 @@ impl<'a, 's, 't> Table<'a, 's, 't> {
 
     /// A table under this one; declared also when the file lacks it.
     pub fn table<T>(&mut self, key: &str, declare: impl FnOnce(&mut Table<'_, 's, 't>) -> T) -> T {
-        let path = self.declare_table(key);
+        let path = self.declare_table(key, Shape::Table);
         let inner = self.inner_table(key);
         let begins = self.begin_of(key);
         let mut table = Table::new(&mut *self.source, inner, path, begins);
@@ -162,7 +172,7 @@ impl<'a, 's, 't> Table<'a, 's, 't> {
         most: usize,
         mut declare: impl FnMut(&str, &mut Table<'_, 's, 't>) -> T,
     ) -> Vec<(String, T)> {
-        let path = self.declare_table(key);
+        let path = self.declare_table(key, Shape::NamedTables(most));
         let Some(outer) = self.inner_table(key) else {
             if self.table.is_none() {
                 let path = format!("{path}.{placeholder}");
@@ -191,7 +201,7 @@ impl<'a, 's, 't> Table<'a, 's, 't> {
         most: usize,
         mut declare: impl FnMut(&mut Table<'_, 's, 't>) -> T,
     ) -> Vec<T> {
-        let path = self.declare_table(key);
+        let path = self.declare_table(key, Shape::Tables(most));
         if self.table.is_none() {
             declare(&mut Table::new(&mut *self.source, None, format!("{path}[]"), None));
             return Vec::new();

@@ -85,6 +85,7 @@ fn service() -> impl Strategy<Value = Service> {
             let (port_timeout, shutdown_timeout, drain_timeout, tunnel_timeout) = times;
             let ((read_only_root, init, hedge), concurrency, resources) = rest;
             Service {
+                required: Default::default(),
                 command,
                 image: None,
                 base: Base::Host,

@@ -349,6 +349,7 @@ fn command_lines_with(word: &str) -> Vec<String> {
 
 fn service(command: &str) -> Service {
     Service {
+        required: Default::default(),
         image: None,
         base: Base::Host,
         command: command.to_owned(),

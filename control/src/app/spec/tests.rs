@@ -22,6 +22,8 @@ fn the_hash_covers_what_runs_and_not_how_often() {
     let hash_of = |service: &Service| spec(service, "sha256:aa", None).hash("web");
     let larger = service("[services.web]\ncommand = \"./serve\"\n[services.web.concurrency]\nmin_instances = 3\n");
     assert_eq!(hash_of(&base), hash_of(&larger));
+    let needy = service("[services.web]\ncommand = \"./serve\"\n[[env]]\nkey = \"A\"\nrequired = true\n");
+    assert_eq!(hash_of(&base), hash_of(&needy));
     for other in [
         "[services.web]\ncommand = \"./serve --fast\"\n",
         "[services.web]\ncommand = \"./serve\"\nport = 8080\n",

@@ -36,7 +36,7 @@ fn failed() -> Deploy {
 
 #[test]
 fn the_table_has_the_first_line_of_the_error() {
-    let text = table(&[failed()]).render(false);
+    let text = table(&[failed()]).draw(false, None).text;
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(
         lines.next().unwrap(),

@@ -1,6 +1,7 @@
 //! The kinds of values that a key can be asked for.
 
 use super::Table;
+use crate::settings::schema::Shape;
 use crate::settings::value::{self, Bytes, parse_bytes, parse_duration};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -19,7 +20,18 @@ impl Table<'_, '_, '_> {
         doc: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
-        self.declare(key, "string", format!("{default:?}"), doc);
+        self.shaped(key, Shape::Text, (default, doc), parse)
+    }
+
+    /// The same of any shape; with its default and its meaning.
+    fn shaped<T>(
+        &mut self,
+        key: &str,
+        shape: Shape,
+        (default, doc): (&str, &'static str),
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        self.declare(key, shape, format!("{default:?}"), doc);
         let read = self.take(key, |value| parse(value::text(value)?));
         read.unwrap_or_else(|| parse(default).unwrap_or_else(|why| panic!("default of {key}: {why}")))
     }
@@ -31,7 +43,7 @@ impl Table<'_, '_, '_> {
         doc: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.declare(key, "string", String::new(), doc);
+        self.declare(key, Shape::Text, String::new(), doc);
         self.take(key, |value| parse(value::text(value)?))
     }
 
@@ -61,7 +73,8 @@ impl Table<'_, '_, '_> {
 
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, key: &str, default: &str, doc: &'static str, words: &[(&str, T)]) -> T {
-        self.parsed(key, default, doc, |text| {
+        let shape = Shape::Word(words.iter().map(|(word, _)| (*word).to_owned()).collect());
+        self.shaped(key, shape, (default, doc), |text| {
             words
                 .iter()
                 .find(|(word, _)| *word == text)
@@ -75,24 +88,24 @@ impl Table<'_, '_, '_> {
 
     /// A whole number within `range`.
     pub fn integer(&mut self, key: &str, default: i64, range: RangeInclusive<i64>, doc: &'static str) -> i64 {
-        self.declare(key, "integer", default.to_string(), doc);
+        self.declare(key, Shape::Integer(range.clone()), default.to_string(), doc);
         self.take(key, |value| value::integer(value, &range)).unwrap_or(default)
     }
 
     /// A whole number within `range`, or nothing.
     pub fn optional_integer(&mut self, key: &str, range: RangeInclusive<i64>, doc: &'static str) -> Option<i64> {
-        self.declare(key, "integer", String::new(), doc);
+        self.declare(key, Shape::Integer(range.clone()), String::new(), doc);
         self.take(key, |value| value::integer(value, &range))
     }
 
     pub fn boolean(&mut self, key: &str, default: bool, doc: &'static str) -> bool {
-        self.declare(key, "boolean", default.to_string(), doc);
+        self.declare(key, Shape::Boolean, default.to_string(), doc);
         self.take(key, value::boolean).unwrap_or(default)
     }
 
     /// A number within `range`, or nothing.
     pub fn optional_number(&mut self, key: &str, range: RangeInclusive<f64>, doc: &'static str) -> Option<f64> {
-        self.declare(key, "number", String::new(), doc);
+        self.declare(key, Shape::Number(range.clone()), String::new(), doc);
         self.take(key, |value| value::number(value, &range))
     }
 
@@ -104,7 +117,7 @@ impl Table<'_, '_, '_> {
         doc: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        self.declare(key, "list of strings", format!("{default:?}"), doc);
+        self.declare(key, Shape::Texts(LIST_MAX), format!("{default:?}"), doc);
         if !self.has(key) {
             return default.iter().filter_map(|text| parse(text).ok()).collect();
         }

@@ -82,6 +82,7 @@ impl Sources<'_> {
         let services = spec::run(&settings, &source.variables).services;
         source.settings = Some(settings);
         variables::check(request, &services)?;
+        variables::check_required(&self.book.state.app.name, &services)?;
         self.name_images(&mut source.content, &services).await?;
         Ok((source, services))
     }
