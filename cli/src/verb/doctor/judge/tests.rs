@@ -80,14 +80,15 @@ fn g18_a_healthy_machine_has_nothing_to_do() {
     );
 }
 
+fn holder(program: &str) -> Option<Holder> {
+    Some(Holder {
+        program: program.into(),
+        pid: Some(12),
+    })
+}
+
 #[test]
 fn g18_what_is_wrong_is_named_with_what_to_do() {
-    let holder = |program: &str| {
-        Some(Holder {
-            program: program.into(),
-            pid: Some(12),
-        })
-    };
     type Change = Box<dyn FnOnce(&mut Machine)>;
     let full = |change: fn(&mut Disk)| -> Change { Box::new(move |seen| change(seen.disk.as_mut().unwrap())) };
     let cases: Vec<(Change, &str, &str)> = vec![
