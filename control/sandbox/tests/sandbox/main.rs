@@ -18,6 +18,7 @@ mod helper;
 mod images;
 mod isolation;
 mod limits;
+mod links;
 mod logs;
 mod node;
 mod outside;
