@@ -1,9 +1,11 @@
 //! Apps, versions, pools, sandboxes and routes as the API shows them.
 
 mod disk;
+mod log;
 mod route;
 
 pub use disk::{DeletedDisk, Disk, DiskState, GrowRequest, SnapshotRequest};
+pub use log::{LinePart, LogLine, LogStream};
 pub use route::{Maintenance, Route, RouteRequest, RouteTimeout};
 
 use crate::id::{AppName, NodeId, PoolId, SandboxId, VersionId};
@@ -244,39 +246,6 @@ pub struct Sandbox {
     pub running_at: Option<Timestamp>,
     #[schema(value_type = Option<String>)]
     pub ended_at: Option<Timestamp>,
-}
-
-/// One line a sandbox wrote. Also the form in which lines are kept in log files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LogLine {
-    #[schema(value_type = String)]
-    pub at: Timestamp,
-    pub stream: LogStream,
-    pub service: String,
-    pub sandbox: SandboxId,
-    pub line: String,
-    /// Where this stands in a line that was too long to be kept as one; absent where it is the whole line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<LinePart>,
-}
-
-/// One part of a line of more than 256 KiB. Parts end between letters; put together they are the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LinePart {
-    /// From 1 on.
-    pub number: u32,
-    /// The line ends with it.
-    pub last: bool,
-}
-
-/// Which of its outputs a line was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogStream {
-    Stdout,
-    Stderr,
-    /// Written by the system about the sandbox: that lines were dropped, how it ended.
-    System,
 }
 
 /// What runs on the node.

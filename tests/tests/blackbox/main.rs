@@ -16,6 +16,7 @@ mod drain_faults;
 mod drains;
 mod egress;
 mod exec;
+mod folders;
 mod full_disks;
 mod hostile_builds;
 mod hostile_clients;

@@ -3,7 +3,7 @@
 use crate::client::ask;
 use crate::node::{TestNode, with_config, with_node};
 use futures_util::StreamExt;
-use miren_api::resource::{LogLine, LogStream, SandboxState};
+use miren_api::resource::{LinePart, LogLine, LogStream, SandboxState};
 use miren_api::settings::Bytes;
 use miren_sandbox::logs::{LogQuery, read};
 use miren_sandbox::{LogRate, StartOrder};
@@ -55,6 +55,31 @@ fn both_outputs_are_kept_and_can_be_followed() {
         assert_eq!(line.sandbox, order.id);
         node.sandboxes().kill(&order.id, "test over");
         node.until(&order.id, SandboxState::Stopped).await;
+    });
+}
+
+#[test]
+fn g7_a_long_line_is_whole_and_a_longer_one_is_in_parts_that_say_so() {
+    with_node(async |node| {
+        let order = node.order("listen 0.0.0.0");
+        let running = node.run(&order).await;
+        for kibibytes in [80, 600] {
+            assert_eq!(ask(&running, &format!("letters/{kibibytes}")), "done");
+        }
+        ask(&running, "print/after");
+        node.sandboxes().kill(&order.id, "test over");
+        node.until(&order.id, SandboxState::Stopped).await;
+        let found = lines(node, query(&order)).await;
+        let of_app = found.iter().filter(|line| line.stream != LogStream::System);
+        let seen: Vec<_> = of_app.map(|line| (line.line.as_str(), line.part)).collect();
+        let letters = |kibibytes: usize| format!("x{}", "é".repeat(kibibytes * 512));
+        assert_eq!(seen[1], (letters(80).as_str(), None));
+        let parts: Vec<_> = seen[2..5].iter().map(|(_, part)| *part).collect();
+        let part = |number, last| Some(LinePart { number, last });
+        assert_eq!(parts, [part(1, false), part(2, false), part(3, true)]);
+        let together: String = seen[2..5].iter().map(|(text, _)| *text).collect();
+        assert_eq!(together, letters(600));
+        assert_eq!(seen[5..], [("after", None)]);
     });
 }
 

@@ -22,6 +22,7 @@ mod images;
 mod init;
 mod isolation;
 mod limits;
+mod links;
 mod logs;
 mod node;
 mod one_off;

@@ -178,21 +178,22 @@ impl TestNode {
 
     /// Waits until a state of a sandbox is announced.
     pub async fn until(&mut self, id: &SandboxId, state: SandboxState) -> SandboxChange {
+        self.until_any(id, &[state]).await
+    }
+
+    /// As [`Self::until`], whichever of several comes first.
+    pub async fn until_any(&mut self, id: &SandboxId, states: &[SandboxState]) -> SandboxChange {
         loop {
             let next = tokio::time::timeout(SOON, self.changes.recv()).await;
             let Ok(Some(change)) = next else {
-                panic!(
-                    "{id} did not become {} in {SOON:?}; seen: {:#?}",
-                    state.as_str(),
-                    self.seen
-                )
+                panic!("{id} did not become {states:?} in {SOON:?}; seen: {:#?}", self.seen)
             };
             self.seen.push(change.clone());
-            if change.id == *id && change.state == state {
+            if change.id == *id && states.contains(&change.state) {
                 return change;
             }
             let ended = change.id == *id && change.state.is_terminal();
-            assert!(!ended, "{id} ended before it was {}: {change:#?}", state.as_str());
+            assert!(!ended, "{id} ended before it was {states:?}: {change:#?}");
         }
     }
 

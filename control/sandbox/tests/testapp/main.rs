@@ -202,6 +202,7 @@ fn run(verb: &str, argument: &str) -> String {
             println!("{argument}");
             String::new()
         }
+        "letters" => letters(argument.parse().expect("a number")),
         "flood" => flood(argument.parse().expect("a number")),
         "memory" => touch(argument),
         "threads" => threads(argument.parse().expect("a number")),
@@ -316,6 +317,12 @@ fn flood(lines: usize) -> String {
     for number in 0..lines {
         writeln!(out, "line {number} {}", "x".repeat(100)).expect("standard output");
     }
+    "done".to_owned()
+}
+
+/// One line of so many KiB, of letters that have two bytes each, after one that has one.
+fn letters(kibibytes: usize) -> String {
+    println!("x{}", "é".repeat(kibibytes * 512));
     "done".to_owned()
 }
 
