@@ -211,13 +211,13 @@ async fn number(ledger: &mut Ledger, names: &Names, own: &Arc<str>) -> Result<Po
     let Some(last) = last.into_iter().next() else {
         return Ok(point(own, 1));
     };
-    if last.names() == *names {
+    if Names::of(&last) == *names {
         // An earlier release drew nothing: then nobody serves the same for certain.
         let lineage = Some(&*last.lineage).filter(|lineage| !lineage.is_empty());
         return Ok(point(lineage.unwrap_or(own), last.generation));
     }
     let generation = last.generation + 1;
-    ledger.put(&SnapshotRecord::new(generation, own, names));
+    ledger.put(&names.snapshot(generation, own));
     ledger.flush().await?;
     Ok(point(own, generation))
 }
@@ -285,7 +285,7 @@ async fn apply(ledger: &mut Ledger, before: &Routed, change: Change, own: &Arc<s
     let (mut generation, mut lineage) = (before.generation, &before.lineage);
     if table.delta(&before.table).is_some() {
         (generation, lineage) = (generation + 1, own);
-        ledger.put(&SnapshotRecord::new(generation, lineage, table.names()));
+        ledger.put(&table.names().snapshot(generation, lineage));
     }
     ledger.flush().await?;
     miren_fault::pass(miren_fault::Point::RoutePublish);

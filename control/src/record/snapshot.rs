@@ -1,7 +1,6 @@
 //! Decides what is kept of the routing snapshot: its number, and the names it is below.
 
 use super::Stored;
-use crate::routing::Names;
 use crate::store::Kind;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -28,22 +27,5 @@ impl Stored for SnapshotRecord {
 
     fn id(&self) -> Cow<'_, str> {
         SNAPSHOT_ID.into()
-    }
-}
-
-impl SnapshotRecord {
-    pub fn new(generation: u64, lineage: &str, names: &Names) -> Self {
-        let text = |name: &Option<std::sync::Arc<str>>| name.as_deref().map(str::to_owned);
-        Self {
-            generation,
-            lineage: lineage.to_owned(),
-            cluster_host: text(&names.cluster_host),
-            apps_domain: text(&names.apps_domain),
-        }
-    }
-
-    /// What it was below.
-    pub fn names(&self) -> Names {
-        Names::new(self.cluster_host.as_deref(), self.apps_domain.as_deref())
     }
 }

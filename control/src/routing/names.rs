@@ -1,6 +1,7 @@
 //! Decides which hosts apps have by their name alone, below the ingress's domain for apps.
 
 use super::WEB;
+use crate::record::SnapshotRecord;
 use miren_api::id::{AppName, check_label};
 use miren_api::resource::Route;
 use std::sync::Arc;
@@ -22,6 +23,22 @@ impl Names {
         Self {
             cluster_host: cluster_host.map(Arc::from),
             apps_domain: apps_domain.map(Arc::from),
+        }
+    }
+
+    /// What a snapshot was below.
+    pub fn of(snapshot: &SnapshotRecord) -> Self {
+        Self::new(snapshot.cluster_host.as_deref(), snapshot.apps_domain.as_deref())
+    }
+
+    /// What is kept of a snapshot that is below them.
+    pub fn snapshot(&self, generation: u64, lineage: &str) -> SnapshotRecord {
+        let text = |name: &Option<Arc<str>>| name.as_deref().map(str::to_owned);
+        SnapshotRecord {
+            generation,
+            lineage: lineage.to_owned(),
+            cluster_host: text(&self.cluster_host),
+            apps_domain: text(&self.apps_domain),
         }
     }
 

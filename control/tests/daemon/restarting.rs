@@ -203,6 +203,29 @@ async fn g15_until_it_has_switched_requests_go_where_they_went_and_then_to_the_n
     assert_eq!(stage.served_by(&preview.version).await, "./two");
 }
 
+#[tokio::test(start_paused = true)]
+async fn g15_a_deploy_of_the_same_during_a_restart_uses_what_the_restart_starts() {
+    let stage = Stage::start().await;
+    stage.deploy("./one").await;
+    let old = running(&stage);
+    stage.machine.hold("./one");
+    ask(&stage).await.unwrap().unwrap();
+    pass(2).await;
+    let same = DeployRequest {
+        artifact: Some(stage.artifact(&web("./one"))),
+        ..DeployRequest::default()
+    };
+    stage.accepted(same).await;
+    pass(2).await;
+    assert_eq!(running(&stage), old, "it waits for what starts");
+    stage.machine.release("./one");
+    pass(60).await;
+    let now = running(&stage);
+    assert!(now.len() == 1 && now != old, "{old:?} became {now:?}");
+    assert_eq!(stage.machine.started().len(), 2);
+    assert_eq!(stage.app.view.borrow().pools.len(), 1);
+}
+
 /// Kills control at one of the writes of a restart; false if it has fewer.
 async fn dies_at(point: i64) -> bool {
     let stage = Stage::start().await;
