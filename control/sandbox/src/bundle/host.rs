@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::{Etc, SandboxDir, Shown};
@@ -33,6 +33,9 @@ const OF_JAVA: &str = "java";
 /// Mount points, which have to exist before the root becomes read-only.
 const MOUNT_POINTS: [&str; 6] = ["app", "dev", "proc", "run", "tmp", "etc"];
 
+/// Everybody makes files there, and removes none of another's.
+const EVERYBODYS: u32 = 0o1777;
+
 const PASSWD: &str = "root:x:0:0:root:/app:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 
@@ -43,6 +46,8 @@ pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>>
     for point in MOUNT_POINTS {
         fs::create_dir(root.join(point))?;
     }
+    // runc gives what it mounts there the rights of the folder below, whatever the options of the mount say.
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(EVERYBODYS))?;
     let mut shown = Vec::new();
     for name in PROGRAMS {
         match fs::read_link(host.join(name)) {
@@ -155,7 +160,6 @@ fn make_etc(root: &Path, made: Etc<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::net::IpAddr;
-    use std::os::unix::fs::PermissionsExt;
 
     fn host() -> tempfile::TempDir {
         let host = tempfile::tempdir().expect("a folder");
@@ -247,6 +251,8 @@ mod tests {
         let root = dir.rootfs();
         assert_eq!(fs::read_link(root.join("bin")).expect("a link"), Path::new("usr/bin"));
         let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+        let tmp = fs::metadata(root.join("tmp")).expect("a folder").mode();
+        assert_eq!(tmp & 0o7777, 0o1777);
         assert_eq!(read("etc/passwd"), PASSWD);
         assert_eq!(read("etc/resolv.conf"), "nameserver 10.0.0.9\n");
         assert!(read("etc/hosts").contains("10.0.0.2 sb-1"));
