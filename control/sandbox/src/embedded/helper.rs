@@ -4,7 +4,7 @@
 //! sandbox gets a process of its own that never has more than one, and that outlives the daemon.
 
 use super::executor::{Command, USER_ERROR};
-use crate::bundle::{Exit, Job, Processes, SandboxDir, give_to_user};
+use crate::bundle::{Exit, Job, Processes, SandboxDir, UMASK, give_to_user};
 use crate::exit::{Ending, describe};
 use crate::files;
 use crate::process::{Process, ProcessRef};
@@ -14,6 +14,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use miren_api::resource::LogStream;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stdin, pipe2, setsid};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -141,6 +142,8 @@ fn create(
     for output in [&stdout, &stderr] {
         give_to_user(dir, output)?;
     }
+    // The runtime makes folders of the sandbox under it.
+    let own = umask(Mode::from_bits_truncate(UMASK));
     let container = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Command)
@@ -150,7 +153,9 @@ fn create(
         .as_init(dir.path())
         .with_systemd(false)
         .with_detach(true)
-        .build()?;
+        .build();
+    umask(own);
+    let container = container?;
     let pid = container.pid().ok_or("the runtime names no process")?;
     let init = Process::open(u32::try_from(pid.as_raw())?)?;
     Ok((container, init))
