@@ -21,7 +21,7 @@ pub(crate) use overlay::is_possible as overlay_is_possible;
 pub(crate) use places::{Asked, Open, Places, of_disk, shown};
 pub(crate) use program::Program;
 pub(crate) use seccomp::Masks;
-pub(crate) use spec::{Above, AppFiles, Limits, SpecInput, Writable, write as write_spec};
+pub(crate) use spec::{Above, AppFiles, Limits, SpecInput, UMASK, Writable, write as write_spec};
 
 use crate::cgroup;
 use crate::config::LogRate;

@@ -1,6 +1,6 @@
 //! Decides which files of the host a sandbox sees that has no image.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -42,7 +42,7 @@ const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 /// Makes the root of a sandbox from the host's files; says which folders are to be mounted into it, read-only.
 pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>> {
     let (root, host) = (dir.rootfs(), made.host);
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
+    fs::create_dir_all(&root)?;
     for point in MOUNT_POINTS {
         fs::create_dir(root.join(point))?;
     }
@@ -63,6 +63,7 @@ pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>>
     }
     show_java(host, &root, &mut shown)?;
     make_etc(&root, made)?;
+    open_to_all(&root)?;
     Ok(shown)
 }
 
@@ -128,6 +129,21 @@ fn is_readable(path: &Path) -> io::Result<bool> {
     let seen = fs::symlink_metadata(path)?;
     let needed = if seen.is_dir() { 0o005 } else { 0o004 };
     Ok(seen.mode() & needed == needed)
+}
+
+/// Whatever mask this process makes files under: not everybody in a sandbox is root.
+fn open_to_all(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            open_to_all(&entry.path())?;
+        } else if kind.is_file() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o644))?;
+        }
+    }
+    Ok(())
 }
 
 fn show(host: &Path, name: &Path, root: &Path) -> io::Result<Shown> {

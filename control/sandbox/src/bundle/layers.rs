@@ -63,7 +63,8 @@ pub(crate) fn make_points<'p>(
     let place = dir.scratch().join("points");
     let mut any = false;
     for inside in mounted.filter_map(|path| path.strip_prefix("/app").ok()) {
-        fs::create_dir_all(place.join(inside))?;
+        fs::create_dir_all(&place)?;
+        Inside::open(&place)?.folder(inside)?;
         any = true;
     }
     Ok(any.then_some(place))

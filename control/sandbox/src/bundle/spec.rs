@@ -13,6 +13,8 @@ use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 
+/// What its files are not open to, unless it says so: what docker and containerd give, whatever control's own is.
+pub(crate) const UMASK: u32 = 0o022;
 /// Open files of one process: the usual hard limit of a server distribution, less if ours is lower.
 const OPEN_FILES: u64 = 65_536;
 /// Length of the scheduler's period, in microseconds: the kernel's default.
@@ -136,7 +138,9 @@ fn spec(dir: &SandboxDir, input: &SpecInput<'_>, powers: &Powers) -> Value {
         "root": { "path": dir.rootfs(), "readonly": input.writable != Writable::All },
         "process": {
             "terminal": false,
-            "user": { "uid": program.user.uid, "gid": program.user.gid, "additionalGids": groups(&program.user) },
+            "user": {
+                "uid": program.user.uid, "gid": program.user.gid, "additionalGids": groups(&program.user), "umask": UMASK,
+            },
             "args": program.args,
             "env": program.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             "cwd": program.cwd,

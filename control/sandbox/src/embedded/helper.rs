@@ -5,7 +5,7 @@
 
 use super::executor::{Command, USER_ERROR};
 use super::stdio;
-use crate::bundle::{ExecDir, Exit, Job, Processes, SandboxDir, give_to_user};
+use crate::bundle::{ExecDir, Exit, Job, Processes, SandboxDir, UMASK, give_to_user};
 use crate::exit::{Ending, describe};
 use crate::files;
 use crate::process::{Process, ProcessRef};
@@ -15,6 +15,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use miren_api::resource::LogStream;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stdin, pipe2, setsid};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
@@ -158,6 +159,8 @@ fn create(
     give: impl FnOnce(ContainerBuilder) -> io::Result<ContainerBuilder>,
 ) -> Result<(Container, Process), Box<dyn Error>> {
     std::fs::create_dir_all(dir.state())?;
+    // The runtime makes folders of the sandbox under it.
+    let own = umask(Mode::from_bits_truncate(UMASK));
     let builder = ContainerBuilder::new(sandbox.to_owned(), SyscallType::Linux)
         .with_root_path(dir.state())?
         .with_executor(Command {
@@ -168,7 +171,9 @@ fn create(
         .as_init(dir.path())
         .with_systemd(false)
         .with_detach(true)
-        .build()?;
+        .build();
+    umask(own);
+    let container = container?;
     let pid = container.pid().ok_or("the runtime names no process")?;
     let init = Process::open(u32::try_from(pid.as_raw())?)?;
     Ok((container, init))

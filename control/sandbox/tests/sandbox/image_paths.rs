@@ -9,6 +9,8 @@ use serde_json::json;
 use std::fs;
 use std::time::Duration;
 
+/// Where a runtime or control mounts something.
+const PLACES: [&str; 5] = ["dev", "proc", "sys", "tmp", "app"];
 const AS_DOCKER_MAKES_IT: &str = "0:0 755";
 
 #[test]
@@ -135,18 +137,22 @@ fn g1_volumes_are_written_to_where_the_root_is_not() {
 #[test]
 fn g1_no_link_of_an_image_leads_the_runtime_out() {
     with_node(async |node| {
-        let outside = tempfile::tempdir().expect("a folder");
+        let outside = tempfile::tempdir_in("/var/tmp").expect("a folder");
         let at = |name: &str| outside.path().join(name).to_str().expect("a path").to_owned();
-        for name in ["dev", "proc", "sys", "tmp", "app"] {
+        for name in PLACES {
             fs::create_dir(at(name)).expect("a folder");
         }
         fs::write(at("dev/ptmx"), "of the host").expect("a file");
-        let there = || ["dev", "proc", "sys", "tmp", "app"].map(|name| contents(at(name).as_ref()));
+        let there = || PLACES.map(|name| contents(at(name).as_ref()));
         let before = there();
         let mut archive = Archive::new();
         archive.add(".wh.tmp", "");
+        // In the image there are folders of the same names: what looks only there finds nothing wrong.
+        for name in PLACES {
+            archive.add(&format!("{}/kept", at(name).trim_start_matches('/')), "");
+        }
         archive.link(
-            &["dev", "proc", "sys", "tmp", "app"]
+            &PLACES
                 .map(|name| (name, at(name)))
                 .each_ref()
                 .map(|(name, to)| (*name, &**to)),

@@ -34,4 +34,5 @@ mod seccomp;
 mod stop_signals;
 mod timing;
 mod tracking;
+mod umask;
 mod world;

@@ -112,7 +112,7 @@ fn another_user_of_an_image_has_no_power_of_root_and_a_root_of_its_own() {
     let process = &spec["process"];
     assert_eq!(
         process["user"],
-        json!({ "uid": 1000, "gid": 1001, "additionalGids": [1001, 4, 8] })
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [1001, 4, 8], "umask": 0o022 })
     );
     assert_eq!(process["capabilities"]["effective"], json!([]));
     assert_eq!(process["capabilities"]["permitted"], json!([]));
