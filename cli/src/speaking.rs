@@ -60,12 +60,18 @@ pub async fn speak(
     doing: impl Fn() -> String,
 ) -> Result<Exit, Failure> {
     let (from_server, to_server) = split(connection);
-    let lent = given.terminal().map(|_| Lent::begin()).transpose()?;
+    let (mut endings, mut sizes, mut lent) = (None, None, None);
+    if given.terminal().is_some() {
+        // In this order: whatever ends this command from now on, the terminal is given back.
+        endings = Some(Endings::follow()?);
+        sizes = Some(Sizes::follow()?);
+        lent = Some(Lent::begin()?);
+    }
     let ended = tokio::select! {
         ended = hear(from_server) => ended,
         // Whatever happens to the input, the server says how it ends.
-        never = feed(to_server, given) => never,
-        status = ended_from_outside(lent.is_some()) => return Ok(Exit::Command(status?)),
+        never = feed(to_server, given.has_input(), sizes) => never,
+        status = ended_from_outside(&mut endings) => return Ok(Exit::Command(status)),
     };
     // What is said from here on is said to a terminal as it was.
     drop(lent);
@@ -79,10 +85,10 @@ pub async fn speak(
 }
 
 /// A terminal that is lent has to be given back before this command ends.
-async fn ended_from_outside(is_lent: bool) -> io::Result<u8> {
-    match is_lent {
-        true => Ok(Endings::follow()?.next().await),
-        false => std::future::pending().await,
+async fn ended_from_outside(endings: &mut Option<Endings>) -> u8 {
+    match endings {
+        Some(endings) => endings.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -110,12 +116,11 @@ fn print(mut output: impl Write, content: &[u8]) -> io::Result<()> {
 }
 
 /// Sends what is read here, and how large the terminal is; never returns, so that the connection stays open.
-async fn feed(mut to_server: impl AsyncWrite + Unpin, given: Given) -> io::Result<Frame> {
-    if given.has_input() {
+async fn feed(mut to_server: impl AsyncWrite + Unpin, has_input: bool, mut sizes: Option<Sizes>) -> io::Result<Frame> {
+    if has_input {
         let (sender, mut parts) = mpsc::channel(WAITING);
         // A thread of its own: nothing ends a read of a terminal but the end of this process.
         std::thread::spawn(move || read_all(&sender));
-        let mut sizes = given.terminal().map(|_| Sizes::follow()).transpose()?;
         let mut open = true;
         while open || sizes.is_some() {
             let frame = tokio::select! {

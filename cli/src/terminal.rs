@@ -63,17 +63,28 @@ fn size() -> TerminalSize {
     }
 }
 
-/// Changes of the terminal's size.
-pub struct Sizes(Signal);
+/// How large the terminal is, again and again.
+pub struct Sizes {
+    changes: Signal,
+    /// It may have changed between its first look and the moment from which changes are told.
+    is_told: bool,
+}
 
 impl Sizes {
     pub fn follow() -> io::Result<Self> {
-        signal(SignalKind::window_change()).map(Self)
+        let changes = signal(SignalKind::window_change())?;
+        Ok(Self {
+            changes,
+            is_told: false,
+        })
     }
 
-    /// The next one.
+    /// Its size now, then after each change. One that is dropped while it waits has taken nothing.
     pub async fn next(&mut self) -> TerminalSize {
-        self.0.recv().await;
+        if self.is_told {
+            self.changes.recv().await;
+        }
+        self.is_told = true;
         size()
     }
 }

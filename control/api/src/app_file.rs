@@ -205,11 +205,7 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
     let nothing = declared.is_empty();
     let present = |(name, service): (String, Option<Service>)| Some((name, service?));
     let mut services: BTreeMap<String, Service> = declared.into_iter().filter_map(present).collect();
-    for (name, command) in processes.iter().filter(|(name, _)| *name != RELEASE) {
-        if !root.has_in("services", name) {
-            services.insert(name.clone(), Service::undeclared(name, Some(command), &common));
-        }
-    }
+    add_processes(root, processes, &common, &mut services);
     if services.is_empty() && nothing && *complete && common.has_image() && !root.has("services") {
         services.insert(WEB.to_owned(), Service::undeclared(WEB, None, &common));
     }
@@ -235,6 +231,20 @@ fn declare(root: &mut Table<'_, '_, '_>, around: &Around<'_>) -> AppFile {
         include,
         release,
         services,
+    }
+}
+
+/// Services that only the Procfile names.
+fn add_processes(
+    root: &Table<'_, '_, '_>,
+    processes: &BTreeMap<String, String>,
+    common: &service::Common,
+    services: &mut BTreeMap<String, Service>,
+) {
+    for (name, command) in processes.iter().filter(|(name, _)| *name != RELEASE) {
+        if !root.has_in("services", name) {
+            services.insert(name.clone(), Service::undeclared(name, Some(command), common));
+        }
     }
 }
 

@@ -36,11 +36,9 @@ async fn g5_a_release_runs_once_before_anything_of_its_version_and_its_failure_c
     let first = node.ask("shop", &releasing("./one")).await;
     let order = release(&node).await;
     assert_eq!(order.service.command, "migrate ./one");
-    assert_eq!(
-        node.machine().alive(),
-        [order.id.clone()],
-        "nothing of the version runs yet"
-    );
+    let alive = node.machine().alive();
+    assert!(alive == [order.id], "nothing of the version runs yet: {alive:?}");
+    let order = release(&node).await;
     node.machine().exit(&order.id, 0);
     let first = node.ended(&first).await;
     assert_eq!(first.status, DeployStatus::Succeeded, "{first:?}");
@@ -65,21 +63,29 @@ async fn g5_a_release_runs_once_before_anything_of_its_version_and_its_failure_c
         second.steps.iter().any(|step| step.message.contains(order.id.as_str())),
         "{second:?}"
     );
-    assert_eq!(
-        (active(&node).await, node.machine().alive()),
-        (first.version.clone(), running)
-    );
+    assert_eq!((active(&node).await, node.machine().alive()), (first.version, running));
+}
 
-    // What was there already has had its release.
+/// Deploys a version whose release succeeds.
+async fn released(node: &Node, command: &str) -> Deploy {
+    let deploy = node.ask("shop", &releasing(command)).await;
+    node.machine().exit(&release(node).await.id, 0);
+    let ended = node.ended(&deploy).await;
+    assert_eq!(ended.status, DeployStatus::Succeeded, "{ended:?}");
+    ended
+}
+
+#[tokio::test]
+async fn g5_what_was_there_has_had_its_release_and_changed_variables_make_a_version() {
+    let node = Node::start().await;
+    let first = released(&node, "./one").await;
     let again = DeployRequest {
         version: first.version,
         ..DeployRequest::default()
     };
     let again = node.client.deploy("shop", &again, "key-of-the-same").await.unwrap();
     assert_eq!(node.ended(&again).await.status, DeployStatus::Succeeded);
-    let third = node.ask("shop", &releasing("./three")).await;
-    node.machine().exit(&release(&node).await.id, 0);
-    assert_eq!(node.ended(&third).await.status, DeployStatus::Succeeded);
+    released(&node, "./two").await;
     let back = RollbackRequest { to: None };
     let back = node
         .client

@@ -141,6 +141,13 @@ async fn g17_what_cannot_be_run_is_refused_with_a_reason() {
         "no connection to keep"
     );
     assert!(node.machine().one_offs().is_empty());
+}
+
+#[tokio::test]
+async fn g17_no_more_run_than_there_is_room_for_and_none_begins_on_a_cordoned_node() {
+    let node = Node::start().await;
+    node.succeed("shop", &web("./serve")).await;
+    let refused = async |request: &RunRequest| refusal(node.client.post::<Run>(RUNS, request).await);
     let nothing = serde_json::Map::new();
     let _: serde_json::Value = node.client.post("/v1/node/cordon", &nothing).await.unwrap();
     let cordoned = refused(&detached(&["true"])).await;

@@ -165,13 +165,14 @@ impl InTerminal {
         }
     }
 
-    /// Reads until `wanted` has come. A command that says nothing is ended by its own timeout.
+    /// Reads until `wanted` has come; what runs there says when it is too late.
     fn hear(&mut self, wanted: &str) -> String {
         let (mut heard, mut buffer) = (String::new(), [0; 4096]);
         while !heard.contains(wanted) {
             let read = self.outer.read(&mut buffer).expect("a terminal");
             assert!(read > 0, "{heard:?} and not {wanted:?}");
             heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            assert!(!heard.contains("late"), "{heard:?} and not {wanted:?}");
         }
         heard
     }
@@ -195,7 +196,7 @@ impl InTerminal {
 }
 
 /// Ends by itself where nobody ends it, so that no test waits for ever.
-const IN_TERMINAL: &str = "trap 'echo resized $(stty size)' WINCH; trap 'echo caught; exit 9' INT; \
+const IN_TERMINAL: &str = "trap 'echo resized $(stty size)' WINCH; trap 'echo caught; exit 9' INT; trap exit TERM HUP; \
     tty; stty size; echo ready; n=0; while [ $n -lt 1500 ]; do n=$((n+1)); sleep 0.02; done; echo late";
 
 fn has_a_terminal(command: Command) {
