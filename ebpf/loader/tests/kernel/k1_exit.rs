@@ -181,7 +181,11 @@ fn g4_the_process_that_was_named_last_is_the_one_that_counts() {
         other.end();
         let expected = Word::new(next, State::Dead);
         wait_until("an end that counts", expected, || word_of(&fast_path, 1));
-        assert_eq!(word_of(&fast_path, 0), Word::new(generation, State::Running), "{mode:?}");
+        assert_eq!(
+            word_of(&fast_path, 0),
+            Word::new(generation, State::Running),
+            "{mode:?}"
+        );
         app.kill();
         let expected = Word::new(generation, State::Dead);
         wait_until("the end of the app", expected, || word_of(&fast_path, 0));
