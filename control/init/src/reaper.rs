@@ -2,7 +2,7 @@
 
 use crate::command::Command;
 use crate::gate;
-use crate::system::{self, SignalInfo};
+use crate::system::{self, Received};
 
 /// What is done about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn run(command: &Command, status: Option<i32>) -> ! {
         Ok(app) => app,
         Err(error) => gate::no_process(error),
     };
-    let mut info = SignalInfo::default();
+    let mut info = Received::default();
     loop {
         let signal = system::next_signal(&mut info);
         match act(signal) {
@@ -54,7 +54,7 @@ pub fn run(command: &Command, status: Option<i32>) -> ! {
 }
 
 /// A value that was sent along goes with it, unless its queue is full.
-fn pass_on(app: i32, signal: i32, info: &SignalInfo) {
+fn pass_on(app: i32, signal: i32, info: &Received) {
     if !(info.is_queued() && system::queue(app, signal, info)) {
         system::kill(app, signal);
     }

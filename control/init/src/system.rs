@@ -39,18 +39,12 @@ const SET: usize = 8;
 
 /// What is known of a signal that came: the kernel's `siginfo_t`.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug)]
-pub struct SignalInfo {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
     words: [i32; 32],
 }
 
-impl Default for SignalInfo {
-    fn default() -> Self {
-        Self { words: [0; 32] }
-    }
-}
-
-impl SignalInfo {
+impl Received {
     /// Whether a value was sent along.
     pub(crate) fn is_queued(&self) -> bool {
         self.words[2] == SI_QUEUE
@@ -125,7 +119,7 @@ pub(crate) fn set_blocked_signals(set: u64) {
 }
 
 /// Waits for a signal.
-pub(crate) fn next_signal(info: &mut SignalInfo) -> i32 {
+pub(crate) fn next_signal(info: &mut Received) -> i32 {
     let all = u64::MAX;
     let arguments = [(&raw const all) as usize, (&raw mut *info) as usize, 0, SET, 0, 0];
     loop {
@@ -155,7 +149,7 @@ pub(crate) fn kill(process: i32, signal: i32) {
 }
 
 /// Sends a signal with what came along; false if it could not be.
-pub(crate) fn queue(process: i32, signal: i32, info: &SignalInfo) -> bool {
+pub(crate) fn queue(process: i32, signal: i32, info: &Received) -> bool {
     let arguments = [process as usize, signal as usize, (&raw const *info) as usize, 0, 0, 0];
     // SAFETY: what is known of the signal lives as long as the call.
     unsafe { call(number::RT_SIGQUEUEINFO, arguments) == 0 }
