@@ -184,8 +184,7 @@ impl TestNode {
     /// As [`Self::until`], whichever of several comes first.
     pub async fn until_any(&mut self, id: &SandboxId, states: &[SandboxState]) -> SandboxChange {
         loop {
-            let next = tokio::time::timeout(SOON, self.changes.recv()).await;
-            let Ok(Some(change)) = next else {
+            let Ok(Some(change)) = tokio::time::timeout(SOON, self.changes.recv()).await else {
                 panic!("{id} did not become {states:?} in {SOON:?}; seen: {:#?}", self.seen)
             };
             self.seen.push(change.clone());
@@ -313,11 +312,8 @@ impl Drop for TestNode {
             }
         }
         for part in ["netns", "disks", "sandboxes"] {
-            let entries = fs::read_dir(self.config.run_dir.join(part))
-                .into_iter()
-                .flatten()
-                .flatten();
-            for entry in entries {
+            let entries = fs::read_dir(self.config.run_dir.join(part)).into_iter();
+            for entry in entries.flatten().flatten() {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
                 for inner in ["rootfs", "scratch"] {
                     let _ = umount2(&entry.path().join(inner), MntFlags::MNT_DETACH);
