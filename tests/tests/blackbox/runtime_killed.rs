@@ -24,10 +24,12 @@ fn started(runtime: NodeRuntime) -> (Node, AppFolder) {
     (node, app)
 }
 
-/// The process that holds a sandbox: the parent of its init. The name of its program is told, so that no other is killed.
+/// The process that holds a sandbox: the parent of its init, whose child the app is. The name of its program is told, so that no
+/// other is killed.
 #[track_caller]
 fn holder(sandbox: &Sandbox, program: &str) -> u32 {
-    let holder = process::parent(sandbox.pid.expect("a running sandbox has a process"));
+    let init = process::parent(sandbox.pid.expect("a running sandbox has a process"));
+    let holder = process::parent(init);
     let exe = std::fs::read_link(format!("/proc/{holder}/exe")).expect("it lives");
     let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
     assert!(name.starts_with(program), "{sandbox:?} is held by {name}");

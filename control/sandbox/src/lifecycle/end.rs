@@ -24,7 +24,9 @@ impl Sandbox {
         // First: the runtime may remove the cgroup when it tells how init ended.
         let kills = self.node.cgroups.out_of_memory_kills(self.id());
         let ending = self.ending().await;
-        self.facts.exit_code = ending.and_then(Ending::exit_code);
+        // What never became the app's process has no status of the app's.
+        let of_app = ending.filter(|_| self.facts.pid.is_some());
+        self.facts.exit_code = of_app.and_then(Ending::exit_code);
         self.facts.ended_by = ending.map(|ending| ending.by(kills > 0));
         let stopped = self
             .life
