@@ -148,10 +148,10 @@ async fn b1_files_that_cannot_be_settings_are_named() {
         let outcome = validate(dir.path(), Format::Table).await;
         assert!(outcome.exit == 1 && outcome.err.contains(said), "{}", outcome.err);
     }
-    fs::write(dir.path().join(".miren/app.toml"), "include = [\"{a\"]\n").unwrap();
+    fs::write(dir.path().join(".miren/app.toml"), "include = [\"[a\"]\n").unwrap();
     let outcome = validate(dir.path(), Format::Table).await;
     assert!(
-        outcome.exit == 1 && outcome.err.contains("include pattern \"{a\""),
+        outcome.exit == 1 && outcome.err.contains("include pattern \"[a\""),
         "{}",
         outcome.err
     );
