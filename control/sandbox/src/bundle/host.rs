@@ -46,8 +46,6 @@ pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>>
     for point in MOUNT_POINTS {
         fs::create_dir(root.join(point))?;
     }
-    // runc gives what it mounts there the rights of the folder below, whatever the options of the mount say.
-    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(EVERYBODYS))?;
     let mut shown = Vec::new();
     for name in PROGRAMS {
         match fs::read_link(host.join(name)) {
@@ -64,6 +62,8 @@ pub(crate) fn prepare(dir: &SandboxDir, made: Etc<'_>) -> io::Result<Vec<Shown>>
     show_java(host, &root, &mut shown)?;
     make_etc(&root, made)?;
     open_to_all(&root)?;
+    // runc gives what it mounts there the rights of the folder below, whatever the options of the mount say.
+    fs::set_permissions(root.join("tmp"), Permissions::from_mode(EVERYBODYS))?;
     Ok(shown)
 }
 
