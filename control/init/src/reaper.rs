@@ -7,7 +7,7 @@ use crate::system::{self, Received};
 /// What is done about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
-    /// Somebody's child has ended.
+    /// Somebody's child has ended, or was stopped.
     Reap,
     Pass,
     /// Of a terminal, for whoever is in its background: that is this process.
@@ -46,6 +46,7 @@ pub fn run(command: &Command, status: Option<i32>) -> ! {
                 if let Some(ended) = reap(app) {
                     end(ended, status);
                 }
+                go_on(app);
             }
             Act::Pass => pass_on(app, signal, &info),
             Act::Ignore => {}
@@ -58,6 +59,22 @@ fn pass_on(app: i32, signal: i32, info: &Received) {
     if !(info.is_queued() && system::queue(app, signal, info)) {
         system::kill(app, signal);
     }
+}
+
+/// Lets the app go on that its terminal has stopped: there is no shell that would. One that SIGSTOP has stopped stays so.
+fn go_on(app: i32) {
+    let Some(signal) = system::stopped_by(app).filter(|signal| is_of_terminal(*signal)) else {
+        return;
+    };
+    // It wanted the terminal, and would be stopped for it again.
+    if signal != system::SIGTSTP {
+        system::put_in_foreground(app);
+    }
+    system::kill(-app, system::SIGCONT);
+}
+
+fn is_of_terminal(signal: i32) -> bool {
+    matches!(signal, system::SIGTSTP | system::SIGTTIN | system::SIGTTOU)
 }
 
 /// Takes everything that has ended; the raw status of the app if that is among it.

@@ -22,6 +22,8 @@ pub const ENOEXEC: i32 = 8;
 pub const EACCES: i32 = 13;
 pub const ENOTDIR: i32 = 20;
 pub const SIGCHLD: i32 = 17;
+pub(crate) const SIGCONT: i32 = 18;
+pub(crate) const SIGTSTP: i32 = 20;
 pub const SIGTTIN: i32 = 21;
 pub const SIGTTOU: i32 = 22;
 const AT_FDCWD: isize = -100;
@@ -31,6 +33,8 @@ const F_SETFD: usize = 2;
 const FD_CLOEXEC: usize = 1;
 const SIG_SETMASK: usize = 2;
 const WNOHANG: usize = 1;
+const WSTOPPED: usize = 2;
+const P_PID: usize = 1;
 const TIOCSPGRP: usize = 0x5410;
 /// `si_code` of `sigqueue(3)`.
 const SI_QUEUE: i32 = -1;
@@ -48,6 +52,11 @@ impl Received {
     /// Whether a value was sent along.
     pub(crate) fn is_queued(&self) -> bool {
         self.words[2] == SI_QUEUE
+    }
+
+    /// The signal that stopped a child, where `waitid` has found one.
+    fn of_child(&self) -> Option<i32> {
+        (self.words[0] == SIGCHLD).then_some(self.words[6])
     }
 }
 
@@ -142,6 +151,16 @@ pub(crate) fn wait_for_any() -> Option<(i32, i32)> {
     }
 }
 
+/// Which signal has stopped a child since this was asked last, if one has.
+pub(crate) fn stopped_by(process: i32) -> Option<i32> {
+    let mut told = Received::default();
+    let place = (&raw mut told) as usize;
+    let arguments = [P_PID, process as usize, place, WSTOPPED | WNOHANG, 0, 0];
+    // SAFETY: what is written to lives as long as the call.
+    let answer = unsafe { call(number::WAITID, arguments) };
+    checked(answer).ok().and_then(|_| told.of_child())
+}
+
 /// One that is gone needs no signal.
 pub(crate) fn kill(process: i32, signal: i32) {
     // SAFETY: integers.
@@ -161,8 +180,13 @@ pub(crate) fn lead_group_and_terminal() {
     unsafe { call(number::SETPGID, [0; 6]) };
     // SAFETY: no arguments.
     let own = unsafe { call(number::GETPID, [0; 6]) } as i32;
+    put_in_foreground(own);
+}
+
+/// Gives the terminal, if there is one, to a group.
+pub(crate) fn put_in_foreground(group: i32) {
     // SAFETY: the number lives as long as the call, which is refused where there is no terminal.
-    unsafe { call(number::IOCTL, [0, TIOCSPGRP, (&raw const own) as usize, 0, 0, 0]) };
+    unsafe { call(number::IOCTL, [0, TIOCSPGRP, (&raw const group) as usize, 0, 0, 0]) };
 }
 
 pub(crate) fn close_on_execute(descriptor: i32) {

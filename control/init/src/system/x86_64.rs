@@ -43,5 +43,6 @@ pub(super) mod number {
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
     pub(crate) const RT_SIGQUEUEINFO: usize = 129;
     pub(crate) const EXIT_GROUP: usize = 231;
+    pub(crate) const WAITID: usize = 247;
     pub(crate) const FACCESSAT: usize = 269;
 }

@@ -74,12 +74,21 @@ fn working_dir(inside: &Inside, asked: Asked<'_>) -> Result<PathBuf, Why> {
         "" => Ok("/".into()),
         path => {
             let found = find(inside, "WORKDIR", path)?;
-            // Through it a command would begin outside: in a folder that a process of ours has open.
-            match found.starts_with("/proc") && found != Path::new("/proc") {
-                true => Err(format!("its WORKDIR {} leads into /proc", shown(path)).into()),
-                false => Ok(found),
+            match leads_out(&found) {
+                Some(through) => Err(format!("its WORKDIR {} leads into {through}", shown(path)).into()),
+                None => Ok(found),
             }
         }
+    }
+}
+
+/// Through which folder a command would begin outside: in one that a process of ours has open. The runtime puts links to these into
+/// a `/dev` of its own; nothing of the image is in that, and only memory at `/dev/shm`.
+fn leads_out(found: &Path) -> Option<&'static str> {
+    let is_below = |folder: &str| found.starts_with(folder) && found != Path::new(folder);
+    match () {
+        () if found.starts_with("/dev/shm") => None,
+        () => ["/proc", "/dev"].into_iter().find(|folder| is_below(folder)),
     }
 }
 
@@ -149,6 +158,7 @@ mod tests {
             ("sly", "/proc/self/fd/7"),
             ("whole", ".."),
             ("shm", "dev/shm"),
+            ("slyer", "/dev/fd/7"),
         ] {
             symlink(to, root.path().join(link)).expect("a link");
         }
@@ -188,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn g1_a_command_begins_where_the_image_says_and_never_in_proc() {
+    fn g1_a_command_begins_where_the_image_says_and_never_in_proc_or_dev() {
         let cwd = |path: &str| made(&in_folder(path), false, false).map(|(cwd, _)| cwd);
         for (path, expected) in [
             ("", "/"),
@@ -196,7 +206,9 @@ mod tests {
             ("/data/../srv", "/srv"),
             ("/data/x", "/srv/data/x"),
             ("/shm", "/dev/shm"),
+            ("/dev/shm/x", "/dev/shm/x"),
             ("/proc", "/proc"),
+            ("/dev", "/dev"),
         ] {
             assert_eq!(cwd(path).as_deref(), Ok(expected), "{path}");
         }
@@ -209,6 +221,10 @@ mod tests {
             ("/proc/self/fd/7", "its WORKDIR \"/proc/self/fd/7\" leads into /proc"),
             ("/sly", "its WORKDIR \"/sly\" leads into /proc"),
             ("/srv/../sly/x", "its WORKDIR \"/srv/../sly/x\" leads into /proc"),
+            ("/dev/fd/7", "its WORKDIR \"/dev/fd/7\" leads into /dev"),
+            ("/dev/fd", "its WORKDIR \"/dev/fd\" leads into /dev"),
+            ("/dev/stdin/x", "its WORKDIR \"/dev/stdin/x\" leads into /dev"),
+            ("/slyer", "its WORKDIR \"/slyer\" leads into /dev"),
         ] {
             assert_eq!(cwd(path).expect_err(path), told);
         }

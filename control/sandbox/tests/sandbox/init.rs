@@ -148,6 +148,31 @@ fn g4_the_end_of_the_app_is_the_end_also_of_what_it_left_behind() {
     });
 }
 
+/// Ctrl-Z, and what befalls one in the background: there is no shell that would let it go on.
+#[test]
+fn g4_an_app_that_its_terminal_stops_goes_on_and_one_that_somebody_stops_does_not() {
+    with_node(async |node| {
+        let order = shell(
+            node,
+            "kill -TSTP $$; kill -TTIN $$; kill -TTOU $$; : > /tmp/on; kill -STOP $$; : > /tmp/off; exec sleep 600",
+        );
+        let running = node.run(&order).await;
+        let app = running.facts.pid.expect("a pid");
+        let status = || fs::read_to_string(format!("/proc/{app}/status")).expect("it lives");
+        let is_there = |name: &str| Path::new(&format!("/proc/{app}/root/tmp/{name}")).exists();
+        eventually("it goes on", || is_there("on")).await;
+        eventually("it is stopped", || status().contains("T (stopped)")).await;
+        // Its init hears of this orphan later than of the stop.
+        assert_eq!(script(node, &order, "(/bin/true & )").await.1, Ok(0));
+        eventually("the orphan to go", || counted(node, &order) <= 2).await;
+        assert!(status().contains("T (stopped)"), "{}", status());
+        assert!(!is_there("off"));
+        signal(Some(app), Signal::SIGCONT);
+        eventually("it goes on again", || is_there("off")).await;
+        stop(node, &order).await;
+    });
+}
+
 /// Nothing waits for the first process: it is stopped here, and could not even end.
 #[test]
 fn g4_the_end_of_the_app_counts_and_not_that_of_its_init() {
