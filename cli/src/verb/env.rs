@@ -113,9 +113,9 @@ async fn set(options: SetOptions, context: &mut Context<'_>) -> Result<Exit, Fai
         context.console.done(&unchanged, "nothing to change")?;
         return Ok(Exit::Done);
     }
-    context
-        .console
-        .note(&format!("Setting {} of {app}", names(values.keys())));
+    let line = format!("Setting {} of {app}", names(values.keys()));
+    context.console.begin(&line);
+    context.console.step(&line, &line);
     let values = values.into_iter().map(|(name, value)| (name, Some(value))).collect();
     change(&app, request(values, service), &client, context).await
 }
@@ -155,7 +155,9 @@ async fn delete(options: DeleteOptions, context: &mut Context<'_>) -> Result<Exi
     if !options.force && !prompt::yes(&format!("Delete {names} of {app}?")).await? {
         return Err(Failure::failed(format!("variables of {app} were not deleted")).code("not_confirmed"));
     }
-    context.console.note(&format!("Deleting {names} of {app}"));
+    let line = format!("Deleting {names} of {app}");
+    context.console.begin(&line);
+    context.console.step(&line, &line);
     change(&app, request(values, service), &client, context).await
 }
 

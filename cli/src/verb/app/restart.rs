@@ -19,7 +19,9 @@ pub struct RestartOptions {
 pub async fn run(options: RestartOptions, context: &mut Context<'_>) -> Result<Exit, Failure> {
     let watch = Watch::from_now(options.detach);
     let app = app_folder::resolve(&options.app)?;
-    context.console.note(&format!("Restarting {app}"));
+    let line = format!("Restarting {app}");
+    context.console.begin(&line);
+    context.console.step(&line, &line);
     let client = context.client()?;
     let key = outcome::idempotency_key();
     let change = Change {

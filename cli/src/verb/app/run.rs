@@ -103,7 +103,9 @@ pub async fn list(options: &AppOptions, context: &mut Context<'_>) -> Result<(),
 fn table(runs: &[Run]) -> Table {
     let mut table = Table::new(&[
         "id", "version", "command", "status", "exit", "started", "ended", "reason",
-    ]);
+    ])
+    .cut(&["reason", "command"])
+    .leave(&["started", "ended", "exit", "version", "reason"]);
     for run in runs {
         table.row(vec![
             run.id.as_str().into(),

@@ -17,14 +17,19 @@ impl SummaryFile {
     /// Where it cannot be written, that is found out before anything is done.
     ///
     /// # Errors
-    /// When its folder takes no file.
+    /// When its folder takes no file, or something else than a file is there: that would be replaced.
     pub fn at(path: &Path) -> Result<Self, Failure> {
         let file = Self {
             path: path.to_owned(),
             began: Instant::now(),
         };
+        let is_file = || fs::symlink_metadata(path).map_or(true, |there| there.is_file());
+        if path.file_name().is_none() || !is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            return Err(file.unwritable(&error));
+        }
         let draft = file.draft();
-        let tried = fs::File::create(&draft).and_then(|_| fs::remove_file(&draft));
+        let tried = fs::File::create_new(&draft).and_then(|_| fs::remove_file(&draft));
         tried.map_err(|error| file.unwritable(&error))?;
         Ok(file)
     }
@@ -36,7 +41,7 @@ impl SummaryFile {
     pub fn write(&self, told: Option<&Value>, outcome: &Result<Exit, Failure>) -> Result<(), Failure> {
         let document = document(told, outcome, self.began.elapsed());
         let draft = self.draft();
-        let written = fs::File::create(&draft).and_then(|mut file| {
+        let written = fs::File::create_new(&draft).and_then(|mut file| {
             file.write_all(format!("{document:#}\n").as_bytes())?;
             file.sync_all()?;
             fs::rename(&draft, &self.path)

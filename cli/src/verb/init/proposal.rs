@@ -2,11 +2,8 @@
 
 use super::sight::Sight;
 use super::{compiled, node, others, python};
-use miren_api::app_file::{self, DOCKERFILES, PROCFILE, WEB};
+use miren_api::app_file::{self, DOCKERFILES, PROCFILE, RELEASE, WEB};
 use miren_api::settings::Problems;
-
-/// Runs before the others do, and is no service.
-const RELEASE: &str = "release";
 
 /// What settings are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,9 +107,10 @@ fn procfile(sight: &Sight, text: &str) -> Result<Proposal, Problems> {
         has: &|file| sight.has(file),
     };
     let read = app_file::parse_for(None, folder)?;
-    let all: Vec<&str> = read.services.keys().map(String::as_str).collect();
-    let services = read.services.iter().filter(|(name, _)| *name != RELEASE);
-    let services = services.map(|(name, service)| Proposed {
+    let mut all: Vec<&str> = read.services.keys().map(String::as_str).collect();
+    all.extend(read.release.as_ref().map(|_| RELEASE));
+    all.sort_unstable();
+    let services = read.services.iter().map(|(name, service)| Proposed {
         name: name.clone(),
         command: Command::InProcfile(service.command.clone()),
     });
