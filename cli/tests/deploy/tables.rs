@@ -65,6 +65,11 @@ fn answers() -> Answers {
         "cordoned": true, "waits_for": null, "admitted": 0, "starts": 0, "requests": 0, "sandboxes": {}, "clean_ups": 0,
         "since": null, "deadline": null, "overdue": false, "blockers": [blocker, blocker], "more_blockers": 5, "errors": [],
     });
+    let run = json!({
+        "id": "sb-0123456789", "app": APP, "version": format!("{APP}-v0123456789"), "service": "background-worker",
+        "command": "sh -c 'sleep 1; ".repeat(9), "status": "FAILED", "exit_code": 137, "reason": REASON,
+        "started_at": "2026-01-02T03:04:05Z", "ended_at": "2026-01-02T03:04:06Z",
+    });
     Answers::of([
         ("GET /v1/apps", many(&app())),
         ("GET /v1/apps/a-shop-with-a-rather-long-name", app()),
@@ -72,6 +77,7 @@ fn answers() -> Answers {
         ("GET /v1/apps/a-shop-with-a-rather-long-name/deploys", many(&deploy())),
         ("GET /v1/apps/a-shop-with-a-rather-long-name/ephemeral", many(&preview)),
         ("GET /v1/apps/a-shop-with-a-rather-long-name/env", many(&variable)),
+        ("GET /v1/apps/a-shop-with-a-rather-long-name/runs", many(&run)),
         ("GET /v1/routes", many(&route)),
         ("GET /v1/pools", many(&pool())),
         (
@@ -84,7 +90,7 @@ fn answers() -> Answers {
 }
 
 /// Each with the first header of its table, what a row of it begins with, and how many rows there are.
-const LISTS: [(&str, &str, &str, usize); 12] = [
+const LISTS: [(&str, &str, &str, usize); 13] = [
     ("app list", "NAME", APP, 2),
     (
         "app versions",
@@ -105,6 +111,7 @@ const LISTS: [(&str, &str, &str, usize); 12] = [
     ("disk list", "NAME", "uploads-of-everybody", 2),
     ("ephemeral list", "LABEL", "feature-of-a-long-branch-name", 2),
     ("deploy list", "ID", "dep-0123456789", 2),
+    ("app runs", "ID", "sb-0123456789", 2),
     ("env list", "NAME", "SETTINGS_OF_EVERYTHING", 2),
     ("node status", "ID", "sb-0123456789", 2),
 ];

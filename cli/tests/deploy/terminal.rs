@@ -1,5 +1,6 @@
 //! `miren` as a process with a terminal of a chosen width.
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +29,10 @@ pub fn terminal(columns: u16) -> (File, OwnedFd) {
         ws_ypixel: 0,
     };
     let pty = openpty(&size, None).unwrap();
+    for end in [&pty.master, &pty.slave] {
+        // What other tests start has nothing to do with it.
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
     (File::from(pty.master), pty.slave)
 }
 

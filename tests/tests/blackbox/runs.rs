@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use miren_api::run::{Run, RunStatus};
 use miren_blackbox::{AppFolder, Node, process, wait_until};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -145,6 +147,10 @@ impl InTerminal {
             ws_ypixel: 0,
         };
         let pty = openpty(Some(&size), None).expect("a terminal");
+        for end in [&pty.master, &pty.slave] {
+            // What other tests start has nothing to do with it.
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
+        }
         let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         command.stdin(end()).stdout(end()).stderr(end());
         // SAFETY: both calls are allowed between fork and exec, and touch nothing of this process.
@@ -165,10 +171,13 @@ impl InTerminal {
         }
     }
 
-    /// Reads until `wanted` has come; what runs there says when it is too late.
+    /// Reads until `wanted` has come; what runs there says when it is too late, and what does not run has its limit.
     fn hear(&mut self, wanted: &str) -> String {
         let (mut heard, mut buffer) = (String::new(), [0; 4096]);
+        let limit = PollTimeout::try_from(LIMIT).expect("a limit");
         while !heard.contains(wanted) {
+            let told = poll(&mut [PollFd::new(self.outer.as_fd(), PollFlags::POLLIN)], limit);
+            assert_eq!(told, Ok(1), "{heard:?} and not {wanted:?}");
             let read = self.outer.read(&mut buffer).expect("a terminal");
             assert!(read > 0, "{heard:?} and not {wanted:?}");
             heard.push_str(&String::from_utf8_lossy(&buffer[..read]));
@@ -192,6 +201,14 @@ impl InTerminal {
     fn is_as_it_was(&self) -> bool {
         let now = tcgetattr(&self.inner).expect("its settings").local_flags;
         now.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG)
+    }
+}
+
+impl Drop for InTerminal {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -68,6 +68,8 @@ impl SummaryFile {
 
 /// The same keys whatever happened, null where there is nothing.
 fn document(told: Option<&Value>, outcome: &Result<Exit, Failure>, took: Duration) -> Value {
+    let unheard = unheard(told, outcome);
+    let outcome = unheard.as_ref().unwrap_or(outcome);
     let keys = [
         "app",
         "version",
@@ -102,6 +104,17 @@ fn document(told: Option<&Value>, outcome: &Result<Exit, Failure>, took: Duratio
     document.into()
 }
 
+/// How it ended where nobody was left to be told: as it did.
+fn unheard(told: Option<&Value>, outcome: &Result<Exit, Failure>) -> Option<Result<Exit, Failure>> {
+    let ended = match told?["status"].as_str()? {
+        "SUCCEEDED" => Exit::Done,
+        "FAILED" | "SUPERSEDED" | "ROLLED_BACK" => Exit::Failed,
+        _ => return None,
+    };
+    let is_unheard = matches!(outcome, Err(failure) if *failure == Failure::output_closed());
+    is_unheard.then_some(Ok(ended))
+}
+
 /// `succeeded`, `accepted` where nobody waited for the end, or why not.
 fn word(told: Option<&Value>, outcome: &Result<Exit, Failure>) -> String {
     let status = told.and_then(|told| told["status"].as_str()).unwrap_or_default();
@@ -121,5 +134,23 @@ fn error(told: Option<&Value>, outcome: &Result<Exit, Failure>) -> Value {
             let message = message.unwrap_or("the server gave no reason");
             json!({"code": word(told, outcome), "message": message, "remedy": ""})
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g16_a_deploy_that_nobody_heard_the_end_of_ended_as_it_did() {
+        let of = |status: &str, outcome| document(Some(&json!({"status": status})), &outcome, Duration::ZERO);
+        let well = of("SUCCEEDED", Err(Failure::output_closed()));
+        let told = |document: &Value| (document["outcome"].clone(), document["exit_code"].clone());
+        assert_eq!(told(&well), (json!("succeeded"), json!(0)));
+        assert!(well["error"].is_null(), "{well}");
+        let failed = of("FAILED", Err(Failure::output_closed()));
+        assert_eq!(told(&failed), (json!("failed"), json!(1)));
+        let other = of("SUCCEEDED", Err(Failure::interrupted()));
+        assert_eq!(told(&other), (json!("interrupted"), json!(130)));
     }
 }

@@ -71,9 +71,10 @@ impl Proposal {
 /// # Errors
 /// Those of its Procfile.
 pub fn of(sight: &Sight) -> Result<Proposal, Problems> {
-    let processes = match sight.text(PROCFILE) {
-        Some(text) => Some(procfile(sight, text)?),
-        None => None,
+    let (processes, release) = match sight.text(PROCFILE) {
+        Some(text) if has_only_release(text) => (None, Some(format!("{PROCFILE}: {RELEASE}"))),
+        Some(text) => (Some(procfile(sight, text)?), None),
+        None => (None, None),
     };
     let looks = || {
         let kinds = [python::django, node::started, others::ruby, python::app, compiled::go];
@@ -81,7 +82,7 @@ pub fn of(sight: &Sight) -> Result<Proposal, Problems> {
         kinds.into_iter().chain(more).find_map(|kind| kind(sight))
     };
     let image = dockerfile(sight);
-    Ok(match (image, processes) {
+    let proposal = match (image, processes) {
         (Some(image), Some(processes)) => Proposal {
             found: [processes.found, image.found].concat(),
             ..processes
@@ -97,7 +98,18 @@ pub fn of(sight: &Sight) -> Result<Proposal, Problems> {
             None => processes,
         },
         (None, None) => looks().unwrap_or_else(unknown),
+    };
+    Ok(Proposal {
+        found: release.into_iter().chain(proposal.found).collect(),
+        ..proposal
     })
+}
+
+/// Whether a Procfile says nothing of what serves.
+fn has_only_release(text: &str) -> bool {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut names = lines.filter_map(|line| Some(line.split_once(':')?.0.trim())).peekable();
+    names.peek().is_some() && names.all(|name| name == RELEASE)
 }
 
 fn procfile(sight: &Sight, text: &str) -> Result<Proposal, Problems> {

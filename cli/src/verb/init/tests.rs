@@ -207,6 +207,23 @@ fn g15_ruby_php_and_pages_have_their_servers() {
 }
 
 #[test]
+fn g15_what_is_run_before_a_switch_says_nothing_of_what_serves() {
+    let procfile = ("Procfile", "# what moves\nrelease: python3 migrate.py\n");
+    let (proposal, parsed) = read(&Sight::of(&[procfile, ("index.html", "")]));
+    assert_eq!(proposal.found[0], "Procfile: release");
+    assert!(proposal.found.len() > 1, "{:?}", proposal.found);
+    assert!(!parsed.services["web"].command.is_empty());
+    assert!(parsed.release.is_some());
+    let dockerfile = ("Dockerfile", "FROM scratch\nEXPOSE 8080\n");
+    let (proposal, _) = read(&Sight::of(&[procfile, dockerfile]));
+    assert!(
+        !text::of(&shop(), &proposal).contains("in the Procfile"),
+        "{:?}",
+        proposal.found
+    );
+}
+
+#[test]
 fn g15_a_procfile_and_a_dockerfile_have_the_last_word() {
     let procfile = (
         "Procfile",
