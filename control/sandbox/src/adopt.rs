@@ -23,7 +23,7 @@ const RUNTIME_RETRY: Duration = Duration::from_secs(5);
 
 /// What is found about a sandbox that control knows.
 struct Found {
-    /// Of its app, as it was recorded when that was started.
+    /// Of its app, as it was recorded when that was let go on.
     pid: Option<u32>,
     /// Its slot, if the slot still is of its generation and its address.
     slot: Option<(u32, SlotView)>,
@@ -115,14 +115,15 @@ fn find(node: &Node, known: &Known) -> Found {
         .ok()
         .flatten();
     let recorded = recorded.filter(|processes| facts.pid.is_none_or(|pid| pid == processes.app.pid));
+    let begun = recorded.filter(|processes| processes.has_begun);
     let living = |process: Option<_>| {
         let found = process.and_then(|reference| Process::find(reference).ok().flatten());
         found.filter(|process| !process.has_exited())
     };
     Found {
-        pid: recorded.map(|processes| processes.app.pid),
+        pid: begun.map(|processes| processes.app.pid),
         slot,
-        app: living(recorded.map(|processes| processes.app)),
+        app: living(begun.map(|processes| processes.app)),
         helper: living(recorded.map(|processes| processes.helper)),
     }
 }

@@ -182,6 +182,13 @@ pub(crate) struct Processes {
     /// ours both were one, and its name on disk is theirs.
     #[serde(rename = "init")]
     pub(crate) app: ProcessRef,
+    /// The command was let go on. Releases that did not write this down had nothing that waits.
+    #[serde(default = "yes")]
+    pub(crate) has_begun: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How the app ended.

@@ -84,6 +84,7 @@ impl Runtime for Containerd {
         let processes = Processes {
             helper: helper.reference(),
             app: init.reference(),
+            has_begun: false,
         };
         files::write_json(&dir.processes(), &processes)?;
         Ok(Box::new(Waiting {

@@ -140,6 +140,8 @@ pub(crate) struct Sandbox {
     facts: Facts,
     /// The last state that was announced.
     state: SandboxState,
+    /// An earlier daemon started it.
+    is_adopted: bool,
     life: Option<Life>,
     /// Kept on this machine until its clean-up is over.
     image: Option<Image>,
@@ -159,6 +161,7 @@ impl Sandbox {
             commands,
             facts: Facts::default(),
             state: SandboxState::Pending,
+            is_adopted: false,
             life: None,
             image: None,
             preparing: None,
@@ -173,6 +176,7 @@ impl Sandbox {
         Self {
             facts,
             state,
+            is_adopted: true,
             life,
             image,
             ..self

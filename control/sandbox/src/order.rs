@@ -140,7 +140,7 @@ pub struct Facts {
     pub generation: Option<u64>,
     pub ip: Option<IpAddr>,
     pub port: Option<u16>,
-    /// Its init, as the host sees it.
+    /// Its app, as the host sees it, once that was let go on.
     pub pid: Option<u32>,
     /// Exit status of init; 128 + the signal if a signal ended it.
     pub exit_code: Option<i32>,

@@ -25,6 +25,19 @@ fn what_ended_or_has_no_slot_is_over() {
 }
 
 #[test]
+fn g17_what_was_written_down_before_there_was_a_gate_has_begun() {
+    let of = |more: &str| {
+        let one = r#"{"pid":1,"started":2}"#;
+        let text = format!(r#"{{"helper":{one},"init":{one}{more}}}"#);
+        serde_json::from_str::<Processes>(&text)
+            .expect("two processes")
+            .has_begun
+    };
+    assert!(of(""));
+    assert!(!of(r#","has_begun":false"#));
+}
+
+#[test]
 fn k5_a_slot_of_another_generation_or_address_is_not_the_same() {
     let ip = Some(IpAddr::from([10, 0, 0, 2]));
     let facts = Facts {

@@ -96,6 +96,7 @@ fn run(dir: &SandboxDir) -> Result<(), Box<dyn Error>> {
     let processes = Processes {
         helper,
         app: init.reference(),
+        has_begun: false,
     };
     files::write_json(&dir.processes(), &processes)?;
     if !is_wanted(&mut channel, init.reference()) {

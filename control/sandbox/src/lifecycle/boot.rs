@@ -127,13 +127,15 @@ impl Sandbox {
             life.ended(&self.node.fast_path).await;
             return Err(Broken::Exited);
         };
+        self.register(waiting.app())?;
         let processes = Processes {
             helper: helper_reference,
             app: waiting.app().reference(),
+            has_begun: true,
         };
         let recorded = files::write_json(&self.dir().processes(), &processes);
         recorded.step(BootError::Start)?;
-        self.register(waiting.app())?;
+        self.facts.pid = Some(waiting.app().pid());
         let app = match budget.within(BootError::Create, waiting.go()).await {
             Ok(app) => app,
             Err(error) => {
@@ -175,8 +177,7 @@ impl Sandbox {
     }
 
     /// Before the command runs: so no exit of it can be missed.
-    fn register(&mut self, process: &Process) -> Result<(), Broken> {
-        self.facts.pid = Some(process.pid());
+    fn register(&self, process: &Process) -> Result<(), Broken> {
         miren_fault::blocking(Point::CreateRegister).step(BootError::Create)?;
         let Some(life) = &self.life else { return Ok(()) };
         let fast_path = &self.node.fast_path;

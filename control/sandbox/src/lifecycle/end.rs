@@ -24,10 +24,11 @@ impl Sandbox {
         // First: the runtime may remove the cgroup when it tells how init ended.
         let kills = self.node.cgroups.out_of_memory_kills(self.id());
         let ending = self.ending().await;
-        // What never became the app's process has no status of the app's.
-        let of_app = ending.filter(|_| self.facts.pid.is_some());
+        let of_command = ending.filter(|_| !self.was_cut_off());
+        self.facts.ended_by = of_command.map(|ending| ending.by(kills > 0));
+        // What never became the app has no status of the app's.
+        let of_app = of_command.filter(|_| self.facts.pid.is_some());
         self.facts.exit_code = of_app.and_then(Ending::exit_code);
-        self.facts.ended_by = ending.map(|ending| ending.by(kills > 0));
         let stopped = self
             .life
             .as_ref()
@@ -60,6 +61,11 @@ impl Sandbox {
         self.state == SandboxState::Pending && !has_begun
     }
 
+    /// Whether the daemon that started it went before its command was let go on: how it ended then says nothing about that.
+    fn was_cut_off(&self) -> bool {
+        self.is_adopted && self.is_booting() && self.facts.pid.is_none()
+    }
+
     /// How init ended, after the last line is in the log.
     async fn ending(&self) -> Option<Ending> {
         let life = self.life.as_ref()?;
@@ -82,7 +88,7 @@ impl Sandbox {
     /// The reason of an exit that nobody asked for.
     fn unexpected(&self, ending: Option<Ending>, out_of_memory_kills: u64) -> String {
         let booting = self.is_booting();
-        if booting && self.facts.pid.is_none() {
+        if self.was_cut_off() {
             return BootError::Start("the system restarted before its command was started".into()).to_string();
         }
         let limits = Limits::of(self.order.service.resources, self.node.config.defaults);

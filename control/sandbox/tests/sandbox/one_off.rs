@@ -3,7 +3,7 @@
 use crate::node::{TestNode, with_node};
 use futures_util::StreamExt;
 use miren_api::exec::TerminalSize;
-use miren_api::resource::SandboxState::{Dead, Running, Stopped};
+use miren_api::resource::SandboxState::{Dead, Pending, Running, Stopped};
 use miren_sandbox::logs::{LogQuery, read};
 use miren_sandbox::{Attach, Exec, OneOff, Output, StartOrder, Streams};
 use nix::sys::signal::{Signal, kill};
@@ -182,5 +182,33 @@ fn g17_one_is_taken_over_by_the_next_daemon_with_its_status() {
         let ended = node.until(&order.id, Dead).await;
         assert_eq!(ended.facts.exit_code, Some(4));
         assert!(node.states(&order.id).contains(&Running));
+    });
+}
+
+#[test]
+fn g17_one_whose_daemon_went_before_it_was_let_go_on_has_no_status() {
+    with_node(async |node| {
+        let order = once(node, &["sleep", "600"], None);
+        node.run(&order).await;
+        let mut known = node.known(&order);
+        (known.state, known.facts.pid) = (Pending, None);
+        node.kill_daemon().await;
+        let processes = node
+            .config
+            .run_dir
+            .join(format!("sandboxes/{}/processes.json", order.id));
+        let text = std::fs::read_to_string(&processes).expect("it was written down");
+        let waits = text.replace("\"has_begun\":true", "\"has_begun\":false");
+        assert_ne!(waits, text);
+        std::fs::write(&processes, waits).expect("a file");
+        let changes = node.restart_daemon(vec![known]).await;
+        let [ended] = &changes[..] else { panic!("{changes:?}") };
+        let facts = &ended.facts;
+        assert_eq!((ended.state, facts.exit_code, facts.pid), (Dead, None, None));
+        let reason = ended.reason.as_deref();
+        assert_eq!(
+            reason,
+            Some("start: the system restarted before its command was started")
+        );
     });
 }
