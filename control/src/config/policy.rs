@@ -33,7 +33,7 @@ fn ingress(table: &mut Table<'_, '_, '_>) -> Urls {
     let port = table.optional_integer("port", 1..=65_535, doc);
     let doc = "Name of the ingress itself. The default app is there, `LABEL.<cluster_host>` are its previews, and \
                `LABEL.APP.<cluster_host>` those of every app. DNS has to lead `*.<cluster_host>` and `*.*.<cluster_host>` here.";
-    let cluster_host = table.optional("cluster_host", doc, domain);
+    let cluster_host = table.optional("cluster_host", doc, own);
     let doc = "Domain below which each app that has a `web` service is `NAME.<apps_domain>` and its previews are \
                `LABEL.NAME.<apps_domain>`, without a route; one that is set for such a host wins. DNS has to lead `*.<apps_domain>` \
                and `*.*.<apps_domain>` here.";
@@ -51,23 +51,25 @@ fn ingress(table: &mut Table<'_, '_, '_>) -> Urls {
     }
 }
 
-/// A name that others are below.
-fn domain(text: &str) -> Result<String, String> {
+/// The name of the ingress, or its address.
+fn own(text: &str) -> Result<String, String> {
     match parse_route_host(text) {
         Ok(host) if host.starts_with("*.") => Err(format!("{text:?} is a wildcard; write it without \"*.\"")),
-        // Clients take a name that ends in a number for an address (WHATWG URL, "ends in a number").
-        Ok(host)
-            if host
-                .rsplit('.')
-                .next()
-                .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) =>
-        {
-            Err(format!(
-                "{text:?} is an address, and nothing can be below one; write a name"
-            ))
-        }
         Ok(host) => Ok(host),
         Err(why) => Err(format!("{text:?} {why}")),
+    }
+}
+
+/// A name that others are below.
+fn domain(text: &str) -> Result<String, String> {
+    let host = own(text)?;
+    let last = host.rsplit('.').next().unwrap_or_default();
+    // Clients take a name that ends in a number for an address (WHATWG URL, "ends in a number").
+    match last.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Err(format!(
+            "{text:?} is an address, and nothing can be below one; write a name"
+        )),
+        false => Ok(host),
     }
 }
 

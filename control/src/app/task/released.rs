@@ -8,7 +8,7 @@ use crate::record::DeployRecord;
 use futures_util::{Stream, StreamExt};
 use miren_api::id::{AppName, SandboxId};
 use miren_api::resource::{LogLine, LogStream};
-use miren_sandbox::logs::LogQuery;
+use miren_sandbox::logs::{LogQuery, in_short};
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::pin;
@@ -19,6 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Lines of a log that are looked for; more than a deploy's output keeps.
 const MOST: usize = 1000;
+/// Of each line, characters that a deploy keeps: its log has all of it.
+const CHARACTERS: usize = 1000;
 /// Longest time spent on reading what it wrote last.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -117,7 +119,7 @@ impl Log {
 
     fn tell(&mut self, line: LogLine) {
         if line.stream != LogStream::System {
-            self.output.add(line.line.clone());
+            self.output.add(in_short(&line, CHARACTERS));
         }
         self.last = Some(line);
     }

@@ -152,13 +152,11 @@ impl Runs<'_> {
 
     /// Goes on with what an earlier process began: nobody speaks any more with what had a client.
     pub fn recover(&mut self) {
-        let runs = self
-            .book
-            .state
-            .living_runs()
-            .map(|run| (run.id.clone(), run.attached.is_some()));
-        for (id, attached) in runs.collect::<Vec<_>>() {
-            if let Ok(place) = Arc::clone(&self.running.node).try_acquire_owned() {
+        let living = self.book.state.living_runs();
+        let runs = living.map(|run| (run.id.clone(), run.attached.is_some(), run.deploy.is_some()));
+        for (id, attached, of_deploy) in runs.collect::<Vec<_>>() {
+            let place = (!of_deploy).then(|| Arc::clone(&self.running.node).try_acquire_owned());
+            if let Some(Ok(place)) = place {
                 self.running.places.insert(id.clone(), place);
             }
             self.note_end(&id);
@@ -225,7 +223,9 @@ impl Runs<'_> {
                 false => wake = earliest(wake, Some(later(now, WRITE_AGAIN))),
             }
         }
-        (plan.end, wake)
+        // One that has not been started yet is ended once it was: it is not known where that would be done.
+        let started = |(id, _): &(SandboxId, String)| !self.book.begun.contains(id);
+        (plan.end.into_iter().filter(started).collect(), wake)
     }
 
     fn start(&mut self) {
