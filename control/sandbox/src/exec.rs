@@ -76,9 +76,7 @@ impl Drop for ExecEnd {
 async fn end(running: Running) {
     let Running { process, dir, turn } = running;
     process.end().await;
-    if let Err(error) = dir.remove() {
-        tracing::warn!(%error, "the pipes of a command are left until its sandbox goes");
-    }
+    dir.discard();
     drop(turn);
 }
 
@@ -104,7 +102,7 @@ pub(crate) async fn start(
     let process = match started {
         Ok(process) => process,
         Err(why) => {
-            exec.remove()?;
+            exec.discard();
             return Err(ExecError::Refused(why));
         }
     };

@@ -246,6 +246,7 @@ impl Sandbox {
     fn failed(&mut self, error: &BootError) {
         self.why = Some(error.to_string());
         self.node_fault = error.node_fault();
+        self.node.registry.forget_streams(&self.order.id);
     }
 
     fn announce(&mut self, state: SandboxState) {

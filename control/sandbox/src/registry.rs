@@ -101,8 +101,16 @@ impl Registry {
     /// What the first command of a sandbox is spoken with through, once it is there.
     pub(crate) fn expect_streams(&self, id: &SandboxId) -> oneshot::Receiver<Streams> {
         let (client, streams) = oneshot::channel();
-        self.clients.lock().insert(id.clone(), client);
+        let mut clients = self.clients.lock();
+        // Who has gone asks for one that may never be started.
+        clients.retain(|_, client| !client.is_closed());
+        clients.insert(id.clone(), client);
         streams
+    }
+
+    /// There will be nothing to be spoken with through, unless that is there already.
+    pub(crate) fn forget_streams(&self, id: &SandboxId) {
+        self.clients.lock().remove(id);
     }
 
     /// A client that is gone leaves it without any.
@@ -158,5 +166,21 @@ impl Registry {
         if let Some(woken) = self.slots.lock().get(&slot) {
             woken.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g17_streams_that_nobody_waits_for_or_that_will_not_be_are_forgotten() {
+        let registry = Registry::new();
+        let (gone, failed) = (SandboxId::generate(), SandboxId::generate());
+        drop(registry.expect_streams(&gone));
+        let mut waiting = registry.expect_streams(&failed);
+        assert_eq!(registry.clients.lock().keys().collect::<Vec<_>>(), [&failed]);
+        registry.forget_streams(&failed);
+        assert!(matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
     }
 }

@@ -92,8 +92,15 @@ impl ExecDir {
         self.path.join("helper.log")
     }
 
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    fn remove(&self) -> io::Result<()> {
         files::remove_tree(&self.path)
+    }
+
+    /// Removes it. What cannot be goes with the sandbox.
+    pub(crate) fn discard(&self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(%error, "the pipes of a command are left until its sandbox goes");
+        }
     }
 
     /// Makes what it is spoken with through, of `owner`; `sends`: the runtime sends the terminals that it makes.
@@ -140,9 +147,15 @@ pub(crate) fn prepare_exec(
     sends: bool,
 ) -> io::Result<(ExecDir, Pipes)> {
     let exec = place(dir, name, attach)?;
-    files::write_json(&exec.process(), &process(dir, command, attach)?)?;
-    let pipes = exec.make_pipes(user(dir)?, sends)?;
-    Ok((exec, pipes))
+    let written = process(dir, command, attach).and_then(|process| files::write_json(&exec.process(), &process));
+    let made = written.and_then(|()| exec.make_pipes(user(dir)?, sends));
+    match made {
+        Ok(pipes) => Ok((exec, pipes)),
+        Err(error) => {
+            exec.discard();
+            Err(error)
+        }
+    }
 }
 
 /// The same for the first command of a sandbox, whose specification says the rest.
@@ -202,5 +215,21 @@ pub(crate) fn with_terminal(process: &mut serde_json::Map<String, Value>, attach
         {
             env.push(json!("TERM=xterm"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_prepared_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = SandboxDir(folder.path().to_owned());
+        let attach = Attach::default();
+        let prepared = prepare_exec(&dir, "x0", &["true".to_owned()], attach, false);
+        let error = prepared.expect_err("there is no specification");
+        assert_eq!(error.to_string(), "its specification is gone");
+        assert!(!ExecDir::existing(&dir, "x0").path.exists());
     }
 }

@@ -21,6 +21,7 @@ const TAIL_CHARACTERS: usize = 300;
 impl Sandbox {
     /// The one terminal announcement.
     pub(crate) async fn end(&mut self) -> SandboxChange {
+        self.node.registry.forget_streams(&self.order.id);
         // First: the runtime may remove the cgroup when it tells how init ended.
         let kills = self.node.cgroups.out_of_memory_kills(self.id());
         let ending = self.ending().await;

@@ -42,6 +42,8 @@ pub(super) struct Allowance {
     at: Instant,
     is_over: bool,
     dropped: Dropped,
+    /// Bytes of lines whose beginning was dropped, which came once that was over: said when there is something else to be said.
+    rests: u64,
 }
 
 impl Allowance {
@@ -53,6 +55,7 @@ impl Allowance {
             at: now,
             is_over: false,
             dropped: Dropped::default(),
+            rests: 0,
         }
     }
 
@@ -90,6 +93,11 @@ impl Allowance {
         self.dropped.add(dropped);
     }
 
+    /// Counts bytes of a line whose beginning was dropped. They alone are no reason to say anything before the next line.
+    pub(super) fn drop_rest(&mut self, bytes: u64) {
+        self.rests += bytes;
+    }
+
     /// What was dropped and has not been said, once that is over.
     pub(super) fn over(&mut self) -> Option<Dropped> {
         if self.is_over {
@@ -100,6 +108,7 @@ impl Allowance {
 
     /// What was dropped and has not been said.
     pub(super) fn rest(&mut self) -> Option<Dropped> {
+        self.dropped.bytes += std::mem::take(&mut self.rests);
         Some(std::mem::take(&mut self.dropped)).filter(|dropped| !dropped.is_nothing())
     }
 

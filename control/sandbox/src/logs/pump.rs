@@ -191,12 +191,7 @@ impl Output {
             Ok(count) if count > 0 && log.allowance.is_over() => log.allowance.drop(self.lines.skip(&chunk[..count])),
             Ok(count) if count > 0 => {
                 let left_out = self.lines.push(&chunk[..count], |piece| log.line(stream, piece));
-                if log.allowance.is_over() {
-                    log.allowance.drop(Dropped {
-                        lines: 0,
-                        bytes: left_out,
-                    });
-                }
+                log.allowance.drop_rest(left_out);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             _ => {

@@ -110,3 +110,16 @@ fn f4_no_wait_is_longer_than_it_takes() {
         assert!(!allowance.is_over(), "{wait:?} was not enough");
     }
 }
+
+#[test]
+fn g7_the_rest_of_a_line_that_was_dropped_is_counted_and_waits_for_the_next() {
+    let (mut allowance, now) = allowance();
+    kept(&mut allowance, 401, 10);
+    allowance.drop_rest(7);
+    allowance.refill(now + Duration::from_secs(4));
+    assert_eq!(allowance.over(), Some(Dropped { lines: 1, bytes: 17 }));
+    allowance.drop_rest(5);
+    assert_eq!(allowance.wait(), None, "it alone is said to nobody");
+    assert!(allowance.take(10));
+    assert_eq!(allowance.over(), Some(Dropped { lines: 0, bytes: 5 }));
+}
