@@ -264,10 +264,10 @@ impl Shared {
         self.held.lock().clone()
     }
 
-    /// Those that take nothing new, and have requests in flight.
-    fn retired(&self) -> Vec<Arc<Lease>> {
+    /// Those that had stalled before they were closed, and have requests in flight. One that has not is silent because nobody asks.
+    fn stalled(&self) -> Vec<Arc<Lease>> {
         let held = self.held.lock();
         let busy = held.iter().filter(|lease| lease.is_closed() && lease.in_flight() > 0);
-        busy.cloned().collect()
+        busy.filter(|lease| lease.silence().is_suspect()).cloned().collect()
     }
 }

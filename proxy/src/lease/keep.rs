@@ -142,9 +142,9 @@ async fn move_stuck(leases: &Leases) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let now = tick.tick().await;
-        let retired = leases.shared.retired();
+        let closed = leases.shared.stalled();
         let pools = leases.pools.load();
-        pools.values().for_each(|pool| pool.move_stuck(&retired, now));
+        pools.values().for_each(|pool| pool.move_stuck(&closed, now));
     }
 }
 

@@ -209,15 +209,15 @@ impl Pool {
         order.find_map(|lease| self.try_lease(lease))
     }
 
-    /// Takes requests that can go elsewhere away from sandboxes that have stalled. `retired`: leases of any pool that are closed and
-    /// have requests in flight; one that freezes is retired for it, with what it was sent last.
-    pub(super) fn move_stuck(&self, retired: &[Arc<Lease>], now: Instant) {
+    /// Takes requests that can go elsewhere away from sandboxes that have stalled. `closed`: leases of any pool that had stalled when
+    /// they were closed; one that freezes is retired for it, with what it was sent last.
+    pub(super) fn move_stuck(&self, closed: &[Arc<Lease>], now: Instant) {
         let open = self.open.load();
         if open.is_empty() || !self.hedges() {
             return;
         }
         let Some(patience) = self.pace.patience() else { return };
-        let mine = retired.iter().filter(|lease| lease.is_wanted_by(&self.wanted));
+        let mine = closed.iter().filter(|lease| lease.is_wanted_by(&self.wanted));
         let busy = open.iter().filter(|lease| lease.in_flight() > 0);
         for lease in busy.chain(mine) {
             let since_us = stall::now_us();

@@ -66,21 +66,33 @@ async fn asks(stage: &Stage, request: &str) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn r4_what_a_frozen_sandbox_was_sent_before_it_was_retired_leaves_it_too() {
     let stage = Stage::new("").await;
-    let (frozen, well) = (App::start("frozen").await, App::start("well").await);
-    let sandbox = stage.grant("shop-v1", &frozen, 100);
+    let [frozen, well, next] = [
+        App::start("frozen").await,
+        App::start("well").await,
+        App::start("next").await,
+    ];
+    let [stuck, other] = [&frozen, &well].map(|app| stage.grant("shop-v1", app, 100));
     for _ in 0..50 {
         assert_eq!(stage.get("/").await.status, 200);
     }
+    well.state.release.add_permits(10_000);
+    while stage.metric("miren_proxy_sandbox_rests_total").await < 1.0 {
+        assert_eq!(stage.get("/hold").await.body, "well");
+    }
+    retire(&stage, other, (LONG, LONG));
+    stage.given_back(other).await;
+    // Better than none, and nobody else is there to take it over.
+    let before = frozen.requests();
     let mut client = asks(&stage, &get(HOST, "/hold")).await;
-    becomes("it is under way", 51, || frozen.requests()).await;
-    retire(&stage, sandbox, (LONG, LONG));
-    renewed(&stage, sandbox, 1).await;
-    well.state.release.add_permits(1);
-    stage.grant("shop-v1", &well, 100);
+    becomes("it is under way", before + 1, || frozen.requests()).await;
+    retire(&stage, stuck, (LONG, LONG));
+    renewed(&stage, stuck, 1).await;
+    next.state.release.add_permits(1);
+    stage.grant("shop-v1", &next, 100);
     // Control is asked for a lease by whoever needs one.
-    assert_eq!(stage.get("/").await.body, "well");
+    assert_eq!(stage.get("/").await.body, "next");
     assert!(client.read_past("200 OK").await, "it is answered");
-    assert_eq!((frozen.requests(), well.requests()), (51, 2));
+    assert_eq!((frozen.requests(), next.requests()), (before + 1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
