@@ -100,8 +100,6 @@ fn interleavings(options: &Options) -> Result<()> {
     execute(&mut cargo)
 }
 
-/// Tests at once for each core: most of them wait most of their time. A whole black-box pass works for less than a third of it.
-const AT_ONCE_PER_CORE: usize = 2;
 /// Tests at once, however many cores there are: each node attaches its connect hook to the root cgroup, where the kernel
 /// takes 64 programs of a kind.
 const AT_ONCE: usize = 24;
@@ -117,9 +115,8 @@ fn cargo_test(options: &Options, fast_path: &str, targets: &[&str], containerd: 
         .args(targets)
         .env("MIREN_TEST_FAST_PATH", fast_path);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        let at_once = (cores * AT_ONCE_PER_CORE).min(AT_ONCE);
-        cargo.env("RUST_TEST_THREADS", at_once.to_string());
+    if cores > AT_ONCE && std::env::var_os("RUST_TEST_THREADS").is_none() {
+        cargo.env("RUST_TEST_THREADS", AT_ONCE.to_string());
     }
     if let Some(containerd) = containerd {
         cargo.env("MIREN_TEST_CONTAINERD", containerd.socket());
